@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: `torch-init`, also `python -m torch_init`."""
+
+import argparse
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit status.
+
+    Args:
+        argv: the arguments after the program's name; sys.argv's by default.
+    """
+    args = _parser().parse_args(argv)
+    status: int = args.run(args)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="torch-init",
+        description="Weight initialisation with the same bits on every CPU and GPU.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    info = commands.add_parser(
+        "info", help="print versions, the CPU tier in use and what the build contains"
+    )
+    info.set_defaults(run=_run_info)
+
+    # torch_init.demo keeps its plotting and data dependencies out of its import.
+    from torch_init import demo
+
+    demo_parser = commands.add_parser(
+        "demo", help="train deep networks from several initialisations and compare them"
+    )
+    demo.add_arguments(demo_parser)
+    demo_parser.set_defaults(run=demo.run)
+    return parser
+
+
+def _run_info(args: argparse.Namespace) -> int:
+    from torch_init import info
+
+    print(info.format_info(info.collect()))
+    return 0
