@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cuda_runtime.h>
+
+#include <algorithm>
+
+#include "fill/device_blob.h"
+#include "fill/fill_cuda.h"
+#include "fill/fill_kernel.h"
+
+namespace torch_init {
+namespace {
+
+// Enough resident blocks to hide latency, few enough that a block stages its table once.
+constexpr int kBlocksPerMultiprocessor = 8;
+
+struct DeviceBlock {
+  __device__ __forceinline__ int64_t index() const { return blockIdx.x; }
+  __device__ __forceinline__ int64_t count() const { return gridDim.x; }
+  __device__ __forceinline__ void barrier() const { __syncthreads(); }
+  template <typename Function>
+  __device__ __forceinline__ void for_each_thread(const Function& function) const {
+    function(static_cast<int>(threadIdx.x));
+  }
+};
+
+// A task that brings its table along. Kernel arguments may take 32,764 bytes since CUDA 12.1.
+struct OneTask {
+  FillTask task;
+  int64_t first_tile[2];
+  float rows[StagedTable::kRows * Segmentation<float>::kCoefficients];
+};
+
+__global__ void __launch_bounds__(kFillThreads)
+    fill_one_kernel(const __grid_constant__ OneTask argument) {
+  __shared__ StagedTable staged;
+  fill_block(DeviceBlock{}, FillList{&argument.task, argument.first_tile, 1}, argument.rows,
+             &staged);
+}
+
+__global__ void __launch_bounds__(kFillThreads) fill_many_kernel(FillList list) {
+  __shared__ StagedTable staged;
+  fill_block(DeviceBlock{}, list, nullptr, &staged);
+}
+
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int device) {
+    status_ = cudaGetDevice(&previous_);
+    if (status_ == cudaSuccess && previous_ != device) status_ = cudaSetDevice(device);
+  }
+  ~DeviceGuard() {
+    if (previous_ >= 0) cudaSetDevice(previous_);
+  }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+  cudaError_t status() const { return status_; }
+
+ private:
+  int previous_ = -1;
+  cudaError_t status_;
+};
+
+cudaError_t grid_size(int device, int64_t tiles, unsigned* blocks) {
+  int multiprocessors = 0;
+  const cudaError_t status =
+      cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  const int64_t resident = int64_t{multiprocessors} * kBlocksPerMultiprocessor;
+  *blocks = static_cast<unsigned>(std::max<int64_t>(1, std::min(tiles, resident)));
+  return status;
+}
+
+const char* text(cudaError_t status) {
+  return status == cudaSuccess ? nullptr : cudaGetErrorString(status);
+}
+
+}  // namespace
+
+const char* cuda_fill_one(const FillTask& task, int device, void* stream) {
+  const int64_t tiles = tile_count(task);
+  if (tiles == 0) return nullptr;
+  const DeviceGuard guard(device);
+  unsigned blocks = 0;
+  cudaError_t status = guard.status();
+  if (status == cudaSuccess) status = grid_size(device, tiles, &blocks);
+  if (status != cudaSuccess) return text(status);
+
+  OneTask argument;
+  argument.task = task;
+  argument.first_tile[0] = 0;
+  argument.first_tile[1] = tiles;
+  const QuantileRows<float>& table = task.distribution.table_f32;
+  if (table.rows != nullptr) std::copy_n(table.rows, table_size(table), argument.rows);
+  fill_one_kernel<<<blocks, kFillThreads, 0, static_cast<cudaStream_t>(stream)>>>(argument);
+  return text(cudaGetLastError());
+}
+
+const char* cuda_fill_many(const void* blob, size_t count, int64_t tiles, int device,
+                           void* stream) {
+  if (tiles == 0) return nullptr;
+  const DeviceGuard guard(device);
+  unsigned blocks = 0;
+  cudaError_t status = guard.status();
+  if (status == cudaSuccess) status = grid_size(device, tiles, &blocks);
+  if (status != cudaSuccess) return text(status);
+  fill_many_kernel<<<blocks, kFillThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+      list_in_blob(blob, count));
+  return text(cudaGetLastError());
+}
+
+int cuda_device_count() {
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
+}  // namespace torch_init

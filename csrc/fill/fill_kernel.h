@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The CUDA fill kernel's body, for host and device. A block of threads is an object that runs a
+// function for each of its threads and meets at barriers; the device's does so in hardware, the
+// host's with a loop, so the code that runs on a GPU is the code the host tests run.
+//
+//   region -> runs of consecutive logical indices
+//   run    -> groups: the elements that share one Philox block (4, or 2 of float64)
+//   groups -> tiles of kTileGroups; each thread of a block takes kGroupsPerThread of a tile
+//
+// Groups are aligned to the logical index, not to the region: a group cut by the end of a run is
+// generated whole and stored in part. The value of an element depends on nothing else.
+#pragma once
+
+#include "distributions/rounding.h"
+#include "distributions/transform.h"
+#include "fill/task.h"
+#include "random/philox.h"
+
+namespace torch_init {
+
+constexpr int kFillThreads = 256;
+constexpr int kGroupsPerThread = 4;
+constexpr int64_t kTileGroups = int64_t{kFillThreads} * kGroupsPerThread;
+
+TI_HOST_DEVICE int values_per_group(DType dtype) { return dtype == DType::kFloat64 ? 2 : 4; }
+
+// Groups set aside for one run. Runs after the first may start anywhere within a group.
+TI_HOST_DEVICE int64_t groups_per_run(const FillTask& task) {
+  const Region& region = task.region;
+  const int64_t per = values_per_group(task.dtype);
+  const int64_t before = region.run_length == region.numel
+                             ? static_cast<int64_t>(region.first_index % static_cast<uint64_t>(per))
+                             : per - 1;
+  return (before + region.run_length + per - 1) / per;
+}
+
+TI_HOST_DEVICE int64_t tile_count(const FillTask& task) {
+  if (task.region.numel == 0) return 0;
+  const int64_t runs = task.region.numel / task.region.run_length;
+  return (runs * groups_per_run(task) + kTileGroups - 1) / kTileGroups;
+}
+
+// A float table in shared memory, its rows split in two so that a warp's scattered reads meet
+// fewer bank conflicts.
+struct StagedTable {
+  struct alignas(8) Pair {
+    float first;
+    float second;
+  };
+  static constexpr int kRows = 2 * Segmentation<float>::kSegments;
+  Pair low[kRows];
+  Pair high[kRows];
+
+  TI_HOST_DEVICE_MEMBER void operator()(uint32_t row, float c[4]) const {
+    const Pair l = low[row];
+    const Pair h = high[row];
+    c[0] = l.first;
+    c[1] = l.second;
+    c[2] = h.first;
+    c[3] = h.second;
+  }
+};
+
+TI_HOST_DEVICE void stage_table(const QuantileRows<float>& table, int thread, StagedTable* staged) {
+  const int rows = table.symmetric ? Segmentation<float>::kSegments : StagedTable::kRows;
+  for (int row = thread; row < rows; row += kFillThreads) {
+    const float* c = table.rows + row * Segmentation<float>::kCoefficients;
+    staged->low[row] = {c[0], c[1]};
+    staged->high[row] = {c[2], c[3]};
+  }
+}
+
+struct alignas(16) FourWords {
+  uint32_t word[4];
+};
+struct alignas(8) FourHalves {
+  uint16_t half[4];
+};
+struct alignas(4) FourBytes {
+  uint8_t byte[4];
+};
+
+// Four values side by side at data + offset, which is aligned for one wide store.
+TI_HOST_DEVICE void store_group(DType dtype, void* data, int64_t offset, const float value[4]) {
+  switch (dtype) {
+    case DType::kBFloat16:
+    case DType::kFloat16: {
+      FourHalves packed;
+      for (int i = 0; i < 4; ++i) store_rounded(dtype, packed.half, i, value[i]);
+      *reinterpret_cast<FourHalves*>(static_cast<uint16_t*>(data) + offset) = packed;
+      break;
+    }
+    case DType::kFloat8E4M3FN:
+    case DType::kFloat8E5M2: {
+      FourBytes packed;
+      for (int i = 0; i < 4; ++i) store_rounded(dtype, packed.byte, i, value[i]);
+      *reinterpret_cast<FourBytes*>(static_cast<uint8_t*>(data) + offset) = packed;
+      break;
+    }
+    default: {
+      FourWords packed;
+      for (int i = 0; i < 4; ++i) packed.word[i] = float_bits(value[i]);
+      *reinterpret_cast<FourWords*>(static_cast<uint32_t*>(data) + offset) = packed;
+      break;
+    }
+  }
+}
+
+// Where a group's values go: element `first + i` of a run for i in [begin, end).
+struct GroupPlace {
+  int64_t run_offset;
+  int64_t first;  // negative in the group that the run's start cuts
+  uint64_t block;
+  int begin;
+  int end;
+};
+
+TI_HOST_DEVICE GroupPlace place_group(const FillTask& task, int64_t group, int64_t per_run) {
+  const Region& region = task.region;
+  const int64_t per = values_per_group(task.dtype);
+  const int64_t run = region.run_length == region.numel ? 0 : group / per_run;
+  const RunStart start = run_start(region, run);
+  const uint64_t first_block = start.index / static_cast<uint64_t>(per);
+  const int64_t into_block = static_cast<int64_t>(start.index % static_cast<uint64_t>(per));
+  GroupPlace place;
+  place.run_offset = start.offset;
+  place.block = first_block + static_cast<uint64_t>(group - run * per_run);
+  place.first = (group - run * per_run) * per - into_block;
+  const int64_t left = region.run_length - place.first;
+  place.begin = place.first < 0 ? static_cast<int>(-place.first) : 0;
+  place.end = static_cast<int>(left < per ? (left < 0 ? 0 : left) : per);
+  return place;
+}
+
+template <typename FetchRow>
+TI_HOST_DEVICE void fill_group(const FillTask& task, const GroupPlace& place,
+                               const FetchRow& fetch_row) {
+  const Region& region = task.region;
+  const PhiloxBlock words = stream_block(task.key, place.block);
+  if (task.dtype == DType::kFloat64) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      if (i < place.begin || i >= place.end) continue;
+      const int64_t at = place.run_offset + offset_in_run(region, place.first + i);
+      static_cast<double*>(task.data)[at] =
+          value_from_words(words.word[2 * i], words.word[2 * i + 1], task.distribution);
+    }
+    return;
+  }
+  float value[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    value[i] = task.distribution.kind == DistributionKind::kBits
+                   ? bits_float(words.word[i])
+                   : value_from_word(words.word[i], task.distribution, fetch_row);
+  }
+  const int64_t start = place.run_offset + place.first;
+  const int64_t width = 4 * element_size(task.dtype);
+  const bool whole = place.begin == 0 && place.end == 4 && region.runs_contiguous;
+  const uintptr_t address =
+      reinterpret_cast<uintptr_t>(task.data) + static_cast<uintptr_t>(start * width / 4);
+  if (whole && address % static_cast<uintptr_t>(width) == 0) {
+    store_group(task.dtype, task.data, start, value);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (i < place.begin || i >= place.end) continue;
+    const int64_t at = place.run_offset + offset_in_run(region, place.first + i);
+    store_rounded(task.dtype, task.data, at, value[i]);
+  }
+}
+
+template <typename FetchRow>
+TI_HOST_DEVICE void fill_tile(const FillTask& task, int64_t tile, int thread,
+                              const FetchRow& fetch_row) {
+  const int64_t per_run = groups_per_run(task);
+  const int64_t groups = task.region.numel / task.region.run_length * per_run;
+#pragma unroll
+  for (int i = 0; i < kGroupsPerThread; ++i) {
+    const int64_t group = tile * kTileGroups + int64_t{i} * kFillThreads + thread;
+    if (group < groups) fill_group(task, place_group(task, group, per_run), fetch_row);
+  }
+}
+
+// Task i owns tiles first_tile[i] ... first_tile[i + 1] - 1.
+struct FillList {
+  const FillTask* tasks;
+  const int64_t* first_tile;
+  int64_t count;
+};
+
+TI_HOST_DEVICE int64_t task_of_tile(const FillList& list, int64_t tile) {
+  int64_t low = 0;
+  int64_t high = list.count;
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    if (list.first_tile[middle] <= tile) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+// One block's share of the tiles, a consecutive one so that tables are staged rarely. A list of
+// one task may bring its table's rows as `rows_of_only_task`; otherwise tasks point to theirs.
+template <typename Block>
+TI_HOST_DEVICE void fill_block(const Block& block, const FillList& list,
+                               const float* rows_of_only_task, StagedTable* staged) {
+  const int64_t tiles = list.first_tile[list.count];
+  const int64_t begin = tiles * block.index() / block.count();
+  const int64_t end = tiles * (block.index() + 1) / block.count();
+  if (begin == end) return;
+  int64_t i = task_of_tile(list, begin);
+  const float* staged_rows = nullptr;
+  for (int64_t tile = begin; tile < end; ++tile) {
+    while (tile >= list.first_tile[i + 1]) ++i;
+    const FillTask& task = list.tasks[i];
+    QuantileRows<float> table = task.distribution.table_f32;
+    if (table.rows != staged_rows && table.rows != nullptr) {
+      staged_rows = table.rows;
+      if (rows_of_only_task != nullptr) table.rows = rows_of_only_task;
+      block.barrier();
+      block.for_each_thread([&](int thread) { stage_table(table, thread, staged); });
+      block.barrier();
+    }
+    block.for_each_thread(
+        [&](int thread) { fill_tile(task, tile - list.first_tile[i], thread, *staged); });
+  }
+}
+
+}  // namespace torch_init

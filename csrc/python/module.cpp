@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The native module. It knows addresses, sizes and streams, not tensors: torch_init/_ops.py, its
+// only caller, reads those from tensors and has checked every argument before it calls.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cpu/tiers.h"
+#include "distributions/lower.h"
+#include "fill/device_blob.h"
+#include "fill/fill_cuda.h"
+#include "fill/host_fill.h"
+#include "random/key.h"
+
+namespace py = pybind11;
+
+namespace torch_init {
+namespace {
+
+std::atomic<const CpuKernels*> active_kernels{&best_kernels()};
+
+void set_cpu_isa(const std::string& name) {
+  const CpuKernels* kernels = find_kernels(name.c_str());
+  if (kernels == nullptr) {
+    throw std::invalid_argument("torch_init: CPU tier '" + name +
+                                "' is unknown, not built, or not supported by this processor");
+  }
+  active_kernels = kernels;
+}
+
+std::vector<std::string> cpu_isas() {
+  std::vector<std::string> names;
+  for (const char* name : {"baseline", "avx2", "avx512"}) {
+    if (find_kernels(name) != nullptr) names.emplace_back(name);
+  }
+  return names;
+}
+
+// (kind, number, ...), as torch_init/distributions.py writes them.
+LoweredDistribution lower(const py::tuple& spec, DType dtype) {
+  const std::string kind = spec[0].cast<std::string>();
+  const auto number = [&](size_t i) { return spec[i].cast<double>(); };
+  if (kind == "normal" || kind == "truncated_normal") {
+    return lower_truncated_normal(number(1), number(2), number(3), number(4), number(5),
+                                  number(6), dtype);
+  }
+  if (kind == "uniform") return lower_uniform(number(1), number(2), dtype);
+  if (kind == "constant") return lower_constant(number(1));
+  if (kind == "two_point") return lower_two_point(number(1), number(2), number(3));
+  if (kind == "logistic") return lower_logistic(number(1), number(2), dtype);
+  if (kind == "bits") return lower_bits();
+  throw std::invalid_argument("torch_init: unknown distribution '" + kind + "'");
+}
+
+// Tasks lowered once, filled as often as wanted. The memory they point to is the caller's.
+class FillPlan {
+ public:
+  // A task: (address, dtype, sizes, strides, index strides, first index, key, distribution).
+  explicit FillPlan(const std::vector<py::tuple>& tasks) {
+    tasks_.reserve(tasks.size());
+    for (const py::tuple& task : tasks) add(task);
+  }
+
+  void run_on_host(int max_threads) const {
+    host_fill(tasks_.data(), tasks_.size(), *active_kernels, max_threads);
+  }
+
+  // The CUDA kernel's body, run by the host on `blocks` blocks of threads.
+  void run_cuda_body_on_host(int blocks) const {
+    const size_t size = device_blob_size(tasks_.data(), tasks_.size());
+    const std::unique_ptr<double[]> blob(new double[size / sizeof(double) + 2]);
+    const uint64_t address = reinterpret_cast<uint64_t>(blob.get());
+    write_device_blob(tasks_.data(), tasks_.size(), address, blob.get());
+    cuda_body_on_host(list_in_blob(blob.get(), tasks_.size()), blocks);
+  }
+
+#if defined(TORCH_INIT_HAVE_CUDA)
+  bool fits_in_arguments() const {
+    return tasks_.size() == 1 && tasks_[0].distribution.table_f64.rows == nullptr;
+  }
+  size_t blob_size() const { return device_blob_size(tasks_.data(), tasks_.size()); }
+  void write_blob(uint64_t host_address, uint64_t device_address) const {
+    write_device_blob(tasks_.data(), tasks_.size(), device_address,
+                      reinterpret_cast<void*>(host_address));
+  }
+  void run_on_cuda(int device, uint64_t stream, uint64_t blob) const {
+    void* const on_stream = reinterpret_cast<void*>(stream);
+    const char* error =
+        blob == 0 ? cuda_fill_one(tasks_[0], device, on_stream)
+                  : cuda_fill_many(reinterpret_cast<const void*>(blob), tasks_.size(),
+                                   total_tiles(tasks_.data(), tasks_.size()), device, on_stream);
+    if (error != nullptr) throw std::runtime_error(std::string("torch_init: CUDA: ") + error);
+  }
+#endif
+
+ private:
+  void add(const py::tuple& spec) {
+    FillTask task{};
+    task.data = reinterpret_cast<void*>(spec[0].cast<uint64_t>());
+    task.dtype = static_cast<DType>(spec[1].cast<int>());
+    const auto sizes = spec[2].cast<std::vector<int64_t>>();
+    const auto strides = spec[3].cast<std::vector<int64_t>>();
+    const auto index_strides = spec[4].cast<std::vector<int64_t>>();
+    if (!make_region(static_cast<int>(sizes.size()), sizes.data(), strides.data(),
+                     index_strides.data(), spec[5].cast<uint64_t>(), &task.region)) {
+      throw std::invalid_argument("torch_init: a tensor's layout has more than " +
+                                  std::to_string(kMaxDims) + " dimensions that cannot be joined");
+    }
+    task.key = spec[6].cast<uint64_t>();
+    LoweredDistribution lowered = lower(spec[7].cast<py::tuple>(), task.dtype);
+    task.distribution = lowered.distribution;
+    tasks_.push_back(task);
+    lowered_.push_back(std::move(lowered));
+  }
+
+  std::vector<FillTask> tasks_;
+  std::vector<LoweredDistribution> lowered_;  // keeps the tables alive
+};
+
+uint64_t fold_key_from_bytes(uint64_t seed, const py::bytes& digest) {
+  const std::string bytes = digest;
+  uint32_t words[4];
+  if (bytes.size() != sizeof words) throw std::invalid_argument("torch_init: digest: 16 bytes");
+  for (size_t i = 0; i < 4; ++i) {
+    words[i] = 0;
+    for (size_t j = 0; j < 4; ++j) {
+      words[i] |= static_cast<uint32_t>(static_cast<unsigned char>(bytes[4 * i + j])) << (8 * j);
+    }
+  }
+  return fold_key(seed, words);
+}
+
+py::dict build_info() {
+  py::dict info;
+  info["version"] = TORCH_INIT_VERSION;
+  info["git_revision"] = TORCH_INIT_GIT_REVISION;
+  info["cuda_archs"] = TORCH_INIT_CUDA_ARCHS;
+  info["compiler"] = TORCH_INIT_COMPILER;
+  return info;
+}
+
+PYBIND11_MODULE(_C, m) {
+  const auto release_gil = py::call_guard<py::gil_scoped_release>();
+  auto plan = py::class_<FillPlan>(m, "FillPlan")
+                  .def(py::init<const std::vector<py::tuple>&>())
+                  .def("run_on_host", &FillPlan::run_on_host, release_gil)
+                  .def("run_cuda_body_on_host", &FillPlan::run_cuda_body_on_host, release_gil);
+#if defined(TORCH_INIT_HAVE_CUDA)
+  plan.def("fits_in_arguments", &FillPlan::fits_in_arguments)
+      .def("blob_size", &FillPlan::blob_size)
+      .def("write_blob", &FillPlan::write_blob)
+      .def("run_on_cuda", &FillPlan::run_on_cuda, release_gil);
+  m.def("cuda_device_count", &cuda_device_count);
+#else
+  m.def("cuda_device_count", [] { return 0; });
+#endif
+  m.def("fold_key", &fold_key_from_bytes);
+  m.def("cpu_isa", [] { return active_kernels.load()->name; });
+  m.def("cpu_isas", &cpu_isas);
+  m.def("set_cpu_isa", &set_cpu_isa);
+  m.def("build_info", &build_info);
+}
+
+}  // namespace
+}  // namespace torch_init
