@@ -139,7 +139,6 @@ TI_HOST_DEVICE void fill_group(const FillTask& task, const GroupPlace& place,
   const Region& region = task.region;
   const PhiloxBlock words = stream_block(task.key, place.block);
   if (task.dtype == DType::kFloat64) {
-#pragma unroll
     for (int i = 0; i < 2; ++i) {
       if (i < place.begin || i >= place.end) continue;
       const int64_t at = place.run_offset + offset_in_run(region, place.first + i);
@@ -149,7 +148,6 @@ TI_HOST_DEVICE void fill_group(const FillTask& task, const GroupPlace& place,
     return;
   }
   float value[4];
-#pragma unroll
   for (int i = 0; i < 4; ++i) {
     value[i] = task.distribution.kind == DistributionKind::kBits
                    ? bits_float(words.word[i])
@@ -164,7 +162,6 @@ TI_HOST_DEVICE void fill_group(const FillTask& task, const GroupPlace& place,
     store_group(task.dtype, task.data, start, value);
     return;
   }
-#pragma unroll
   for (int i = 0; i < 4; ++i) {
     if (i < place.begin || i >= place.end) continue;
     const int64_t at = place.run_offset + offset_in_run(region, place.first + i);
@@ -177,7 +174,6 @@ TI_HOST_DEVICE void fill_tile(const FillTask& task, int64_t tile, int thread,
                               const FetchRow& fetch_row) {
   const int64_t per_run = groups_per_run(task);
   const int64_t groups = task.region.numel / task.region.run_length * per_run;
-#pragma unroll
   for (int i = 0; i < kGroupsPerThread; ++i) {
     const int64_t group = tile * kTileGroups + int64_t{i} * kFillThreads + thread;
     if (group < groups) fill_group(task, place_group(task, group, per_run), fetch_row);

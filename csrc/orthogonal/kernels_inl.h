@@ -16,6 +16,9 @@ namespace {
 // Sums over rows are cut into blocks of this many rows, which keeps them in L1 and their error low.
 constexpr int64_t kRowBlock = 128;
 
+// In columns, of any tier.
+constexpr int kWidestVector = 16;
+
 template <typename F>
 struct Strip {
   using Real = typename F::Real;
@@ -120,7 +123,8 @@ struct Strip {
 
   // v_i = scale * strip[i][j], which replaces it; strip[i][n] -= v_i * w[n] for the columns n > j.
   static void update_columns(Real* strip, int64_t rows, int j, Scalar scale, const Real* w) {
-    const int first = j / kLanes * kLanes;
+    // Not the vector's own width: x - v * 0 may change the sign of a zero.
+    const int first = j / kWidestVector * kWidestVector;
     for (int64_t i = j + 1; i < rows; ++i) {
       Real* row = strip + i * kRow;
       const Scalar vi = F::multiply(F::get(row + j), scale);
