@@ -4,12 +4,13 @@
 # let the compiler contract, reorder or approximate floating-point arithmetic.
 
 add_library(torch_init_flags INTERFACE)
-target_compile_options(torch_init_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-O3;-ffp-contract=off;-Wall;-Wextra;-Wpedantic;-Wconversion;-Wshadow>
-)
+# The host compiler reads CUDA kernel bodies too, and does not know their `#pragma unroll`.
+set(torch_init_warnings -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wno-unknown-pragmas)
 if(TORCH_INIT_WERROR)
-  target_compile_options(torch_init_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
+  list(APPEND torch_init_warnings -Werror)
 endif()
+target_compile_options(torch_init_flags INTERFACE
+  "$<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off;${torch_init_warnings}>")
 if(TORCH_INIT_SANITIZE)
   set(sanitize -fsanitize=${TORCH_INIT_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_compile_options(torch_init_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${sanitize};-g>)

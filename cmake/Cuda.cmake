@@ -5,7 +5,8 @@
 # TORCH_INIT_CUDA_ARCHS is a list of compute capabilities: "90" compiles machine code for sm_90,
 # "90+PTX" adds PTX, which newer GPUs compile for themselves when the module is loaded.
 
-set(default_archs 90)
+# Runs on everything from Ampere (2020) on, and is native to Hopper.
+set(default_archs 80+PTX 90)
 
 # TORCH_INIT_CUDA_ARCHS -> CMake's notation: "80;120+PTX" -> "80-real;120"
 function(torch_init_cuda_architectures archs result)
@@ -29,8 +30,8 @@ endif()
 
 set(TORCH_INIT_HAVE_CUDA OFF)
 if(NOT TORCH_INIT_CUDA STREQUAL "off")
-  find_program(nvcc nvcc NO_CACHE
-    HINTS "$ENV{CUDACXX}" ENV CUDA_HOME ENV CUDA_PATH PATH_SUFFIXES bin
+  find_program(nvcc NAMES $ENV{CUDACXX} nvcc NO_CACHE
+    HINTS ENV CUDA_HOME ENV CUDA_PATH PATH_SUFFIXES bin
     PATHS /usr/local/cuda/bin)
   if(nvcc)
     set(TORCH_INIT_HAVE_CUDA ON)
@@ -66,9 +67,13 @@ function(torch_init_add_cuda_sources target)
   endif()
   target_sources(${target} PRIVATE ${ARGN})
   target_compile_definitions(${target} PUBLIC TORCH_INIT_HAVE_CUDA)
-  set(flags -fmad=false -Xptxas=-v -Xcompiler=-Wall,-Wextra,-Wconversion,-Wshadow,-ffp-contract=off)
+  # nvcc's own host code is not pedantic.
+  set(host_flags -ffp-contract=off ${torch_init_warnings})
+  list(REMOVE_ITEM host_flags -Wpedantic)
+  list(TRANSFORM host_flags PREPEND -Xcompiler=)
+  set(flags -fmad=false -Xptxas=-v ${host_flags})
   if(TORCH_INIT_WERROR)
-    list(APPEND flags -Werror=all-warnings -Xcompiler=-Werror)
+    list(APPEND flags -Werror=all-warnings)
   endif()
   target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${flags}>")
   # Keeps what ptxas says about registers and spills beside each object, for check_ptxas.py.
