@@ -13,7 +13,8 @@ target_compile_options(torch_init_flags INTERFACE
   "$<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off;${torch_init_warnings}>")
 if(TORCH_INIT_SANITIZE)
   set(sanitize -fsanitize=${TORCH_INIT_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
-  target_compile_options(torch_init_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${sanitize};-g>)
+  # The instrumented vector code takes minutes to optimise.
+  target_compile_options(torch_init_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${sanitize};-O1;-g>")
   target_link_options(torch_init_flags INTERFACE ${sanitize})
 endif()
 

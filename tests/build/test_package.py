@@ -40,7 +40,7 @@ def test_native_module_needs_no_library(library):
 def test_imports_in_a_folder_without_the_sources(tmp_path):
     """As a user would: nothing of this checkout on the path, another current folder."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    code = "import torch, torch_init; torch_init.uniform_(torch.empty(3)); print(torch_init.__file__)"
+    code = "import torch, torch_init as i; i.uniform_(torch.empty(3)); print(i.__file__)"
     finished = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
