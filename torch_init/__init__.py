@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights, right from the first step: initialisation with the same bits on every CPU and GPU.
+
+A weight is a pure function of (seed, name, logical index, distribution).
+"""
+
+from torch_init._ops import build_info, stream_key
+from torch_init.init import *  # noqa: F403
+from torch_init.init import __all__ as _initialisers
+from torch_init.keys import STREAM_VERSION
+
+__version__: str = build_info()["version"]
+
+__all__ = ["STREAM_VERSION", "__version__", "stream_key", *_initialisers]

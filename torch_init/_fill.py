@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one path from an initialiser's arguments to the engine: check, seed, fill."""
+
+import torch
+from torch import Tensor
+
+from torch_init import _ops
+from torch_init.distributions import Bits, Constant, Distribution, Normal
+from torch_init.errors import describe
+from torch_init.keys import check_seed, draw_seed
+
+Seed = int | Tensor | None
+"""What `seed=` takes: an int, a 0-d int64 CPU tensor (no recompilation for a new value), or None
+to draw 64 bits from the generator."""
+
+
+def check_tensor(function: str, tensor: Tensor) -> None:
+    """Raise unless tensor is one that an initialiser can fill in place."""
+    if not isinstance(tensor, Tensor):
+        got = type(tensor).__name__
+        fix = "Pass module.weight, not the module" if isinstance(tensor, torch.nn.Module) else ""
+        raise TypeError(describe(function, "tensor", got, "a torch.Tensor", fix))
+    if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+        fix = "Run a forward pass of the lazy module first"
+        raise ValueError(describe(function, "tensor", "an uninitialised one", "a shape", fix))
+    if tensor.layout != torch.strided:
+        got = f"layout {tensor.layout}"
+        raise TypeError(describe(function, "tensor", got, "a dense (strided) tensor"))
+    if tensor.dtype not in _ops.FILLABLE_DTYPES:
+        expected = "dtype " + ", ".join(str(d).removeprefix("torch.") for d in _ops.FILLABLE_DTYPES)
+        raise TypeError(describe(function, "tensor", f"dtype {tensor.dtype}", expected))
+    if tensor.device.type not in _ops.FILLABLE_DEVICES:
+        fix = "Fill a CPU tensor and copy it: the values are the same on every device"
+        expected = "a tensor on " + ", ".join(_ops.FILLABLE_DEVICES)
+        raise ValueError(describe(function, "tensor", f"device {tensor.device}", expected, fix))
+    if torch.compiler.is_compiling():
+        return
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        got = "a tensor inside vmap, grad or another torch.func transform"
+        fix = "Initialise before the transform; for an ensemble, fill the stacked tensor"
+        raise ValueError(describe(function, "tensor", got, "an ordinary tensor", fix))
+    if not tensor.is_contiguous() and _may_overlap(tensor):
+        got = f"shape {tuple(tensor.shape)} with strides {tensor.stride()}"
+        fix = "Fill a .contiguous() copy"
+        raise ValueError(
+            describe(function, "tensor", got, "elements that do not share memory", fix)
+        )
+
+
+def _may_overlap(tensor: Tensor) -> bool:
+    reach = 0
+    dims = [(abs(s), n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n > 1]
+    for stride, size in sorted(dims):
+        if stride <= reach:
+            return tensor.numel() > 0
+        reach += stride * (size - 1)
+    return False
+
+
+def fill_tensor(
+    function: str,
+    tensor: Tensor,
+    distribution: Distribution | None,
+    generator: torch.Generator | None,
+    seed: Seed,
+    name: str | None,
+    *,
+    part: str = "",
+) -> Tensor:
+    """Fill tensor, checked by check_tensor, in place and return it.
+
+    Args:
+        function: name for error messages.
+        distribution: None leaves the tensor alone (it has no elements).
+        generator, seed, name: as the initialisers take them.
+        part: tells several streams under one name apart.
+    """
+    if tensor.is_meta or distribution is None:
+        return tensor
+    distribution = _componentwise(function, tensor, distribution)
+    seed = resolve_seed(function, generator, seed, name)
+    _ops.fill_(tensor, distribution.spec(), seed, stream_name(name, part))
+    return tensor
+
+
+def resolve_seed(
+    function: str, generator: torch.Generator | None, seed: Seed, name: str | None
+) -> int | Tensor:
+    """Return the seed given, or one drawn from the generator."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(describe(function, "name", f"{name!r}", "a str"))
+    if seed is None:
+        return draw_seed(function, generator)
+    if generator is not None:
+        fix = "The generator would not be used"
+        raise ValueError(describe(function, "seed, generator", "both", "one of them", fix))
+    check_seed(function, seed)
+    return seed
+
+
+def stream_name(name: str | None, part: str = "") -> str:
+    """Return the name whose digest goes into the key; no parameter name contains a NUL."""
+    return f"{name or ''}\0{part}" if part else name or ""
+
+
+def _componentwise(function: str, tensor: Tensor, distribution: Distribution) -> Distribution:
+    """Return the distribution of the real and imaginary parts if tensor is complex."""
+    if not tensor.dtype.is_complex or isinstance(distribution, Bits):
+        return distribution
+    if isinstance(distribution, Normal) and distribution.mean == 0:
+        # E|z|^2 = std^2, half of it in either part, as torch.Tensor.normal_ has it.
+        return Normal(0.0, distribution.std / 2**0.5)
+    if isinstance(distribution, Constant) and distribution.value == 0:
+        return distribution
+    got = f"dtype {tensor.dtype}"
+    fix = "Complex tensors take zero-mean normal distributions and orthogonal_"
+    raise TypeError(describe(function, "tensor", got, "a real dtype", fix))

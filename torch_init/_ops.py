@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The only file that knows the native module and torch.library.
+
+In eager mode a call goes straight to the native module. Under torch.compile, FakeTensorMode or
+any other dispatch mode it goes through the operators registered here, which end in the same code.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from torch_init import keys
+from torch_init.distributions import Normal, Spec
+
+try:
+    from torch_init import _C
+except ImportError as error:
+    raise ImportError(
+        "torch_init: the native module torch_init._C cannot be imported; either the package was "
+        "not built (pip install . from the source tree) or Python is run from inside the source "
+        f"tree without an editable install. Cause: {error}"
+    ) from error
+
+_DTYPE_CODES = {
+    torch.float32: 0,
+    torch.float64: 1,
+    torch.bfloat16: 2,
+    torch.float16: 3,
+    torch.float8_e4m3fn: 4,
+    torch.float8_e5m2: 5,
+    torch.int32: 6,
+    torch.uint32: 6,
+}
+_REAL_OF_COMPLEX = {torch.complex64: torch.float32, torch.complex128: torch.float64}
+"""complex32 is left out: half-precision complex tensors have almost no operators."""
+
+FILLABLE_DTYPES = (
+    torch.float32,
+    torch.float64,
+    torch.bfloat16,
+    torch.float16,
+    torch.float8_e4m3fn,
+    torch.float8_e5m2,
+    *_REAL_OF_COMPLEX,
+)
+FILLABLE_DEVICES = ("cpu", "cuda", "meta")
+
+_MAX_DIMS = 8  # kMaxDims of csrc/fill/task.h
+
+build_info = _C.build_info
+cuda_device_count = _C.cuda_device_count
+cpu_isa = _C.cpu_isa
+cpu_isas = _C.cpu_isas
+set_cpu_isa = _C.set_cpu_isa
+
+
+def stream_key(seed: int, name: str = "") -> int:
+    """Return the 64-bit key of the stream called name under seed.
+
+    The name's digest (keys.py) is the counter of one Philox4x32-10 call under the key seed; the
+    first two words of its result are the stream's key. Names are hashed, never added to the
+    seed, so that no two (seed, name) pairs are related.
+
+    Args:
+        seed: an int; only its value modulo 2**64 counts.
+        name: any string; the parameter's fully qualified name by convention.
+
+    Example:
+        >>> hex(torch_init.stream_key(0, "fc.weight"))
+        '0x0'
+    """
+    key: int = _C.fold_key(seed % 2**64, keys.digest(name))
+    return key
+
+
+class FillPlan:
+    """Tensors with the distribution and key of each, lowered once and filled in one native call.
+
+    Args:
+        entries: (tensor, spec, key) for each tensor. All tensors live on one device, and their
+            memory must stay where it is for as long as the plan is used.
+    """
+
+    def __init__(self, entries: Sequence[tuple[Tensor, Spec, int]]) -> None:
+        self._tensors = [tensor for tensor, _, _ in entries]
+        self._device = self._tensors[0].device
+        self._plan = _C.FillPlan([_task(*entry) for entry in entries])
+        self._blob: Tensor | None = None
+        if self._device.type == "cuda" and not self._plan.fits_in_arguments():
+            self._blob = self._copy_blob()
+
+    def run(self) -> None:
+        """Fill all tensors. On a GPU: one launch on the current stream, no synchronisation."""
+        if self._device.type == "cuda":
+            stream = torch.cuda.current_stream(self._device).cuda_stream
+            blob = 0 if self._blob is None else self._blob.data_ptr()
+            self._plan.run_on_cuda(self._device.index, stream, blob)
+        else:
+            self._plan.run_on_host(torch.get_num_threads())
+
+    def run_cuda_body_on_host(self, blocks: int) -> None:
+        """Fill CPU tensors with the CUDA kernel's own code, for tests without a GPU."""
+        self._plan.run_cuda_body_on_host(blocks)
+
+    def _copy_blob(self) -> Tensor:
+        size = self._plan.blob_size()
+        host = torch.empty(size, dtype=torch.uint8, pin_memory=True)
+        blob = torch.empty(size, dtype=torch.uint8, device=self._device)
+        self._plan.write_blob(host.data_ptr(), blob.data_ptr())
+        return blob.copy_(host, non_blocking=True)
+
+
+def _task(tensor: Tensor, spec: Spec, key: int) -> tuple[object, ...]:
+    kind, numbers = spec
+    code = _DTYPE_CODES[tensor.dtype]
+    if tensor.is_contiguous():
+        sizes = strides = index_strides = (tensor.numel(),)
+        strides = index_strides = (1,)
+    else:
+        sizes, strides = tensor.shape, tensor.stride()
+        index_strides = _row_major_strides(sizes)
+    return (tensor.data_ptr(), code, sizes, strides, index_strides, 0, key, (kind, *numbers))
+
+
+def _row_major_strides(sizes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(math.prod(sizes[d + 1 :]) for d in range(len(sizes)))
+
+
+def fill_(tensor: Tensor, spec: Spec, seed: int | Tensor, name: str) -> None:
+    """Fill tensor, which has been checked, with the distribution under (seed, name)."""
+    if _must_dispatch(tensor):
+        kind, numbers = spec
+        torch.ops.torch_init.fill_(tensor, _seed_tensor(seed), name, kind, list(numbers))
+    else:
+        _fill_now(tensor, spec, int(seed), name)
+        if not tensor.is_inference():
+            torch.autograd.graph.increment_version(tensor)
+
+
+def orthogonal_(tensor: Tensor, gain: float, seed: int | Tensor, name: str) -> None:
+    """Fill tensor, which has been checked, with gain times an orthogonal matrix."""
+    if _must_dispatch(tensor):
+        torch.ops.torch_init.orthogonal_(tensor, _seed_tensor(seed), name, gain)
+    else:
+        _orthogonal_now(tensor, gain, int(seed), name)
+
+
+def _must_dispatch(tensor: Tensor) -> bool:
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or type(tensor).__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl
+    )
+
+
+def _seed_tensor(seed: int | Tensor) -> Tensor:
+    if isinstance(seed, Tensor):
+        return seed
+    if isinstance(seed, int) and seed >= 2**63:
+        seed -= 2**64
+    return torch.tensor(seed, dtype=torch.int64)
+
+
+def _fill_now(tensor: Tensor, spec: Spec, seed: int, name: str) -> None:
+    if tensor.numel() == 0:
+        return
+    if _memory_is_indirect(tensor):
+        staged = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+        _fill_now(staged, spec, seed, name)
+        with torch.no_grad():
+            tensor.copy_(staged)
+        return
+    tensor = tensor.detach()
+    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    FillPlan([(real, spec, stream_key(seed, name))]).run()
+
+
+def _orthogonal_now(tensor: Tensor, gain: float, seed: int, name: str) -> None:
+    wide = (torch.float64, torch.complex64, torch.complex128)
+    dtype = tensor.dtype if tensor.dtype in wide else torch.float32
+    matrix = torch.empty(tensor.shape[0], tensor[0].numel(), dtype=dtype)
+    component_std = math.sqrt(0.5) if dtype.is_complex else 1.0
+    _fill_now(matrix, Normal(0.0, component_std).spec(), seed, name)
+    wide_matrix = matrix.shape[0] < matrix.shape[1]
+    if wide_matrix:
+        matrix = matrix.T.contiguous()
+    q, r = torch.linalg.qr(matrix)
+    q *= torch.where(r.diagonal() < 0, -1.0, 1.0)
+    with torch.no_grad():
+        tensor.copy_(((q.T if wide_matrix else q) * gain).reshape(tensor.shape))
+
+
+def _memory_is_indirect(tensor: Tensor) -> bool:
+    """Whether the native module cannot write tensor's memory as it lies."""
+    lazy = tensor.is_conj() or tensor.is_neg()
+    return lazy or (tensor.dim() >= _MAX_DIMS and not tensor.is_contiguous())
+
+
+_library = torch.library.Library("torch_init", "DEF")
+_library.define("fill_(Tensor(a!) out, Tensor seed, str name, str kind, float[] numbers) -> ()")
+
+
+_library.define("orthogonal_(Tensor(a!) out, Tensor seed, str name, float gain) -> ()")
+
+
+def _fill_op(out: Tensor, seed: Tensor, name: str, kind: str, numbers: list[float]) -> None:
+    _fill_now(out, (kind, tuple(numbers)), int(seed), name)
+
+
+def _orthogonal_op(out: Tensor, seed: Tensor, name: str, gain: float) -> None:
+    _orthogonal_now(out, gain, int(seed), name)
+
+
+for _key in ("CPU", "CUDA"):
+    _library.impl("fill_", _fill_op, _key)
+    _library.impl("orthogonal_", _orthogonal_op, _key)
+
+
+@torch.library.register_fake("torch_init::fill_", lib=_library)
+def _fill_fake(out: Tensor, seed: Tensor, name: str, kind: str, numbers: list[float]) -> None:
+    return None
+
+
+@torch.library.register_fake("torch_init::orthogonal_", lib=_library)
+def _orthogonal_fake(out: Tensor, seed: Tensor, name: str, gain: float) -> None:
+    return None

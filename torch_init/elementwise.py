@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Initialisers whose elements are independent draws from a distribution given outright."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from torch_init._fill import Seed, check_tensor, fill_tensor
+from torch_init.distributions import Constant, Normal, TruncatedNormal, TwoPoint, Uniform
+from torch_init.errors import (
+    check_choice,
+    check_finite,
+    check_not_negative,
+    check_number,
+    check_probability,
+    describe,
+)
+
+
+def uniform_(
+    tensor: Tensor,
+    a: float = 0.0,
+    b: float = 1.0,
+    generator: torch.Generator | None = None,
+    *,
+    seed: Seed = None,
+    name: str | None = None,
+) -> Tensor:
+    r"""Fill the tensor with values from :math:`U(a, b)` on [a, b).
+
+    Args:
+        tensor: any shape; float32, float64, bfloat16, float16, float8_e4m3fn or float8_e5m2.
+        a: lower bound, included. Finite and within the dtype's range.
+        b: upper bound, excluded: the largest value is the last one below b that the dtype has.
+            If b == a, every element is a.
+        generator: source of the seed if seed is None; torch's default generator if None.
+        seed: an int. With name, it makes the values a pure function of (seed, name, index).
+        name: name of the stream under the seed, the parameter's qualified name by convention.
+
+    Raises:
+        TypeError, ValueError: a > b, non-finite bounds, a tensor that cannot be filled; the tensor
+            is then unchanged.
+
+    Example:
+        >>> w = torch.empty(3, 5)
+        >>> torch_init.uniform_(w, -1.0, 1.0, seed=0, name="fc.weight").abs().max() <= 1
+        tensor(True)
+    """
+    check_tensor("uniform_", tensor)
+    a = _in_range("uniform_", "a", a, tensor.dtype)
+    b = _in_range("uniform_", "b", b, tensor.dtype)
+    _check_ordered("uniform_", a, b)
+    if a < b:
+        _check_has_values("uniform_", tensor.dtype, a, math.nextafter(b, a))
+    distribution = Constant(a) if a == b else Uniform(a, b)
+    return fill_tensor("uniform_", tensor, distribution, generator, seed, name)
+
+
+def normal_(
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    generator: torch.Generator | None = None,
+    *,
+    seed: Seed = None,
+    name: str | None = None,
+) -> Tensor:
+    r"""Fill the tensor with values from :math:`N(\text{mean}, \text{std}^2)`.
+
+    One 32-bit word makes one value, through a table of the normal quantile function: off by at
+    most 2.5e-6 std, with tails to 6.2 std (float64: 64 bits, 1e-11 std, tails to 9 std). A complex
+    tensor has independent real and imaginary parts of variance std^2 / 2 each.
+
+    Args:
+        tensor: any shape; the dtypes of uniform_, complex64 or complex128 (with mean 0).
+        mean: finite.
+        std: finite, >= 0.
+        generator, seed, name: see uniform_.
+
+    Example:
+        >>> w = torch.empty(3, 5)
+        >>> _ = torch_init.normal_(w, std=0.02, seed=0, name="wte.weight")
+    """
+    check_tensor("normal_", tensor)
+    mean = check_finite("normal_", "mean", mean)
+    std = check_not_negative("normal_", "std", std)
+    distribution = Constant(mean) if std == 0 else Normal(mean, std)
+    return fill_tensor("normal_", tensor, distribution, generator, seed, name)
+
+
+def trunc_normal_(
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: torch.Generator | None = None,
+    *,
+    bounds: str = "absolute",
+    seed: Seed = None,
+    name: str | None = None,
+) -> Tensor:
+    r"""Fill the tensor with values from a normal distribution conditioned on [a, b].
+
+    Costs what normal_ costs, for any bounds, one-sided and far in a tail included: the quantile
+    table is fitted to them. mean and std are those of the normal before truncation; a standard
+    normal cut at +-2 has standard deviation 0.8796.
+
+    Args:
+        tensor: any shape; the dtypes of uniform_.
+        mean: finite.
+        std: finite, >= 0, of the normal that is cut.
+        a, b: a <= b, may be infinite. Values never lie outside, in the tensor's own dtype.
+        generator, seed, name: see uniform_.
+        bounds: "absolute": a and b are values, as in torch.nn.init (so that the defaults do not
+            cut anything at std=0.02). "sigma": they are in standard deviations from the mean, as
+            in JAX, Keras and timm's trunc_normal_tf_.
+
+    Raises:
+        ValueError: a > b, no value of the tensor's dtype in [a, b], or std = 0 with a mean
+            outside.
+
+    Example:
+        >>> w = torch.empty(64, 64)
+        >>> _ = torch_init.trunc_normal_(w, std=0.02, a=-2, b=2, bounds="sigma")
+        >>> w.abs().max() <= 0.04
+        tensor(True)
+    """
+    function = "trunc_normal_"
+    check_tensor(function, tensor)
+    mean = check_finite(function, "mean", mean)
+    std = check_not_negative(function, "std", std)
+    a = check_number(function, "a", a)
+    b = check_number(function, "b", b)
+    _check_ordered(function, a, b)
+    check_choice(function, "bounds", bounds, ("absolute", "sigma"))
+    distribution = _truncated(function, tensor.dtype, mean, std, a, b, bounds == "sigma")
+    return fill_tensor(function, tensor, distribution, generator, seed, name)
+
+
+def _truncated(
+    function: str, dtype: torch.dtype, mean: float, std: float, a: float, b: float, in_sigmas: bool
+) -> Constant | Normal | TruncatedNormal:
+    low, high = (mean + a * std, mean + b * std) if in_sigmas and std > 0 else (a, b)
+    if in_sigmas and std == 0:
+        low = high = mean
+    _check_has_values(function, dtype, low, high)
+    if low == high:
+        return Constant(low)
+    if std == 0:
+        if not low <= mean <= high:
+            expected = f"a positive number, since the mean {mean} is outside [{a}, {b}]"
+            raise ValueError(describe(function, "std", "0", expected))
+        return Constant(mean)
+    if low == -math.inf and high == math.inf:
+        return Normal(mean, std)
+    if in_sigmas:
+        return TruncatedNormal.in_sigmas(mean, std, a, b)
+    return TruncatedNormal.absolute(mean, std, a, b)
+
+
+def bernoulli_(
+    tensor: Tensor,
+    p: float = 0.5,
+    generator: torch.Generator | None = None,
+    *,
+    seed: Seed = None,
+    name: str | None = None,
+) -> Tensor:
+    """Fill the tensor with ones, each with probability p, and zeros.
+
+    Args:
+        tensor: any shape; the dtypes of uniform_.
+        p: in [0, 1]; rounded to a multiple of 2**-32.
+        generator, seed, name: see uniform_.
+
+    Example:
+        >>> mask = torch_init.bernoulli_(torch.empty(1000), p=0.1, seed=0, name="mask")
+    """
+    check_tensor("bernoulli_", tensor)
+    p = check_probability("bernoulli_", "p", p)
+    return fill_tensor("bernoulli_", tensor, TwoPoint(p, 0.0, 1.0), generator, seed, name)
+
+
+def rademacher_(
+    tensor: Tensor,
+    scale: float = 1.0,
+    generator: torch.Generator | None = None,
+    *,
+    seed: Seed = None,
+    name: str | None = None,
+) -> Tensor:
+    """Fill the tensor with +scale and -scale, each with probability 1/2.
+
+    Args:
+        tensor: any shape; the dtypes of uniform_.
+        scale: finite; also the standard deviation.
+        generator, seed, name: see uniform_.
+
+    Example:
+        >>> signs = torch_init.rademacher_(torch.empty(1000), seed=0, name="signs")
+    """
+    check_tensor("rademacher_", tensor)
+    scale = check_finite("rademacher_", "scale", scale)
+    return fill_tensor(
+        "rademacher_", tensor, TwoPoint(0.5, -scale, scale), generator, seed, name
+    )
+
+
+def constant_(tensor: Tensor, val: float) -> Tensor:
+    """Fill the tensor with val. Any shape and dtype that torch.Tensor.fill_ takes.
+
+    Example:
+        >>> torch_init.constant_(torch.empty(2), 0.3)
+        tensor([0.3000, 0.3000])
+    """
+    with torch.no_grad():
+        return tensor.fill_(val)
+
+
+def ones_(tensor: Tensor) -> Tensor:
+    """Fill the tensor with ones.
+
+    Example:
+        >>> torch_init.ones_(torch.empty(2))
+        tensor([1., 1.])
+    """
+    return constant_(tensor, 1.0)
+
+
+def zeros_(tensor: Tensor) -> Tensor:
+    """Fill the tensor with zeros.
+
+    Example:
+        >>> torch_init.zeros_(torch.empty(2))
+        tensor([0., 0.])
+    """
+    return constant_(tensor, 0.0)
+
+
+def _check_ordered(function: str, a: float, b: float) -> None:
+    if a > b:
+        raise ValueError(describe(function, "a, b", f"a={a} > b={b}", "a <= b"))
+
+
+def _in_range(function: str, argument: str, value: float, dtype: torch.dtype) -> float:
+    number = check_finite(function, argument, value)
+    largest = torch.finfo(dtype).max
+    if abs(number) > largest:
+        expected = f"a number within the range of {dtype}, +-{largest}"
+        raise ValueError(describe(function, argument, f"{number}", expected))
+    return number
+
+
+def _check_has_values(function: str, dtype: torch.dtype, low: float, high: float) -> None:
+    if not _has_value(dtype, low, high):
+        expected = f"an interval that holds a value of {dtype}"
+        raise ValueError(describe(function, "a, b", f"[{low}, {high}]", expected))
+
+
+def _has_value(dtype: torch.dtype, low: float, high: float) -> bool:
+    if low == high:
+        return True
+    info = torch.finfo(dtype)
+    if high < info.min or low > info.max:
+        return False
+    # Only an interval narrower than two steps of the dtype can miss all its values.
+    if math.isinf(high - low):
+        return True
+    reach = max(abs(low), abs(high))
+    if high - low > 4 * info.eps * reach and high - low > 4 * info.tiny * info.eps:
+        return True
+    nearest = float(torch.tensor((low + high) / 2, dtype=torch.float64).to(dtype))
+    return low <= nearest <= high
+
+
+__all__ = [
+    "bernoulli_",
+    "constant_",
+    "normal_",
+    "ones_",
+    "rademacher_",
+    "trunc_normal_",
+    "uniform_",
+    "zeros_",
+]

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Seeds and names: what the key of a stream is made of. docs/stream.md specifies the map."""
+
+import functools
+import hashlib
+
+import torch
+from torch import Tensor
+
+from torch_init.errors import describe
+
+STREAM_VERSION = 1
+"""Version of the map from (seed, name, index, distribution) to bits. A change breaks seeds."""
+
+_DOMAIN = f"torch_init stream {STREAM_VERSION}\0".encode()
+
+
+@functools.lru_cache(maxsize=4096)
+def digest(name: str) -> bytes:
+    """Return the first 128 bits of the SHA-256 of name, behind a prefix with STREAM_VERSION."""
+    return hashlib.sha256(_DOMAIN + name.encode()).digest()[:16]
+
+
+def check_seed(function: str, seed: object) -> None:
+    """Raise unless seed is an int in [-2**63, 2**64) or a 0-d int64 tensor on the CPU."""
+    if isinstance(seed, Tensor):
+        if seed.dtype != torch.int64 or seed.dim() != 0 or seed.device.type != "cpu":
+            got = f"a {seed.dim()}-d {seed.dtype} tensor on {seed.device}"
+            raise ValueError(describe(function, "seed", got, "an int or a 0-d int64 CPU tensor"))
+        return
+    if isinstance(seed, bool) or not isinstance(seed, (int, torch.SymInt)):
+        raise TypeError(describe(function, "seed", repr(seed), "an int"))
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(describe(function, "seed", str(seed), "an int in [-2**63, 2**64)"))
+
+
+def draw_seed(function: str, generator: torch.Generator | None) -> Tensor:
+    """Draw a seed of 64 bits from generator, or from torch's default generator.
+
+    The draw happens where the generator lives: one on a GPU makes the host wait for it.
+    """
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(describe(function, "generator", repr(generator), "a torch.Generator"))
+    device = generator.device if generator is not None else torch.device("cpu")
+    seed = torch.empty((), dtype=torch.int64, device=device)
+    return seed.random_(-(2**63), None, generator=generator).cpu()
