@@ -3,24 +3,25 @@
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from torch_init import _ops
 from torch_init.distributions import Bits, Constant, Distribution, Normal
 from torch_init.errors import describe
-from torch_init.keys import check_seed, draw_seed
+from torch_init.keys import check_generator, check_seed, draw_seed, draw_seed_tensor
 
 Seed = int | Tensor | None
 """What `seed=` takes: an int, a 0-d int64 CPU tensor (no recompilation for a new value), or None
 to draw 64 bits from the generator."""
 
 
-def check_tensor(function: str, tensor: Tensor) -> None:
+def check_tensor(function: str, tensor: object) -> None:
     """Raise unless tensor is one that an initialiser can fill in place."""
     if not isinstance(tensor, Tensor):
         got = type(tensor).__name__
         fix = "Pass module.weight, not the module" if isinstance(tensor, torch.nn.Module) else ""
         raise TypeError(describe(function, "tensor", got, "a torch.Tensor", fix))
-    if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+    if isinstance(tensor, UninitializedTensorMixin):
         fix = "Run a forward pass of the lazy module first"
         raise ValueError(describe(function, "tensor", "an uninitialised one", "a shape", fix))
     if tensor.layout != torch.strided:
@@ -78,19 +79,24 @@ def fill_tensor(
     if tensor.is_meta or distribution is None:
         return tensor
     distribution = _componentwise(function, tensor, distribution)
-    seed = resolve_seed(function, generator, seed, name)
+    seed = resolve_seed(function, tensor, generator, seed, name)
     _ops.fill_(tensor, distribution.spec(), seed, stream_name(name, part))
     return tensor
 
 
 def resolve_seed(
-    function: str, generator: torch.Generator | None, seed: Seed, name: str | None
+    function: str,
+    tensor: Tensor,
+    generator: torch.Generator | None,
+    seed: Seed,
+    name: str | None,
 ) -> int | Tensor:
     """Return the seed given, or one drawn from the generator."""
     if name is not None and not isinstance(name, str):
         raise TypeError(describe(function, "name", f"{name!r}", "a str"))
+    check_generator(function, generator)
     if seed is None:
-        return draw_seed(function, generator)
+        return draw_seed_tensor(generator) if _ops.must_dispatch(tensor) else draw_seed(generator)
     if generator is not None:
         fix = "The generator would not be used"
         raise ValueError(describe(function, "seed, generator", "both", "one of them", fix))

@@ -84,7 +84,7 @@ class FillPlan:
     """
 
     def __init__(self, entries: Sequence[tuple[Tensor, Spec, int]]) -> None:
-        self._tensors = [tensor for tensor, _, _ in entries]
+        self._tensors = [entry[0] for entry in entries]  # keeps their memory alive
         self._device = self._tensors[0].device
         self._plan = _C.FillPlan([_task(*entry) for entry in entries])
         self._blob: Tensor | None = None
@@ -112,13 +112,13 @@ class FillPlan:
         return blob.copy_(host, non_blocking=True)
 
 
-def _task(tensor: Tensor, spec: Spec, key: int) -> tuple[object, ...]:
+def _task(tensor: Tensor, spec: Spec, key: int) -> "_C._Task":
     kind, numbers = spec
     code = _DTYPE_CODES[tensor.dtype]
-    if tensor.is_contiguous():
-        sizes = strides = index_strides = (tensor.numel(),)
-        strides = index_strides = (1,)
-    else:
+    sizes: Sequence[int] = (tensor.numel(),)
+    strides: Sequence[int] = (1,)
+    index_strides = strides
+    if not tensor.is_contiguous():
         sizes, strides = tensor.shape, tensor.stride()
         index_strides = _row_major_strides(sizes)
     return (tensor.data_ptr(), code, sizes, strides, index_strides, 0, key, (kind, *numbers))
@@ -130,7 +130,7 @@ def _row_major_strides(sizes: Sequence[int]) -> tuple[int, ...]:
 
 def fill_(tensor: Tensor, spec: Spec, seed: int | Tensor, name: str) -> None:
     """Fill tensor, which has been checked, with the distribution under (seed, name)."""
-    if _must_dispatch(tensor):
+    if must_dispatch(tensor):
         kind, numbers = spec
         torch.ops.torch_init.fill_(tensor, _seed_tensor(seed), name, kind, list(numbers))
     else:
@@ -141,13 +141,14 @@ def fill_(tensor: Tensor, spec: Spec, seed: int | Tensor, name: str) -> None:
 
 def orthogonal_(tensor: Tensor, gain: float, seed: int | Tensor, name: str) -> None:
     """Fill tensor, which has been checked, with gain times an orthogonal matrix."""
-    if _must_dispatch(tensor):
+    if must_dispatch(tensor):
         torch.ops.torch_init.orthogonal_(tensor, _seed_tensor(seed), name, gain)
     else:
         _orthogonal_now(tensor, gain, int(seed), name)
 
 
-def _must_dispatch(tensor: Tensor) -> bool:
+def must_dispatch(tensor: Tensor) -> bool:
+    """Whether a call on tensor is traced or intercepted, and must go through an operator."""
     return (
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
@@ -172,9 +173,9 @@ def _fill_now(tensor: Tensor, spec: Spec, seed: int, name: str) -> None:
         with torch.no_grad():
             tensor.copy_(staged)
         return
-    tensor = tensor.detach()
-    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    FillPlan([(real, spec, stream_key(seed, name))]).run()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.detach())
+    FillPlan([(tensor, spec, stream_key(seed, name))]).run()
 
 
 def _orthogonal_now(tensor: Tensor, gain: float, seed: int, name: str) -> None:

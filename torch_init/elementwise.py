@@ -203,9 +203,7 @@ def rademacher_(
     """
     check_tensor("rademacher_", tensor)
     scale = check_finite("rademacher_", "scale", scale)
-    return fill_tensor(
-        "rademacher_", tensor, TwoPoint(0.5, -scale, scale), generator, seed, name
-    )
+    return fill_tensor("rademacher_", tensor, TwoPoint(0.5, -scale, scale), generator, seed, name)
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:

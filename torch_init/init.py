@@ -46,7 +46,8 @@ from torch_init.structured import (
 
 def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
     """Return the fans as torch.nn.init does; other libraries call it by this private name."""
-    return tuple(compute_fans(tensor.shape))
+    fans = compute_fans(tensor.shape)
+    return fans.fan_in, fans.fan_out
 
 
 def _calculate_correct_fan(tensor: Tensor, mode: str) -> float:

@@ -3,6 +3,7 @@
 
 import functools
 import hashlib
+import threading
 
 import torch
 from torch import Tensor
@@ -34,13 +35,34 @@ def check_seed(function: str, seed: object) -> None:
         raise ValueError(describe(function, "seed", str(seed), "an int in [-2**63, 2**64)"))
 
 
-def draw_seed(function: str, generator: torch.Generator | None) -> Tensor:
+class _SeedBuffer(threading.local):
+    """One 0-d tensor a thread, since making one takes as long as drawing into it."""
+
+    def __init__(self) -> None:
+        self.tensor = torch.empty((), dtype=torch.int64, device="cpu")
+
+
+_seed_buffer = _SeedBuffer()
+
+
+def draw_seed(generator: torch.Generator | None) -> int:
     """Draw a seed of 64 bits from generator, or from torch's default generator.
 
     The draw happens where the generator lives: one on a GPU makes the host wait for it.
     """
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(describe(function, "generator", repr(generator), "a torch.Generator"))
+    if generator is None or generator.device.type == "cpu":
+        return int(_seed_buffer.tensor.random_(-(2**63), None, generator=generator))
+    return int(draw_seed_tensor(generator))
+
+
+def draw_seed_tensor(generator: torch.Generator | None) -> Tensor:
+    """Draw as draw_seed does, with operators that can be traced, into a new tensor."""
     device = generator.device if generator is not None else torch.device("cpu")
     seed = torch.empty((), dtype=torch.int64, device=device)
     return seed.random_(-(2**63), None, generator=generator).cpu()
+
+
+def check_generator(function: str, generator: object) -> None:
+    """Raise unless generator is None or a torch.Generator."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(describe(function, "generator", repr(generator), "a torch.Generator"))

@@ -47,7 +47,7 @@ def variance_scaling_(
 
     Example:
         >>> w = torch.empty(256, 64, 3, 3)
-        >>> _ = torch_init.variance_scaling_(w, 2.0, "fan_out", "normal", seed=0, name="conv.weight")
+        >>> w = torch_init.variance_scaling_(w, 2.0, "fan_out", "normal", seed=0, name="conv")
     """
     return _fill_scaled(
         "variance_scaling_",

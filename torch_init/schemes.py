@@ -103,35 +103,40 @@ def compute_fans(
         )
     check_positive_int(function, "groups", groups)
     batch = _axes(function, "batch_axes", batch_axes, len(shape))
-    sizes = list(shape)
     if in_axis is None and out_axis is None:
-        rest = [axis for axis in range(len(shape)) if axis not in batch]
-        if len(rest) < 2:
-            got = f"{batch_axes!r}"
-            raise ValueError(describe(function, "batch_axes", got, "two axes left for in and out"))
-        first, second = rest[:2]
-        if sizes[first] % groups != 0:
-            expected = f"a divisor of the size of dimension {first}, {sizes[first]}"
-            raise ValueError(describe(function, "groups", str(groups), expected))
-        sizes[first] //= groups
-        in_axes, out_axes = ([first], [second]) if transposed else ([second], [first])
-    else:
-        if groups != 1 or transposed or in_axis is None or out_axis is None:
-            got = f"{in_axis!r}, {out_axis!r} with groups={groups}, transposed={transposed}"
-            expected = "both axes, without groups and transposed"
-            raise ValueError(describe(function, "in_axis, out_axis", got, expected))
-        in_axes = _axes(function, "in_axis", in_axis, len(shape))
-        out_axes = _axes(function, "out_axis", out_axis, len(shape))
-    named = [*batch, *in_axes, *out_axes]
+        return _fans_by_position(function, shape, groups, transposed, batch)
+    if groups != 1 or transposed or in_axis is None or out_axis is None:
+        got = f"{in_axis!r}, {out_axis!r} with groups={groups}, transposed={transposed}"
+        expected = "both axes, without groups and transposed"
+        raise ValueError(describe(function, "in_axis, out_axis", got, expected))
+    in_axes = _axes(function, "in_axis", in_axis, len(shape))
+    out_axes = _axes(function, "out_axis", out_axis, len(shape))
+    named = batch + in_axes + out_axes
     if len(set(named)) != len(named):
         got = f"{in_axis!r}, {out_axis!r}, {batch_axes!r}"
         expected = "each axis once, in one role"
         raise ValueError(describe(function, "in_axis, out_axis, batch_axes", got, expected))
-    kernel = math.prod([size for axis, size in enumerate(sizes) if axis not in named])
+    kernel = math.prod([size for axis, size in enumerate(shape) if axis not in named])
     return Fans(
-        math.prod([sizes[axis] for axis in in_axes]) * kernel,
-        math.prod([sizes[axis] for axis in out_axes]) * kernel,
+        math.prod([shape[axis] for axis in in_axes]) * kernel,
+        math.prod([shape[axis] for axis in out_axes]) * kernel,
     )
+
+
+def _fans_by_position(
+    function: str, shape: Sequence[int], groups: int, transposed: bool, batch: list[int]
+) -> Fans:
+    sizes = [size for axis, size in enumerate(shape) if axis not in batch] if batch else shape
+    if len(sizes) < 2:
+        got = f"axes {batch} of {len(shape)}"
+        raise ValueError(describe(function, "batch_axes", got, "two axes left for in and out"))
+    if sizes[0] % groups != 0:
+        expected = f"a divisor of the first dimension's size, {sizes[0]}"
+        raise ValueError(describe(function, "groups", str(groups), expected))
+    kernel = math.prod(sizes[2:])
+    first = sizes[0] // groups * kernel
+    second = sizes[1] * kernel
+    return Fans(first, second) if transposed else Fans(second, first)
 
 
 def _axes(function: str, argument: str, axes: int | Sequence[int], ndim: int) -> list[int]:

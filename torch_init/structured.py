@@ -62,7 +62,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     with torch.no_grad():
         tensor.zero_()
         if tensor.numel() > 0:
-            centre = tensor[(..., *(size // 2 for size in tensor.shape[2:]))]
+            centre = _kernel_point(tensor, [size // 2 for size in tensor.shape[2:]])
             for group in centre.chunk(groups):
                 group.diagonal().fill_(1)
     return tensor
@@ -103,7 +103,7 @@ def orthogonal_(
     gain = check_finite("orthogonal_", "gain", gain)
     if tensor.is_meta or tensor.numel() == 0:
         return tensor
-    seed = resolve_seed("orthogonal_", generator, seed, name)
+    seed = resolve_seed("orthogonal_", tensor, generator, seed, name)
     _ops.orthogonal_(tensor, gain, seed, stream_name(name))
     return tensor
 
@@ -146,12 +146,13 @@ def delta_orthogonal_(
         raise ValueError(describe("delta_orthogonal_", "tensor", got, expected))
     if tensor.is_meta or tensor.numel() == 0:
         return tensor
-    seed = resolve_seed("delta_orthogonal_", generator, seed, name)
+    seed = resolve_seed("delta_orthogonal_", tensor, generator, seed, name)
     matrix = torch.empty(tensor.shape[:2], dtype=tensor.dtype, device=tensor.device)
     _ops.orthogonal_(matrix, gain, seed, stream_name(name))
     with torch.no_grad():
         tensor.zero_()
-        tensor[(..., *((size - 1) // 2 for size in tensor.shape[2:]))] = matrix
+        centre = [(size - 1) // 2 for size in tensor.shape[2:]]
+        _kernel_point(tensor, centre).copy_(matrix)
     return tensor
 
 
@@ -189,7 +190,7 @@ def sparse_(
     std = check_not_negative("sparse_", "std", std)
     if tensor.is_meta or tensor.numel() == 0:
         return tensor
-    seed = resolve_seed("sparse_", generator, seed, name)
+    seed = resolve_seed("sparse_", tensor, generator, seed, name)
     zeros = math.ceil(sparsity * tensor.size(0))
     words = torch.empty(tensor.shape, dtype=torch.int32, device=tensor.device)
     _ops.fill_(words, Bits().spec(), seed, stream_name(name, "mask"))
@@ -229,13 +230,20 @@ def zero_identity_(tensor: Tensor) -> Tensor:
         tensor.zero_()
         if tensor.numel() == 0 or tensor.is_meta:
             return tensor
-        matrix = tensor[(..., *(size // 2 for size in tensor.shape[2:]))]
+        matrix = _kernel_point(tensor, [size // 2 for size in tensor.shape[2:]])
         outputs, inputs = matrix.shape
         if outputs <= inputs:
             matrix.diagonal().fill_(1)
         else:
             matrix.copy_(_hadamard(outputs, inputs))
     return tensor
+
+
+def _kernel_point(weight: Tensor, point: list[int]) -> Tensor:
+    """Return the (out, in) matrix that a convolution's weight holds at one point of its kernel."""
+    for axis, index in reversed(list(enumerate(point))):
+        weight = weight.select(axis + 2, index)
+    return weight
 
 
 def _hadamard(rows: int, columns: int) -> Tensor:

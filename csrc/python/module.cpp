@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
@@ -166,6 +167,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("cpu_isas", &cpu_isas);
   m.def("set_cpu_isa", &set_cpu_isa);
   m.def("build_info", &build_info);
+  if (const char* name = std::getenv("TORCH_INIT_CPU_ISA")) set_cpu_isa(name);
 }
 
 }  // namespace
