@@ -190,13 +190,13 @@ void orthonormalize_columns(double* a, int64_t rows, int64_t cols, int num_threa
 template <>
 void orthonormalize_columns(Complex<float>* a, int64_t rows, int64_t cols, int num_threads,
                             const OrthogonalKernels& kernels) {
-  orthonormalize<2>(&a->re, rows, cols, num_threads, kernels.complex64);
+  orthonormalize<2>(reinterpret_cast<float*>(a), rows, cols, num_threads, kernels.complex64);
 }
 
 template <>
 void orthonormalize_columns(Complex<double>* a, int64_t rows, int64_t cols, int num_threads,
                             const OrthogonalKernels& kernels) {
-  orthonormalize<2>(&a->re, rows, cols, num_threads, kernels.complex128);
+  orthonormalize<2>(reinterpret_cast<double*>(a), rows, cols, num_threads, kernels.complex128);
 }
 
 }  // namespace torch_init
