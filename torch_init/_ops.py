@@ -18,9 +18,9 @@ try:
     from torch_init import _C
 except ImportError as error:
     raise ImportError(
-        "torch_init: the native module torch_init._C cannot be imported; either the package was "
-        "not built (pip install . from the source tree) or Python is run from inside the source "
-        f"tree without an editable install. Cause: {error}"
+        f"torch_init: the native module torch_init._C cannot be imported: {error}. If it was never "
+        "built, run `pip install .` in the source tree; if Python was started inside the source "
+        "tree, the sources hide the installed package."
     ) from error
 
 _DTYPE_CODES = {
