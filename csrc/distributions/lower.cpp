@@ -73,10 +73,11 @@ LoweredDistribution lower_quantile(std::shared_ptr<const QuantileTable<float>> t
 
 void set_bounds(Distribution& d, double low, double high) {
   d.bounded = true;
-  d.f32.low = static_cast<float>(low);
-  d.f32.high = static_cast<float>(high);
-  d.f64.low = low;
-  d.f64.high = high;
+  // Adding 0 turns a bound of -0 into +0.
+  d.f64.low = low + 0.0;
+  d.f64.high = high + 0.0;
+  d.f32.low = static_cast<float>(d.f64.low);
+  d.f32.high = static_cast<float>(d.f64.high);
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ class TruncatedNormal {
   TruncatedNormal(double lower, double upper);
 
   double center() const { return center_; }
-  bool symmetric() const { return lower_ == -upper_; }
+  bool symmetric() const { return shape_ == Shape::kStraddling && lower_ == -upper_; }
   double from_lower(double mass) const;  // mass: fraction of probability below the result
   double from_upper(double mass) const;  // mass: fraction of probability above the result
 

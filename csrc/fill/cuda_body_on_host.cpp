@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fill/fill_cuda.h"
 #include "fill/fill_kernel.h"
+#include "portable/float_environment.h"
 
 namespace torch_init {
 namespace {
@@ -22,6 +23,7 @@ struct HostBlock {
 }  // namespace
 
 void cuda_body_on_host(const FillList& list, int blocks) {
+  const DefaultFloatEnvironment environment;
   StagedTable staged;
   for (int64_t i = 0; i < blocks; ++i) fill_block(HostBlock{i, blocks}, list, nullptr, &staged);
 }

@@ -18,6 +18,7 @@
 #include "fill/device_blob.h"
 #include "fill/fill_cuda.h"
 #include "fill/host_fill.h"
+#include "portable/float_environment.h"
 #include "random/key.h"
 
 namespace py = pybind11;
@@ -46,6 +47,7 @@ std::vector<std::string> cpu_isas() {
 
 // (kind, number, ...), as torch_init/distributions.py writes them.
 LoweredDistribution lower(const py::tuple& spec, DType dtype) {
+  const DefaultFloatEnvironment environment;
   const std::string kind = spec[0].cast<std::string>();
   const auto number = [&](size_t i) { return spec[i].cast<double>(); };
   if (kind == "normal" || kind == "truncated_normal") {
