@@ -75,15 +75,20 @@ def stream_key(seed: int, name: str = "") -> int:
     return key
 
 
+Entry = tuple[Tensor, Spec, int] | tuple[Tensor, Spec, int, int, Sequence[int]]
+
+
 class FillPlan:
     """Tensors with the distribution and key of each, lowered once and filled in one native call.
 
     Args:
         entries: (tensor, spec, key) for each tensor. All tensors live on one device, and their
-            memory must stay where it is for as long as the plan is used.
+            memory must stay where it is for as long as the plan is used. A part of a larger
+            tensor adds (first_index, index_strides): its element (i, j, ...) is element
+            first_index + i * index_strides[0] + j * index_strides[1] + ... of the whole.
     """
 
-    def __init__(self, entries: Sequence[tuple[Tensor, Spec, int]]) -> None:
+    def __init__(self, entries: Sequence[Entry]) -> None:
         self._tensors = [entry[0] for entry in entries]  # keeps their memory alive
         self._device = self._tensors[0].device
         self._plan = _C.FillPlan([_task(*entry) for entry in entries])
@@ -112,16 +117,24 @@ class FillPlan:
         return blob.copy_(host, non_blocking=True)
 
 
-def _task(tensor: Tensor, spec: Spec, key: int) -> "_C._Task":
+def _task(
+    tensor: Tensor,
+    spec: Spec,
+    key: int,
+    first_index: int = 0,
+    index_strides: Sequence[int] | None = None,
+) -> "_C._Task":
     kind, numbers = spec
     code = _DTYPE_CODES[tensor.dtype]
+    address = tensor.data_ptr()
     sizes: Sequence[int] = (tensor.numel(),)
     strides: Sequence[int] = (1,)
-    index_strides = strides
-    if not tensor.is_contiguous():
+    if index_strides is None and tensor.is_contiguous():
+        index_strides = strides
+    else:
         sizes, strides = tensor.shape, tensor.stride()
-        index_strides = _row_major_strides(sizes)
-    return (tensor.data_ptr(), code, sizes, strides, index_strides, 0, key, (kind, *numbers))
+        index_strides = index_strides or _row_major_strides(sizes)
+    return (address, code, sizes, strides, index_strides, first_index, key, (kind, *numbers))
 
 
 def _row_major_strides(sizes: Sequence[int]) -> tuple[int, ...]:
