@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/stream.md in NumPy: an independent implementation that every tier is compared with.
 
-Written from that page alone, section by section. Arrays are indexed by element; tables are fitted in
-plain Python floats, whose + - * / and sqrt are IEEE binary64.
+Written from that page alone, section by section. NumPy's + - * / and sqrt of float32 and float64
+arrays are IEEE operations; torch only rounds to the narrow dtypes.
 """
 
 import functools
@@ -64,7 +64,7 @@ def fold_digest(seed, digest):
 
 
 def fma32(a, b, c):
-    """RN32(a*b + c): the product is exact in float64, the sum is rounded to odd, then to float32."""
+    """RN32(a*b + c): the product is exact in float64, the sum rounded to odd, then to float32."""
     product = a.astype(np.float64) * np.float64(b)
     c = np.asarray(c, np.float64)
     total = product + c
