@@ -89,10 +89,6 @@ class Bench:
     repeats: int
     calls: int
 
-    def ours(self, case: str, call: Callable[[], Any], tensor: Tensor, **kwargs: Any) -> list[Side]:
-        """Return a side for every tier."""
-        return [_side(case, "torch_init", call, tensor, tier, **kwargs) for tier in self.tiers]
-
 
 def _side(
     case: str,
@@ -122,11 +118,8 @@ def throughput(
     for name in cases:
         case = CASES[name]
         ours = partial(case.ours, tensor)
-        sides += (
-            bench.ours(name, ours, tensor)
-            if case.engine
-            else [_side(name, "torch_init", ours, tensor)]
-        )
+        tiers = bench.tiers if case.engine else [""]
+        sides += [_side(name, "torch_init", ours, tensor, tier) for tier in tiers]
         sides.append(_side(name, "torch", partial(case.torch, tensor), tensor, optional=True))
         if case.stateless and (call := _stateless(case.stateless, tensor)):
             sides.append(_side(name, "torch.func._random", call, tensor, optional=True))
@@ -180,10 +173,9 @@ def orthogonal(bench: Bench, threads: int | None, shapes: Iterable[tuple[int, in
     for rows, columns in shapes:
         tensor = torch.zeros(rows, columns, device=bench.device)
         name = f"{rows} x {columns}"
-        sides += bench.ours(name, partial(torch_init.orthogonal_, tensor), tensor)
-        sides.append(
-            _side(name, "torch", partial(torch.nn.init.orthogonal_, tensor), tensor, optional=True)
-        )
+        ours = partial(torch_init.orthogonal_, tensor)
+        sides += [_side(name, "torch_init", ours, tensor, tier) for tier in bench.tiers]
+        sides.append(_side(name, "torch", partial(torch.nn.init.orthogonal_, tensor), tensor))
     results = measure(sides, bench.clock, bench.repeats)
     return Group("orthogonal", "orthogonal_", "float32", threads, results)
 
