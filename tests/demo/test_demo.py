@@ -150,6 +150,7 @@ def test_a_registered_start_joins_the_comparison(tmp_path, monkeypatch, capsys):
         (["--activations", "relu", "gelu"], "--activations: unknown gelu; expected any of sigmoid"),
         (["--inits", "glorot"], "--inits: unknown glorot; expected any of zero normal-1"),
         (["--device", "toaster"], "--device: cannot use 'toaster'"),
+        (["--device", "meta"], "--device: cannot use 'meta': expected cpu or cuda"),
         (["--data", "absent.npz"], "--data: no such file or folder: absent.npz"),
         (["--data", "file"], "--data: file: not a readable .npz"),
         (["--data", "partial.npz"], "--data: partial.npz: no key Xt, yt"),

@@ -175,10 +175,14 @@ def _chosen(option: str, names: list[str] | None, known: list[str]) -> list[str]
 def _usable_device(name: str) -> torch.device:
     import torch
 
+    import torch_init
+
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        if device.type not in ("cpu", "cuda"):
+            raise ValueError("expected cpu or cuda")
+        torch_init.normal_(torch.empty(1, device=device), seed=0, name="device")
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise DemoError(f"--device: cannot use {name!r}: {reason}") from error
     return device

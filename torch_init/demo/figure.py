@@ -22,6 +22,9 @@ from .training import Point, Run
 # in grey.
 _COLOURS = ("#000000", "#D55E00", "#E69F00", "#56B4E9", "#0072B2", "#009E73", "#CC79A7", "#999999")
 _MARKERS = ("x", "^", "v", "o", "D", "s", "P", "*")
+# Gradients below this, near float32's underflow in a few more layers, leave the axes: they would
+# flatten all other curves.
+_LEAST_GRADIENT = 1e-20
 _STYLE: Any = {
     "font.size": 10,
     "axes.titlesize": 12,
@@ -38,7 +41,10 @@ def draw(comparison: Comparison) -> Figure:
     """Draw the comparison; matplotlib's backend and global settings are left as they are."""
     activations = list(dict.fromkeys(run.activation for run in comparison.runs))
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(1.2 + 3.6 * len(activations), 9.2), dpi=110, layout="constrained")
+        # At least as wide as the headline.
+        figure = Figure(
+            figsize=(max(10, 1.2 + 3.6 * len(activations)), 9.2), dpi=110, layout="constrained"
+        )
         FigureCanvasAgg(figure)
         axes = figure.subplots(3, len(activations), squeeze=False)
         for column, activation in enumerate(activations):
@@ -147,7 +153,7 @@ def _note(ax: Axes, height: float, lines: list[str]) -> None:
 
 
 def _share_limits(axes: np.ndarray) -> None:
-    low = min(ax.get_ylim()[0] for ax in axes)
+    low = max(_LEAST_GRADIENT, min(ax.get_ylim()[0] for ax in axes))
     high = max(ax.get_ylim()[1] for ax in axes)
     for ax in axes:
         ax.set_ylim(low, high)
