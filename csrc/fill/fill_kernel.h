@@ -23,22 +23,20 @@ constexpr int kFillThreads = 256;
 constexpr int kGroupsPerThread = 4;
 constexpr int64_t kTileGroups = int64_t{kFillThreads} * kGroupsPerThread;
 
-TI_HOST_DEVICE int values_per_group(DType dtype) { return dtype == DType::kFloat64 ? 2 : 4; }
+// log2 of the values that one Philox block makes.
+TI_HOST_DEVICE int group_shift(DType dtype) { return dtype == DType::kFloat64 ? 1 : 2; }
 
 // Groups set aside for one run. Runs after the first may start anywhere within a group.
 TI_HOST_DEVICE int64_t groups_per_run(const FillTask& task) {
-  const Region& region = task.region;
-  const int64_t per = values_per_group(task.dtype);
-  const int64_t before = region.run_length == region.numel
-                             ? static_cast<int64_t>(region.first_index % static_cast<uint64_t>(per))
-                             : per - 1;
-  return (before + region.run_length + per - 1) / per;
+  const int shift = group_shift(task.dtype);
+  const int64_t last = (int64_t{1} << shift) - 1;
+  const int64_t before =
+      task.region.runs == 1 ? static_cast<int64_t>(task.region.first_index) & last : last;
+  return (before + task.region.run_length + last) >> shift;
 }
 
 TI_HOST_DEVICE int64_t tile_count(const FillTask& task) {
-  if (task.region.numel == 0) return 0;
-  const int64_t runs = task.region.numel / task.region.run_length;
-  return (runs * groups_per_run(task) + kTileGroups - 1) / kTileGroups;
+  return (task.region.runs * groups_per_run(task) + kTileGroups - 1) / kTileGroups;
 }
 
 // A float table in shared memory, its rows split in two so that a warp's scattered reads meet
@@ -118,18 +116,19 @@ struct GroupPlace {
 
 TI_HOST_DEVICE GroupPlace place_group(const FillTask& task, int64_t group, int64_t per_run) {
   const Region& region = task.region;
-  const int64_t per = values_per_group(task.dtype);
-  const int64_t run = region.run_length == region.numel ? 0 : group / per_run;
+  const int shift = group_shift(task.dtype);
+  const int64_t per_group = int64_t{1} << shift;
+  const int64_t run = region.runs == 1 ? 0 : group / per_run;
+  const int64_t group_in_run = group - run * per_run;
   const RunStart start = run_start(region, run);
-  const uint64_t first_block = start.index / static_cast<uint64_t>(per);
-  const int64_t into_block = static_cast<int64_t>(start.index % static_cast<uint64_t>(per));
   GroupPlace place;
   place.run_offset = start.offset;
-  place.block = first_block + static_cast<uint64_t>(group - run * per_run);
-  place.first = (group - run * per_run) * per - into_block;
+  place.block = (start.index >> shift) + static_cast<uint64_t>(group_in_run);
+  place.first =
+      (group_in_run << shift) - (static_cast<int64_t>(start.index) & (per_group - 1));
   const int64_t left = region.run_length - place.first;
   place.begin = place.first < 0 ? static_cast<int>(-place.first) : 0;
-  place.end = static_cast<int>(left < per ? (left < 0 ? 0 : left) : per);
+  place.end = static_cast<int>(left < per_group ? (left < 0 ? 0 : left) : per_group);
   return place;
 }
 
@@ -173,7 +172,7 @@ template <typename FetchRow>
 TI_HOST_DEVICE void fill_tile(const FillTask& task, int64_t tile, int thread,
                               const FetchRow& fetch_row) {
   const int64_t per_run = groups_per_run(task);
-  const int64_t groups = task.region.numel / task.region.run_length * per_run;
+  const int64_t groups = task.region.runs * per_run;
   for (int i = 0; i < kGroupsPerThread; ++i) {
     const int64_t group = tile * kTileGroups + int64_t{i} * kFillThreads + thread;
     if (group < groups) fill_group(task, place_group(task, group, per_run), fetch_row);

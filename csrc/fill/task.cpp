@@ -33,6 +33,7 @@ bool make_region(int ndim, const int64_t* size, const int64_t* stride,
     region->run_length *= region->size[d];
     region->run_dims += 1;
   }
+  region->runs = region->numel == 0 ? 0 : region->numel / region->run_length;
   return true;
 }
 

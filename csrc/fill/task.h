@@ -25,6 +25,7 @@ struct Region {
   // The last `run_dims` dimensions have consecutive logical indices, `run_length` of them.
   int32_t run_dims;
   int64_t run_length;
+  int64_t runs;
   bool runs_contiguous;  // and lie side by side in memory
 };
 
