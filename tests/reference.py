@@ -97,7 +97,7 @@ def down(x, dtype):
     if dtype == torch.float32:
         with np.errstate(over="ignore"):
             nearest = np.float32(x)
-        exceeds = nearest > x
+        exceeds = float(nearest) > x
         return float(np.nextafter(nearest, np.float32(-np.inf)) if exceeds else nearest) + 0.0
     values = values_of(dtype)
     at = np.searchsorted(values, x, side="right") - 1
@@ -353,7 +353,9 @@ def sample(distribution, dtype, key, index):
     real = np.float64 if double else np.float32
     with np.errstate(over="ignore"):
         v = _value(kind, [float(p) for p in parameters], dtype, real, w, first)
-        return torch.from_numpy(np.ascontiguousarray(v, dtype=real)).to(dtype)
+    if dtype == torch.float8_e4m3fn:  # saturates by itself from torch 2.13 on
+        v = v.clip(-448, 448)
+    return torch.from_numpy(np.ascontiguousarray(v, dtype=real)).to(dtype)
 
 
 def _fma(a, b, c):

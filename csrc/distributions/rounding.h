@@ -19,7 +19,7 @@ struct SmallFloat {
 };
 
 constexpr SmallFloat kFormatFloat16 = {5, 10, 0x7c00, 0x7bff, 0x7e00};
-constexpr SmallFloat kFormatFloat8E4M3FN = {4, 3, 0x7f, 0x7e, 0x7f};
+constexpr SmallFloat kFormatFloat8E4M3FN = {4, 3, 0x7e, 0x7e, 0x7f};  // saturates: no infinity
 constexpr SmallFloat kFormatFloat8E5M2 = {5, 2, 0x7c, 0x7b, 0x7f};
 
 TI_HOST_DEVICE uint32_t round_to_small_float(float value, SmallFloat format) {
