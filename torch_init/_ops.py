@@ -174,7 +174,7 @@ def _seed_tensor(seed: int | Tensor) -> Tensor:
         return seed
     if isinstance(seed, int) and seed >= 2**63:
         seed -= 2**64
-    return torch.tensor(seed, dtype=torch.int64)
+    return torch.tensor(seed, dtype=torch.int64, device="cpu")
 
 
 def _fill_now(tensor: Tensor, spec: Spec, seed: int, name: str) -> None:
@@ -192,18 +192,20 @@ def _fill_now(tensor: Tensor, spec: Spec, seed: int, name: str) -> None:
 
 
 def _orthogonal_now(tensor: Tensor, gain: float, seed: int, name: str) -> None:
-    wide = (torch.float64, torch.complex64, torch.complex128)
-    dtype = tensor.dtype if tensor.dtype in wide else torch.float32
-    matrix = torch.empty(tensor.shape[0], tensor[0].numel(), dtype=dtype)
+    wider = (torch.float64, *_REAL_OF_COMPLEX)
+    dtype = tensor.dtype if tensor.dtype in wider else torch.float32
+    matrix = torch.empty(tensor.shape[0], tensor[0].numel(), dtype=dtype, device="cpu")
     component_std = math.sqrt(0.5) if dtype.is_complex else 1.0
     _fill_now(matrix, Normal(0.0, component_std).spec(), seed, name)
-    wide_matrix = matrix.shape[0] < matrix.shape[1]
-    if wide_matrix:
-        matrix = matrix.T.contiguous()
-    q, r = torch.linalg.qr(matrix)
-    q *= torch.where(r.diagonal() < 0, -1.0, 1.0)
+    is_wide = matrix.shape[0] < matrix.shape[1]
+    tall = matrix.T.contiguous() if is_wide else matrix
+    code = _DTYPE_CODES[_REAL_OF_COMPLEX.get(dtype, dtype)]
+    _C.orthonormalize_columns(
+        tall.data_ptr(), code, dtype.is_complex, *tall.shape, torch.get_num_threads()
+    )
+    matrix = tall.T if is_wide else tall
     with torch.no_grad():
-        tensor.copy_(((q.T if wide_matrix else q) * gain).reshape(tensor.shape))
+        tensor.copy_((matrix * gain).reshape(tensor.shape))
 
 
 def _memory_is_indirect(tensor: Tensor) -> bool:
@@ -214,9 +216,12 @@ def _memory_is_indirect(tensor: Tensor) -> bool:
 
 _library = torch.library.Library("torch_init", "DEF")
 _library.define("fill_(Tensor(a!) out, Tensor seed, str name, str kind, float[] numbers) -> ()")
-
-
 _library.define("orthogonal_(Tensor(a!) out, Tensor seed, str name, float gain) -> ()")
+# Tensor.random_ cannot be compiled, and torch.randint cannot draw all 64 bits.
+_library.define(
+    "draw_seed_(Tensor(a!) out, Generator? generator) -> ()",
+    tags=(torch.Tag.nondeterministic_seeded,),
+)
 
 
 def _fill_op(out: Tensor, seed: Tensor, name: str, kind: str, numbers: list[float]) -> None:
@@ -227,9 +232,14 @@ def _orthogonal_op(out: Tensor, seed: Tensor, name: str, gain: float) -> None:
     _orthogonal_now(out, gain, int(seed), name)
 
 
+def _draw_seed_op(out: Tensor, generator: torch.Generator | None) -> None:
+    out.random_(-(2**63), None, generator=generator)
+
+
 for _key in ("CPU", "CUDA"):
     _library.impl("fill_", _fill_op, _key)
     _library.impl("orthogonal_", _orthogonal_op, _key)
+    _library.impl("draw_seed_", _draw_seed_op, _key)
 
 
 @torch.library.register_fake("torch_init::fill_", lib=_library)
@@ -239,4 +249,9 @@ def _fill_fake(out: Tensor, seed: Tensor, name: str, kind: str, numbers: list[fl
 
 @torch.library.register_fake("torch_init::orthogonal_", lib=_library)
 def _orthogonal_fake(out: Tensor, seed: Tensor, name: str, gain: float) -> None:
+    return None
+
+
+@torch.library.register_fake("torch_init::draw_seed_", lib=_library)
+def _draw_seed_fake(out: Tensor, generator: torch.Generator | None) -> None:
     return None

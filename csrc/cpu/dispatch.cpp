@@ -22,20 +22,27 @@ bool has_avx512() {
 
 }  // namespace
 
-const CpuKernels* find_kernels(const char* name) {
+const Tier* find_tier(const char* name) {
 #if defined(TORCH_INIT_HAVE_AVX512)
-  if (std::strcmp(name, "avx512") == 0) return has_avx512() ? &avx512_kernels() : nullptr;
+  if (std::strcmp(name, "avx512") == 0) {
+    static const Tier tier = {"avx512", &avx512_kernels(), &avx512_orthogonal_kernels()};
+    return has_avx512() ? &tier : nullptr;
+  }
 #endif
 #if defined(TORCH_INIT_HAVE_AVX2)
-  if (std::strcmp(name, "avx2") == 0) return has_avx2() ? &avx2_kernels() : nullptr;
+  if (std::strcmp(name, "avx2") == 0) {
+    static const Tier tier = {"avx2", &avx2_kernels(), &avx2_orthogonal_kernels()};
+    return has_avx2() ? &tier : nullptr;
+  }
 #endif
-  return std::strcmp(name, "baseline") == 0 ? &baseline_kernels() : nullptr;
+  static const Tier tier = {"baseline", &baseline_kernels(), &baseline_orthogonal_kernels()};
+  return std::strcmp(name, tier.name) == 0 ? &tier : nullptr;
 }
 
-const CpuKernels& best_kernels() {
-  if (const CpuKernels* kernels = find_kernels("avx512")) return *kernels;
-  if (const CpuKernels* kernels = find_kernels("avx2")) return *kernels;
-  return baseline_kernels();
+const Tier& best_tier() {
+  if (const Tier* tier = find_tier("avx512")) return *tier;
+  if (const Tier* tier = find_tier("avx2")) return *tier;
+  return *find_tier("baseline");
 }
 
 }  // namespace torch_init

@@ -9,7 +9,7 @@
 namespace torch_init {
 
 const CpuKernels& avx2_kernels() {
-  static constexpr CpuKernels kernels = {"avx2", words_kernel<Avx2>, values_f32_kernel<Avx2>,
+  static constexpr CpuKernels kernels = {words_kernel<Avx2>, values_f32_kernel<Avx2>,
                                          values_f64_kernel<Avx2>, round_kernel<Avx2>};
   return kernels;
 }

@@ -10,7 +10,7 @@
 namespace torch_init {
 
 const CpuKernels& avx512_kernels() {
-  static constexpr CpuKernels kernels = {"avx512", words_kernel<Avx512>, values_f32_kernel<Avx512>,
+  static constexpr CpuKernels kernels = {words_kernel<Avx512>, values_f32_kernel<Avx512>,
                                          values_f64_kernel<Avx512>, round_kernel<Avx512>};
   return kernels;
 }

@@ -38,7 +38,7 @@ void round(DType dtype, const float* in, size_t n, void* out, bool /*stream*/) {
 }  // namespace
 
 const CpuKernels& baseline_kernels() {
-  static constexpr CpuKernels kernels = {"baseline", words, values_f32, values_f64, round};
+  static constexpr CpuKernels kernels = {words, values_f32, values_f64, round};
   return kernels;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "fill/cpu_kernels.h"
+#include "orthogonal/kernels.h"
 
 namespace torch_init {
 
@@ -16,10 +17,17 @@ const CpuKernels& avx2_kernels();
 const CpuKernels& avx512_kernels();
 #endif
 
+// What one instruction set is used for. Every tier returns the same bits.
+struct Tier {
+  const char* name;
+  const CpuKernels* fill;
+  const OrthogonalKernels* orthogonal;
+};
+
 // The tier called `name` if it was built and this processor can run it, else null.
-const CpuKernels* find_kernels(const char* name);
+const Tier* find_tier(const char* name);
 
 // The widest tier this processor can run.
-const CpuKernels& best_kernels();
+const Tier& best_tier();
 
 }  // namespace torch_init

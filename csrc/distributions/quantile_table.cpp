@@ -59,13 +59,14 @@ void interpolate(const double* node, double* value, Real* coefficients) {
   for (int j = 0; j < n; ++j) coefficients[j] = static_cast<Real>(power[j]);
 }
 
+// `rows` are zeros.
 template <typename Real, typename Quantile>
 void fit_half(Quantile quantile, Real* rows) {
   using S = Segmentation<Real>;
   constexpr int n = S::kCoefficients;
   double node[n];
   for (int k = 0; k < n; ++k) node[k] = FitVariable<Real>::node(k);
-  for (int segment = 0; segment < S::kSegments; ++segment) {
+  for (int segment = 0; segment < S::kSegments - 1; ++segment) {
     const int exponent = segment / 4 - 1 - (S::kMagnitudeBits + 1);
     const double octave = bits_double(static_cast<uint64_t>(exponent + 1023) << 52);
     const double quarter = 0.25 * (segment % 4);
@@ -76,6 +77,8 @@ void fit_half(Quantile quantile, Real* rows) {
     }
     interpolate<Real>(node, value, rows + segment * n);
   }
+  // Of the last segment only the start is met, by the words whose x rounds up to the middle.
+  rows[(S::kSegments - 1) * n] = static_cast<Real>(quantile(0.5));
 }
 
 template <typename Real>

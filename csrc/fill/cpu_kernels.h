@@ -11,7 +11,6 @@ namespace torch_init {
 // A block is four words of the stream: four float32 values or two float64 values. `stream` asks
 // for stores that bypass the cache; `out` is then aligned to kStreamAlignment.
 struct CpuKernels {
-  const char* name;
   void (*words)(uint64_t key, uint64_t first_block, size_t blocks, uint32_t* out);
   void (*values_f32)(const Distribution& distribution, uint64_t key, uint64_t first_block,
                      size_t blocks, float* out, bool stream);

@@ -18,6 +18,7 @@
 #include "fill/device_blob.h"
 #include "fill/fill_cuda.h"
 #include "fill/host_fill.h"
+#include "orthogonal/householder.h"
 #include "portable/float_environment.h"
 #include "random/key.h"
 
@@ -26,21 +27,21 @@ namespace py = pybind11;
 namespace torch_init {
 namespace {
 
-std::atomic<const CpuKernels*> active_kernels{&best_kernels()};
+std::atomic<const Tier*> active_tier{&best_tier()};
 
 void set_cpu_isa(const std::string& name) {
-  const CpuKernels* kernels = find_kernels(name.c_str());
-  if (kernels == nullptr) {
+  const Tier* tier = find_tier(name.c_str());
+  if (tier == nullptr) {
     throw std::invalid_argument("torch_init: CPU tier '" + name +
                                 "' is unknown, not built, or not supported by this processor");
   }
-  active_kernels = kernels;
+  active_tier = tier;
 }
 
 std::vector<std::string> cpu_isas() {
   std::vector<std::string> names;
   for (const char* name : {"baseline", "avx2", "avx512"}) {
-    if (find_kernels(name) != nullptr) names.emplace_back(name);
+    if (find_tier(name) != nullptr) names.emplace_back(name);
   }
   return names;
 }
@@ -72,7 +73,7 @@ class FillPlan {
   }
 
   void run_on_host(int max_threads) const {
-    host_fill(tasks_.data(), tasks_.size(), *active_kernels, max_threads);
+    host_fill(tasks_.data(), tasks_.size(), *active_tier.load()->fill, max_threads);
   }
 
   // The CUDA kernel's body, run by the host on `blocks` blocks of threads.
@@ -140,6 +141,24 @@ uint64_t fold_key_from_bytes(uint64_t seed, const py::bytes& digest) {
   return fold_key(seed, words);
 }
 
+template <typename Scalar>
+void orthonormalize(uint64_t address, int64_t rows, int64_t cols, int max_threads) {
+  orthonormalize_columns(reinterpret_cast<Scalar*>(address), rows, cols, max_threads,
+                         *active_tier.load()->orthogonal);
+}
+
+void orthonormalize_columns_of(uint64_t address, DType dtype, bool is_complex, int64_t rows,
+                               int64_t cols, int max_threads) {
+  const DefaultFloatEnvironment environment;
+  const bool is_double = dtype == DType::kFloat64;
+  if (is_complex) {
+    (is_double ? orthonormalize<Complex<double>> : orthonormalize<Complex<float>>)(
+        address, rows, cols, max_threads);
+  } else {
+    (is_double ? orthonormalize<double> : orthonormalize<float>)(address, rows, cols, max_threads);
+  }
+}
+
 py::dict build_info() {
   py::dict info;
   info["version"] = TORCH_INIT_VERSION;
@@ -164,8 +183,15 @@ PYBIND11_MODULE(_C, m) {
 #else
   m.def("cuda_device_count", [] { return 0; });
 #endif
+  m.def(
+      "orthonormalize_columns",
+      [](uint64_t address, int dtype, bool is_complex, int64_t rows, int64_t cols, int threads) {
+        orthonormalize_columns_of(address, static_cast<DType>(dtype), is_complex, rows, cols,
+                                  threads);
+      },
+      release_gil);
   m.def("fold_key", &fold_key_from_bytes);
-  m.def("cpu_isa", [] { return active_kernels.load()->name; });
+  m.def("cpu_isa", [] { return active_tier.load()->name; });
   m.def("cpu_isas", &cpu_isas);
   m.def("set_cpu_isa", &set_cpu_isa);
   m.def("build_info", &build_info);

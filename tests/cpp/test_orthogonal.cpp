@@ -36,13 +36,13 @@ struct Tier {
 std::vector<Tier> runnable_tiers() {
   std::vector<Tier> tiers = {{"baseline", &baseline_orthogonal_kernels()}};
 #if defined(TORCH_INIT_HAVE_AVX2)
-  if (find_kernels("avx2")) tiers.push_back({"avx2", &avx2_orthogonal_kernels()});
+  if (find_tier("avx2")) tiers.push_back({"avx2", &avx2_orthogonal_kernels()});
 #endif
 #if defined(TORCH_INIT_HAVE_AVX512)
-  if (find_kernels("avx512")) tiers.push_back({"avx512", &avx512_orthogonal_kernels()});
+  if (find_tier("avx512")) tiers.push_back({"avx512", &avx512_orthogonal_kernels()});
 #endif
   for (const char* name : {"avx2", "avx512"}) {
-    if (!find_kernels(name)) std::printf("skipped: %s is not built or not on this CPU\n", name);
+    if (!find_tier(name)) std::printf("skipped: %s is not built or not on this CPU\n", name);
   }
   return tiers;
 }
