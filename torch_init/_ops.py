@@ -200,9 +200,9 @@ def _orthogonal_now(tensor: Tensor, gain: float, seed: int, name: str) -> None:
     is_wide = matrix.shape[0] < matrix.shape[1]
     tall = matrix.T.contiguous() if is_wide else matrix
     code = _DTYPE_CODES[_REAL_OF_COMPLEX.get(dtype, dtype)]
-    _C.orthonormalize_columns(
-        tall.data_ptr(), code, dtype.is_complex, *tall.shape, torch.get_num_threads()
-    )
+    rows, columns = tall.shape
+    threads = torch.get_num_threads()
+    _C.orthonormalize_columns(tall.data_ptr(), code, dtype.is_complex, rows, columns, threads)
     matrix = tall.T if is_wide else tall
     with torch.no_grad():
         tensor.copy_((matrix * gain).reshape(tensor.shape))

@@ -134,8 +134,8 @@ struct QuantileMap {
     const auto bits = Simd::as_words(Simd::add(magnitude, Simd::broadcast(0.5f)));
     auto row = Simd::subtract(Simd::template shift_right<S::kPositionBits>(bits),
                               Simd::broadcast(S::kFirstSegment));
-    const auto t = Simd::as_floats(Simd::bit_or(
-        Simd::bit_and(bits, Simd::broadcast(0x001fffffu)), Simd::broadcast(0x3f800000u)));
+    const auto t = Simd::as_floats(Simd::bit_or(Simd::bit_and(bits, Simd::broadcast(0x001fffffu)),
+                                                Simd::broadcast(0x3f800000u)));
     typename Simd::Floats c[4];
     if constexpr (kSymmetric) {
       table.look_up(row, c);
@@ -185,8 +185,7 @@ TI_HOST_DEVICE void fill_same_high(const Map& map, uint64_t key, uint64_t first_
   if (done < blocks) {
     alignas(64) Element rest[kStep * kWordsPerBlock];
     next(rest);
-    memcpy(out + done * kWordsPerBlock, rest,
-           (blocks - done) * kWordsPerBlock * sizeof(Element));
+    memcpy(out + done * kWordsPerBlock, rest, (blocks - done) * kWordsPerBlock * sizeof(Element));
   }
 }
 

@@ -93,9 +93,9 @@ struct Avx2 {
     // The word's top bit moves the row into the lower half's rows.
     void look_up(Words row, Words word, Floats c[4]) const {
       const Words half = _mm256_srai_epi32(word, 31);
-      look_up(_mm256_add_epi32(
-                  row, bit_and(half, broadcast(uint32_t{Segmentation<float>::kSegments}))),
-              c);
+      look_up(
+          _mm256_add_epi32(row, bit_and(half, broadcast(uint32_t{Segmentation<float>::kSegments}))),
+          c);
     }
 
    private:
@@ -109,9 +109,7 @@ struct Avx2 {
   };
 
   static Floats load(const float* from) { return _mm256_loadu_ps(from); }
-  static void store(uint32_t* to, Words x) {
-    _mm256_storeu_si256(reinterpret_cast<Words*>(to), x);
-  }
+  static void store(uint32_t* to, Words x) { _mm256_storeu_si256(reinterpret_cast<Words*>(to), x); }
   template <bool kStream>
   static void store(float* to, Floats x) {
     if constexpr (kStream) {

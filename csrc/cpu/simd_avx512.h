@@ -48,8 +48,7 @@ struct Avx512 {
   }
   static Floats flip_sign(Floats x, Words sign) {
     // x ^ (sign & top bit)
-    return as_floats(
-        _mm512_ternarylogic_epi32(as_words(x), sign, broadcast(0x80000000u), 0x78));
+    return as_floats(_mm512_ternarylogic_epi32(as_words(x), sign, broadcast(0x80000000u), 0x78));
   }
   static Floats select_below(Words a, Words limit, Floats below, Floats otherwise) {
     return _mm512_mask_blend_ps(_mm512_cmplt_epu32_mask(a, limit), otherwise, below);

@@ -14,16 +14,16 @@ void words(uint64_t key, uint64_t first_block, size_t blocks, uint32_t* out) {
   }
 }
 
-void values_f32(const Distribution& distribution, uint64_t key, uint64_t first_block,
-                size_t blocks, float* out, bool /*stream*/) {
+void values_f32(const Distribution& distribution, uint64_t key, uint64_t first_block, size_t blocks,
+                float* out, bool /*stream*/) {
   for (size_t b = 0; b < blocks; ++b) {
     const PhiloxBlock block = stream_block(key, first_block + b);
     for (int i = 0; i < 4; ++i) *out++ = value_from_word(block.word[i], distribution);
   }
 }
 
-void values_f64(const Distribution& distribution, uint64_t key, uint64_t first_block,
-                size_t blocks, double* out) {
+void values_f64(const Distribution& distribution, uint64_t key, uint64_t first_block, size_t blocks,
+                double* out) {
   for (size_t b = 0; b < blocks; ++b) {
     const PhiloxBlock block = stream_block(key, first_block + b);
     *out++ = value_from_words(block.word[0], block.word[1], distribution);

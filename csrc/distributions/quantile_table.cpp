@@ -17,13 +17,11 @@ namespace torch_init {
 namespace {
 
 // Chebyshev nodes cos((2k + 1) pi / 2n): interpolation there is within a few percent of minimax.
-constexpr double kNodes4[4] = {
-    0x1.d906bcf328d46p-1, 0x1.87de2a6aea963p-2, -0x1.87de2a6aea963p-2,
-    -0x1.d906bcf328d46p-1};
+constexpr double kNodes4[4] = {0x1.d906bcf328d46p-1, 0x1.87de2a6aea963p-2, -0x1.87de2a6aea963p-2,
+                               -0x1.d906bcf328d46p-1};
 constexpr double kNodes9[9] = {
-    0x1.f838b8c811c17p-1, 0x1.bb67ae8584caap-1, 0x1.491b7523c161dp-1,
-    0x1.5e3a8748a0bf5p-2, 0.0, -0x1.5e3a8748a0bf5p-2,
-    -0x1.491b7523c161dp-1, -0x1.bb67ae8584caap-1, -0x1.f838b8c811c17p-1};
+    0x1.f838b8c811c17p-1,  0x1.bb67ae8584caap-1,  0x1.491b7523c161dp-1,  0x1.5e3a8748a0bf5p-2, 0.0,
+    -0x1.5e3a8748a0bf5p-2, -0x1.491b7523c161dp-1, -0x1.bb67ae8584caap-1, -0x1.f838b8c811c17p-1};
 
 // The nodes of a segment in the variable its polynomial is written in, and what to add to that
 // variable to get back t in [1, 1.25).
@@ -92,8 +90,7 @@ std::shared_ptr<const QuantileTable<Real>> fit_truncated_normal(double lower, do
   table->symmetric = normal.symmetric();
   table->center = normal.center();
   table->coefficients.resize(table->symmetric ? kHalfSize<Real> : 2 * kHalfSize<Real>);
-  fit_half<Real>([&](double mass) { return normal.from_upper(mass); },
-                 table->coefficients.data());
+  fit_half<Real>([&](double mass) { return normal.from_upper(mass); }, table->coefficients.data());
   if (!table->symmetric) {
     fit_half<Real>([&](double mass) { return normal.from_lower(mass); },
                    table->coefficients.data() + kHalfSize<Real>);
@@ -176,9 +173,8 @@ std::shared_ptr<const QuantileTable<Real>> truncated_normal_table(double lower, 
   constexpr double infinity = __builtin_huge_val();
   if (lower < -kUnbounded && upper > -kUnbounded) lower = -infinity;
   if (upper > kUnbounded && lower < kUnbounded) upper = infinity;
-  return TableCache<Real>::instance().get(
-      {TableKind::kTruncatedNormal, lower, upper},
-      [&] { return fit_truncated_normal<Real>(lower, upper); });
+  return TableCache<Real>::instance().get({TableKind::kTruncatedNormal, lower, upper},
+                                          [&] { return fit_truncated_normal<Real>(lower, upper); });
 }
 
 template <typename Real>

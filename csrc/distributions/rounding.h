@@ -13,8 +13,8 @@ namespace torch_init {
 struct SmallFloat {
   int exponent_bits;
   int mantissa_bits;
-  uint32_t overflow;     // code (without sign) of what is too large
-  uint32_t largest;      // code of the largest finite value
+  uint32_t overflow;  // code (without sign) of what is too large
+  uint32_t largest;   // code of the largest finite value
   uint32_t not_a_number;
 };
 

@@ -15,8 +15,7 @@ namespace torch_init {
 const char* cuda_fill_one(const FillTask& task, int device, void* stream);
 
 // Many tasks whose descriptors and tables lie in device memory (serialize_for_device).
-const char* cuda_fill_many(const void* blob, size_t count, int64_t tiles, int device,
-                           void* stream);
+const char* cuda_fill_many(const void* blob, size_t count, int64_t tiles, int device, void* stream);
 
 int cuda_device_count();
 

@@ -124,8 +124,7 @@ TI_HOST_DEVICE GroupPlace place_group(const FillTask& task, int64_t group, int64
   GroupPlace place;
   place.run_offset = start.offset;
   place.block = (start.index >> shift) + static_cast<uint64_t>(group_in_run);
-  place.first =
-      (group_in_run << shift) - (static_cast<int64_t>(start.index) & (per_group - 1));
+  place.first = (group_in_run << shift) - (static_cast<int64_t>(start.index) & (per_group - 1));
   const int64_t left = region.run_length - place.first;
   place.begin = place.first < 0 ? static_cast<int>(-place.first) : 0;
   place.end = static_cast<int>(left < per_group ? (left < 0 ? 0 : left) : per_group);

@@ -3,8 +3,8 @@
 
 namespace torch_init {
 
-bool make_region(int ndim, const int64_t* size, const int64_t* stride,
-                 const int64_t* index_stride, uint64_t first_index, Region* region) {
+bool make_region(int ndim, const int64_t* size, const int64_t* stride, const int64_t* index_stride,
+                 uint64_t first_index, Region* region) {
   *region = Region{};
   region->first_index = first_index;
   region->numel = 1;

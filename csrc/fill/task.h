@@ -67,7 +67,7 @@ TI_HOST_DEVICE int64_t offset_in_run(const Region& region, int64_t position) {
 
 // Drops dimensions of size 1, joins neighbours that are one dimension in disguise, and finds the
 // runs. Returns false if more than kMaxDims dimensions remain.
-bool make_region(int ndim, const int64_t* size, const int64_t* stride,
-                 const int64_t* index_stride, uint64_t first_index, Region* region);
+bool make_region(int ndim, const int64_t* size, const int64_t* stride, const int64_t* index_stride,
+                 uint64_t first_index, Region* region);
 
 }  // namespace torch_init

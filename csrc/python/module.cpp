@@ -52,8 +52,8 @@ LoweredDistribution lower(const py::tuple& spec, DType dtype) {
   const std::string kind = spec[0].cast<std::string>();
   const auto number = [&](size_t i) { return spec[i].cast<double>(); };
   if (kind == "normal" || kind == "truncated_normal") {
-    return lower_truncated_normal(number(1), number(2), number(3), number(4), number(5),
-                                  number(6), dtype);
+    return lower_truncated_normal(number(1), number(2), number(3), number(4), number(5), number(6),
+                                  dtype);
   }
   if (kind == "uniform") return lower_uniform(number(1), number(2), dtype);
   if (kind == "constant") return lower_constant(number(1));
@@ -152,8 +152,8 @@ void orthonormalize_columns_of(uint64_t address, DType dtype, bool is_complex, i
   const DefaultFloatEnvironment environment;
   const bool is_double = dtype == DType::kFloat64;
   if (is_complex) {
-    (is_double ? orthonormalize<Complex<double>> : orthonormalize<Complex<float>>)(
-        address, rows, cols, max_threads);
+    (is_double ? orthonormalize<Complex<double>>
+               : orthonormalize<Complex<float>>)(address, rows, cols, max_threads);
   } else {
     (is_double ? orthonormalize<double> : orthonormalize<float>)(address, rows, cols, max_threads);
   }
