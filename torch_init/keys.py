@@ -59,7 +59,8 @@ def draw_seed_tensor(generator: torch.Generator | None) -> Tensor:
     """Draw as draw_seed does, with operators that can be traced, into a new tensor."""
     device = generator.device if generator is not None else torch.device("cpu")
     seed = torch.empty((), dtype=torch.int64, device=device)
-    return seed.random_(-(2**63), None, generator=generator).cpu()
+    torch.ops.torch_init.draw_seed_(seed, generator)
+    return seed.cpu()
 
 
 def check_generator(function: str, generator: object) -> None:

@@ -201,8 +201,11 @@ def sparse_(
         with torch.no_grad():
             return tensor.zero_()
     fill_tensor("sparse_", tensor, Normal(0.0, std), None, seed, name)
+    # torch cannot mask 8-bit floats; the zero of every dtype is all zero bits.
+    masked = tensor.view(torch.uint8) if tensor.element_size() == 1 else tensor
     with torch.no_grad():
-        return tensor.masked_fill_(mask, 0)
+        masked.masked_fill_(mask, 0)
+    return tensor
 
 
 def zero_identity_(tensor: Tensor) -> Tensor:
@@ -235,7 +238,7 @@ def zero_identity_(tensor: Tensor) -> Tensor:
         if outputs <= inputs:
             matrix.diagonal().fill_(1)
         else:
-            matrix.copy_(_hadamard(outputs, inputs))
+            matrix.copy_(_hadamard(outputs, inputs, tensor.device))
     return tensor
 
 
@@ -246,15 +249,15 @@ def _kernel_point(weight: Tensor, point: list[int]) -> Tensor:
     return weight
 
 
-def _hadamard(rows: int, columns: int) -> Tensor:
+def _hadamard(rows: int, columns: int, device: torch.device) -> Tensor:
     """Return the corner of Sylvester's Hadamard matrix of order 2**ceil(log2(rows)), scaled."""
     order = math.ceil(math.log2(rows))
     # Entry (i, j) is -1 to the number of ones that i and j have in common.
-    common = torch.arange(rows)[:, None] & torch.arange(columns)
+    common = torch.arange(rows, device=device)[:, None] & torch.arange(columns, device=device)
     parity = torch.zeros_like(common)
     for bit in range(order):
         parity ^= (common >> bit) & 1
-    return (1.0 - 2.0 * parity) * 2.0 ** (-order / 2)
+    return (1 - 2 * parity).to(torch.float64) * 2.0 ** (-order / 2)
 
 
 def _check_at_least_2d(function: str, tensor: Tensor) -> None:
