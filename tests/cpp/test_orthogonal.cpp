@@ -28,21 +28,14 @@ void check(bool passed, const std::string& what) {
   std::printf("FAILED: %s\n", what.c_str());
 }
 
-struct Tier {
-  const char* name;
-  const OrthogonalKernels* kernels;
-};
-
 std::vector<Tier> runnable_tiers() {
-  std::vector<Tier> tiers = {{"baseline", &baseline_orthogonal_kernels()}};
-#if defined(TORCH_INIT_HAVE_AVX2)
-  if (find_tier("avx2")) tiers.push_back({"avx2", &avx2_orthogonal_kernels()});
-#endif
-#if defined(TORCH_INIT_HAVE_AVX512)
-  if (find_tier("avx512")) tiers.push_back({"avx512", &avx512_orthogonal_kernels()});
-#endif
-  for (const char* name : {"avx2", "avx512"}) {
-    if (!find_tier(name)) std::printf("skipped: %s is not built or not on this CPU\n", name);
+  std::vector<Tier> tiers;
+  for (const char* name : {"baseline", "avx2", "avx512"}) {
+    if (const Tier* tier = find_tier(name)) {
+      tiers.push_back(*tier);
+    } else {
+      std::printf("skipped: %s is not built or not on this CPU\n", name);
+    }
   }
   return tiers;
 }
@@ -119,7 +112,7 @@ Matrix<Scalar> random_matrix(int64_t rows, int64_t cols) {
 
 template <typename Scalar>
 Matrix<Scalar> q_factor(Matrix<Scalar> a, const Tier& tier, int num_threads = 1) {
-  orthonormalize_columns(a.entries.data(), a.rows, a.cols, num_threads, *tier.kernels);
+  orthonormalize_columns(a.entries.data(), a.rows, a.cols, num_threads, *tier.orthogonal);
   return a;
 }
 
@@ -280,7 +273,7 @@ void test_shapes_without_entries(const Tier& tier) {
   Matrix<Scalar> a = wide;
   bool refused = false;
   try {
-    orthonormalize_columns(a.entries.data(), 2, 3, 1, *tier.kernels);
+    orthonormalize_columns(a.entries.data(), 2, 3, 1, *tier.orthogonal);
   } catch (const std::invalid_argument&) {
     refused = true;
   }
