@@ -284,7 +284,10 @@ def fit_half(quantile, double):
         for j in range(n - 1 - k, 0, -1):
             a[j] = a[j - 1] - node[k] * a[j]
         a[0] = y[k] - node[k] * a[0]
-    return np.stack(a, axis=1)
+    coefficients = np.stack(a, axis=1)
+    coefficients[-1] = 0.0
+    coefficients[-1, 0] = quantile(np.array([0.5]))[0]
+    return coefficients
 
 
 @functools.cache
