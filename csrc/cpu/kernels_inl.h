@@ -47,21 +47,17 @@ struct Schedule {
   Words key[kPhiloxRounds - 2][2];
 };
 
-// Registers of blocks worked on side by side: one alone leaves the multipliers waiting for the
-// previous round.
-constexpr int kInterleaved = 2;
-
-// The words of kInterleaved registers of blocks, in stream order: four registers of 64-bit lanes
-// become two registers of words.
+// The words of Simd::kInterleaved registers of blocks, in stream order: four registers of 64-bit
+// lanes become two registers of words.
 template <typename Simd>
-TI_HOST_DEVICE void next_words(const typename Simd::Words block[kInterleaved],
+TI_HOST_DEVICE void next_words(const typename Simd::Words block[Simd::kInterleaved],
                                const Schedule<Simd>& schedule,
-                               typename Simd::Words out[2 * kInterleaved]) {
+                               typename Simd::Words out[2 * Simd::kInterleaved]) {
   using Words = typename Simd::Words;
   const Words multiplier0 = Simd::broadcast(kPhiloxMultiplier0);
   const Words multiplier1 = Simd::broadcast(kPhiloxMultiplier1);
-  Words word[kInterleaved][4];
-  for (int i = 0; i < kInterleaved; ++i) {
+  Words word[Simd::kInterleaved][4];
+  for (int i = 0; i < Simd::kInterleaved; ++i) {
     const Words product0 = Simd::multiply_low(multiplier0, block[i]);
     const Words word2 = Simd::exclusive_or(Simd::high_half(product0), schedule.first_key1);
     const Words product1 = Simd::multiply_low(multiplier1, word2);
@@ -72,7 +68,7 @@ TI_HOST_DEVICE void next_words(const typename Simd::Words block[kInterleaved],
   }
 #pragma GCC unroll 8
   for (int round = 0; round < kPhiloxRounds - 2; ++round) {
-    for (int i = 0; i < kInterleaved; ++i) {
+    for (int i = 0; i < Simd::kInterleaved; ++i) {
       const Words product0 = Simd::multiply_low(multiplier0, word[i][0]);
       const Words product1 = Simd::multiply_low(multiplier1, word[i][2]);
       word[i][0] =
@@ -83,7 +79,7 @@ TI_HOST_DEVICE void next_words(const typename Simd::Words block[kInterleaved],
       word[i][3] = product0;
     }
   }
-  for (int i = 0; i < kInterleaved; ++i) Simd::interleave(word[i], out + 2 * i);
+  for (int i = 0; i < Simd::kInterleaved; ++i) Simd::interleave(word[i], out + 2 * i);
 }
 
 // The maps from a register of words to a register of values. Each restates value_from_word.
@@ -161,14 +157,14 @@ struct NoMap {};  // the words themselves
 template <typename Simd, bool kStream, typename Map, typename Element>
 TI_HOST_DEVICE void fill_same_high(const Map& map, uint64_t key, uint64_t first_block,
                                    size_t blocks, Element* out) {
-  constexpr size_t kStep = kInterleaved * Simd::kBlocks;
+  constexpr size_t kStep = Simd::kInterleaved * Simd::kBlocks;
   const Schedule<Simd> schedule(key, static_cast<uint32_t>(first_block >> 32));
-  typename Simd::Words block[kInterleaved];
-  for (uint64_t i = 0; i < kInterleaved; ++i) {
+  typename Simd::Words block[Simd::kInterleaved];
+  for (uint64_t i = 0; i < Simd::kInterleaved; ++i) {
     block[i] = Simd::consecutive(first_block + i * Simd::kBlocks);
   }
   const auto next = [&](Element* to) {
-    typename Simd::Words words[2 * kInterleaved];
+    typename Simd::Words words[2 * Simd::kInterleaved];
     next_words<Simd>(block, schedule, words);
     for (auto& b : block) b = Simd::add_wide(b, Simd::broadcast_wide(kStep));
     for (const auto& w : words) {

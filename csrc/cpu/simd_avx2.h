@@ -12,6 +12,8 @@ struct Avx2 {
   using Floats = __m256;
   static constexpr int kLanes = 8;
   static constexpr int kBlocks = 4;
+  // Registers of blocks worked on side by side: one alone leaves the multipliers waiting.
+  static constexpr int kInterleaved = 3;
 
   static Words broadcast(uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }
   static Floats broadcast(float x) { return _mm256_set1_ps(x); }

@@ -12,6 +12,8 @@ struct Avx512 {
   using Floats = __m512;
   static constexpr int kLanes = 16;
   static constexpr int kBlocks = 8;
+  // Registers of blocks worked on side by side: one alone leaves the multipliers waiting.
+  static constexpr int kInterleaved = 2;
 
   static Words broadcast(uint32_t x) { return _mm512_set1_epi32(static_cast<int>(x)); }
   static Floats broadcast(float x) { return _mm512_set1_ps(x); }

@@ -69,39 +69,48 @@ TI_HOST_DEVICE void stage_table(const QuantileRows<float>& table, int thread, St
   }
 }
 
-struct alignas(16) FourWords {
-  uint32_t word[4];
-};
-struct alignas(8) FourHalves {
-  uint16_t half[4];
-};
-struct alignas(4) FourBytes {
-  uint8_t byte[4];
-};
+// Four, or two, words in one store. nvcc would split a struct's into single words; __stcs also
+// says that the lines need not stay in the cache.
+TI_HOST_DEVICE void store_words(void* at, const uint32_t (&word)[4]) {
+#if defined(__CUDA_ARCH__)
+  __stcs(static_cast<uint4*>(at), make_uint4(word[0], word[1], word[2], word[3]));
+#else
+  memcpy(at, word, sizeof word);
+#endif
+}
 
-// Four values side by side at data + offset, which is aligned for one wide store.
-TI_HOST_DEVICE void store_group(DType dtype, void* data, int64_t offset, const float value[4]) {
+TI_HOST_DEVICE void store_words(void* at, const uint32_t (&word)[2]) {
+#if defined(__CUDA_ARCH__)
+  __stcs(static_cast<uint2*>(at), make_uint2(word[0], word[1]));
+#else
+  memcpy(at, word, sizeof word);
+#endif
+}
+
+// Four values side by side at `at`, which is aligned for one wide store.
+TI_HOST_DEVICE void store_group(DType dtype, void* at, const float value[4]) {
   switch (dtype) {
     case DType::kBFloat16:
     case DType::kFloat16: {
-      FourHalves packed;
-      for (int i = 0; i < 4; ++i) store_rounded(dtype, packed.half, i, value[i]);
-      *reinterpret_cast<FourHalves*>(static_cast<uint16_t*>(data) + offset) = packed;
+      uint16_t half[4];
+      for (int i = 0; i < 4; ++i) store_rounded(dtype, half, i, value[i]);
+      store_words(at, {half[0] | static_cast<uint32_t>(half[1]) << 16,
+                       half[2] | static_cast<uint32_t>(half[3]) << 16});
       break;
     }
     case DType::kFloat8E4M3FN:
     case DType::kFloat8E5M2: {
-      FourBytes packed;
-      for (int i = 0; i < 4; ++i) store_rounded(dtype, packed.byte, i, value[i]);
-      *reinterpret_cast<FourBytes*>(static_cast<uint8_t*>(data) + offset) = packed;
+      uint8_t byte[4];
+      for (int i = 0; i < 4; ++i) store_rounded(dtype, byte, i, value[i]);
+      uint32_t word = 0;
+      for (int i = 0; i < 4; ++i) word |= static_cast<uint32_t>(byte[i]) << (8 * i);
+      *static_cast<uint32_t*>(at) = word;
       break;
     }
-    default: {
-      FourWords packed;
-      for (int i = 0; i < 4; ++i) packed.word[i] = float_bits(value[i]);
-      *reinterpret_cast<FourWords*>(static_cast<uint32_t*>(data) + offset) = packed;
+    default:
+      store_words(at, {float_bits(value[0]), float_bits(value[1]), float_bits(value[2]),
+                       float_bits(value[3])});
       break;
-    }
   }
 }
 
@@ -145,25 +154,68 @@ TI_HOST_DEVICE void fill_group(const FillTask& task, const GroupPlace& place,
     }
     return;
   }
-  float value[4];
-  for (int i = 0; i < 4; ++i) {
-    value[i] = task.distribution.kind == DistributionKind::kBits
-                   ? bits_float(words.word[i])
-                   : value_from_word(words.word[i], task.distribution, fetch_row);
-  }
-  const int64_t start = place.run_offset + place.first;
-  const int64_t width = 4 * element_size(task.dtype);
-  const bool whole = place.begin == 0 && place.end == 4 && region.runs_contiguous;
-  const uintptr_t address =
-      reinterpret_cast<uintptr_t>(task.data) + static_cast<uintptr_t>(start * width / 4);
-  if (whole && address % static_cast<uintptr_t>(width) == 0) {
-    store_group(task.dtype, task.data, start, value);
-    return;
-  }
   for (int i = 0; i < 4; ++i) {
     if (i < place.begin || i >= place.end) continue;
     const int64_t at = place.run_offset + offset_in_run(region, place.first + i);
-    store_rounded(task.dtype, task.data, at, value[i]);
+    const float value = value_from_word(words.word[i], task.distribution, fetch_row);
+    store_rounded(task.dtype, task.data, at, value);
+  }
+}
+
+// Where group 0 of a region's only run begins, if its groups may be stored in one piece each:
+// null unless the run is dense in memory and its groups are aligned there.
+TI_HOST_DEVICE char* aligned_groups(const FillTask& task) {
+  const Region& region = task.region;
+  if (region.runs != 1 || !region.runs_contiguous || task.dtype == DType::kFloat64) return nullptr;
+  const uint64_t size = static_cast<uint64_t>(element_size(task.dtype));
+  const uintptr_t address =
+      reinterpret_cast<uintptr_t>(task.data) - (region.first_index & 3u) * size;
+  return address % (4 * size) == 0 ? reinterpret_cast<char*>(address) : nullptr;
+}
+
+// A thread's groups of a whole tile: the path of almost every element. Kind and bounds are template
+// arguments and all fields are copied, so that the loop neither branches on what does not change
+// nor reads it again after every store.
+template <DistributionKind kKind, bool kBounded, typename FetchRow>
+TI_HOST_DEVICE void fill_whole_groups(const FillTask& task, uint64_t block, char* at,
+                                      const FetchRow& fetch_row) {
+  Distribution distribution = task.distribution;
+  distribution.kind = kKind;
+  distribution.bounded = kBounded;
+  const uint64_t key = task.key;
+  const DType dtype = task.dtype;
+  const int64_t step = kFillThreads * 4 * element_size(dtype);
+  for (int i = 0; i < kGroupsPerThread; ++i) {
+    const PhiloxBlock words = stream_block(key, block);
+    float value[4];
+    for (int j = 0; j < 4; ++j) {
+      value[j] = value_from_word(words.word[j], distribution, fetch_row);
+    }
+    store_group(dtype, at, value);
+    block += kFillThreads;
+    at += step;
+  }
+}
+
+template <typename FetchRow>
+TI_HOST_DEVICE void fill_whole_tile(const FillTask& task, int64_t first_group, char* groups,
+                                    const FetchRow& fetch_row) {
+  using Kind = DistributionKind;
+  const uint64_t block = (task.region.first_index >> 2) + static_cast<uint64_t>(first_group);
+  char* const at = groups + first_group * 4 * element_size(task.dtype);
+  switch (task.distribution.kind) {
+    case Kind::kConstant:
+      return fill_whole_groups<Kind::kConstant, false>(task, block, at, fetch_row);
+    case Kind::kUniform:
+      return fill_whole_groups<Kind::kUniform, true>(task, block, at, fetch_row);
+    case Kind::kQuantile:
+      return task.distribution.bounded
+                 ? fill_whole_groups<Kind::kQuantile, true>(task, block, at, fetch_row)
+                 : fill_whole_groups<Kind::kQuantile, false>(task, block, at, fetch_row);
+    case Kind::kTwoPoint:
+      return fill_whole_groups<Kind::kTwoPoint, false>(task, block, at, fetch_row);
+    case Kind::kBits:
+      return fill_whole_groups<Kind::kBits, false>(task, block, at, fetch_row);
   }
 }
 
@@ -172,6 +224,13 @@ TI_HOST_DEVICE void fill_tile(const FillTask& task, int64_t tile, int thread,
                               const FetchRow& fetch_row) {
   const int64_t per_run = groups_per_run(task);
   const int64_t groups = task.region.runs * per_run;
+  char* const aligned = aligned_groups(task);
+  const int64_t cut = static_cast<int64_t>(task.region.first_index & 3u);  // off the first group
+  const bool whole =
+      (tile != 0 || cut == 0) && 4 * (tile + 1) * kTileGroups <= cut + task.region.run_length;
+  if (whole && aligned != nullptr) {
+    return fill_whole_tile(task, tile * kTileGroups + thread, aligned, fetch_row);
+  }
   for (int i = 0; i < kGroupsPerThread; ++i) {
     const int64_t group = tile * kTileGroups + int64_t{i} * kFillThreads + thread;
     if (group < groups) fill_group(task, place_group(task, group, per_run), fetch_row);
@@ -211,7 +270,7 @@ TI_HOST_DEVICE void fill_block(const Block& block, const FillList& list,
   int64_t i = task_of_tile(list, begin);
   const float* staged_rows = nullptr;
   for (int64_t tile = begin; tile < end; ++tile) {
-    while (tile >= list.first_tile[i + 1]) ++i;
+    while (i + 1 < list.count && tile >= list.first_tile[i + 1]) ++i;
     const FillTask& task = list.tasks[i];
     QuantileRows<float> table = task.distribution.table_f32;
     if (table.rows != staged_rows && table.rows != nullptr) {

@@ -19,8 +19,9 @@ namespace {
 constexpr int64_t kChunk = int64_t{1} << 16;
 // A thread must have at least this much to do before starting it (some 25 us) pays.
 constexpr int64_t kElementsPerThread = int64_t{1} << 17;
-// Elements staged in L1 between generation and rounding or scattering.
-constexpr int64_t kStage = 2048;
+// Elements staged in L1 between generation and rounding or scattering; a multiple of what every
+// tier makes at a time.
+constexpr int64_t kStage = 3072;
 // A tensor larger than this leaves the cache before it is read again.
 constexpr int64_t kStreamBytes = int64_t{16} << 20;
 
