@@ -59,12 +59,15 @@ TI_HOST_DEVICE float table_quantile(uint32_t word, bool symmetric, const FetchRo
   const float x = static_cast<float>(static_cast<int32_t>(word & 0x7fffffffu)) + 0.5f;
   const uint32_t bits = float_bits(x);
   uint32_t row = (bits >> S::kPositionBits) - S::kFirstSegment;
-  if (!symmetric && (word >> 31) != 0) row += S::kSegments;
+  // Without branches, since this is the inner loop of the CUDA kernels.
+  const uint32_t rows_above = symmetric ? 0u : static_cast<uint32_t>(S::kSegments);
+  const uint32_t sign = symmetric ? 0x80000000u : 0u;
+  row += (word >> 31) * rows_above;
   const float t = bits_float((bits & 0x001fffffu) | 0x3f800000u);
   float c[S::kCoefficients];
   fetch_row(row, c);
   const float q = fma_rn(fma_rn(fma_rn(c[3], t, c[2]), t, c[1]), t, c[0]);
-  return symmetric ? bits_float(float_bits(q) ^ (word & 0x80000000u)) : q;
+  return bits_float(float_bits(q) ^ (word & sign));
 }
 
 // The same from 64 bits, u = (magnitude + 1/2) / 2^64. Multiplications and additions are rounded
@@ -96,6 +99,8 @@ template <typename FetchRow>
 TI_HOST_DEVICE float value_from_word(uint32_t word, const Distribution& d,
                                      const FetchRow& fetch_row) {
   switch (d.kind) {
+    case DistributionKind::kBits:
+      return bits_float(word);
     case DistributionKind::kUniform: {
       const float u = static_cast<float>(static_cast<int32_t>(word & 0x00ffffffu));
       return clamp_value(fma_rn(u, d.f32.scale, d.f32.location), d.f32);

@@ -71,4 +71,19 @@ TI_HOST_DEVICE float fma_rn(float a, float b, float c) {
 #endif
 }
 
+struct WideProduct {
+  uint32_t low;
+  uint32_t high;
+};
+
+TI_HOST_DEVICE WideProduct multiply_wide(uint32_t a, uint32_t b) {
+#if defined(__CUDA_ARCH__)
+  // One instruction; nvcc makes three of a product of 64-bit integers.
+  return {a * b, __umulhi(a, b)};
+#else
+  const uint64_t product = static_cast<uint64_t>(a) * b;
+  return {static_cast<uint32_t>(product), static_cast<uint32_t>(product >> 32)};
+#endif
+}
+
 }  // namespace torch_init

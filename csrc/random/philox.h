@@ -23,12 +23,10 @@ TI_HOST_DEVICE PhiloxBlock philox4x32_10(PhiloxBlock counter, uint64_t key) {
   uint32_t key0 = static_cast<uint32_t>(key);
   uint32_t key1 = static_cast<uint32_t>(key >> 32);
   for (int round = 0; round < kPhiloxRounds; ++round) {
-    const uint64_t product0 = static_cast<uint64_t>(kPhiloxMultiplier0) * counter.word[0];
-    const uint64_t product1 = static_cast<uint64_t>(kPhiloxMultiplier1) * counter.word[2];
-    counter = {{static_cast<uint32_t>(product1 >> 32) ^ counter.word[1] ^ key0,
-                static_cast<uint32_t>(product1),
-                static_cast<uint32_t>(product0 >> 32) ^ counter.word[3] ^ key1,
-                static_cast<uint32_t>(product0)}};
+    const WideProduct product0 = multiply_wide(kPhiloxMultiplier0, counter.word[0]);
+    const WideProduct product1 = multiply_wide(kPhiloxMultiplier1, counter.word[2]);
+    counter = {{product1.high ^ counter.word[1] ^ key0, product1.low,
+                product0.high ^ counter.word[3] ^ key1, product0.low}};
     key0 += kPhiloxWeyl0;
     key1 += kPhiloxWeyl1;
   }
