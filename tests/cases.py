@@ -35,7 +35,7 @@ COMPLEX_DTYPES = (torch.complex64, torch.complex128)
 # narrow, with and without infinite bounds.
 TRUNCATIONS = (
     (-2.0, 2.0),
-    (-1e-4, 1e-4),
+    (-4e-5, 4e-5),
     (0.0, INF),
     (2.0, 3.0),
     (8.0, 9.0),

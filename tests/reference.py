@@ -202,7 +202,7 @@ def truncated_normal_quantile(lower, upper):
     if upper > 40.0 and lower < 40.0:
         upper = INF
     width = upper - lower
-    if width * max(1.0, abs(lower), abs(upper)) < 0.001:
+    if width * max(1.0, abs(lower), abs(upper)) < 0.0001:
         return _narrow(lower, width)
     if lower >= 0.0:
         return _tail(lower, width)
