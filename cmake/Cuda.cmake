@@ -54,6 +54,11 @@ if(TORCH_INIT_HAVE_CUDA)
   set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
   enable_language(CUDA)
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.1)
+    message(FATAL_ERROR
+      "nvcc ${CMAKE_CUDA_COMPILER_VERSION}: the CUDA kernels need 12.1 or newer, which allows more "
+      "than 4 KB of kernel arguments. TORCH_INIT_CUDA=off builds without them.")
+  endif()
   message(STATUS "CUDA kernels: ${CMAKE_CUDA_COMPILER}, ${TORCH_INIT_CUDA_ARCHS}")
 else()
   set(TORCH_INIT_CUDA_ARCHS none)

@@ -94,27 +94,43 @@ class FillPlan:
         self._plan = _C.FillPlan([_task(*entry) for entry in entries])
         self._blob: Tensor | None = None
         if self._device.type == "cuda" and not self._plan.fits_in_arguments():
-            self._blob = self._copy_blob()
+            with torch.cuda.device(self._device):
+                self._upload()
 
     def run(self) -> None:
-        """Fill all tensors. On a GPU: one launch on the current stream, no synchronisation."""
-        if self._device.type == "cuda":
-            stream = torch.cuda.current_stream(self._device).cuda_stream
-            blob = 0 if self._blob is None else self._blob.data_ptr()
-            self._plan.run_on_cuda(self._device.index, stream, blob)
-        else:
+        """Fill all tensors. On a GPU: one launch on the current stream, no synchronisation.
+
+        A CUDA graph may capture it; the plan must then live as long as the graph.
+        """
+        if self._device.type != "cuda":
             self._plan.run_on_host(torch.get_num_threads())
+        elif self._device.index == torch.cuda.current_device():
+            self._launch()
+        else:
+            with torch.cuda.device(self._device):
+                self._launch()
 
     def run_cuda_body_on_host(self, blocks: int) -> None:
         """Fill CPU tensors with the CUDA kernel's own code, for tests without a GPU."""
         self._plan.run_cuda_body_on_host(blocks)
 
-    def _copy_blob(self) -> Tensor:
-        size = self._plan.blob_size()
-        host = torch.empty(size, dtype=torch.uint8, pin_memory=True)
-        blob = torch.empty(size, dtype=torch.uint8, device=self._device)
-        self._plan.write_blob(host.data_ptr(), blob.data_ptr())
-        return blob.copy_(host, non_blocking=True)
+    def _launch(self) -> None:
+        stream = torch.cuda.current_stream()
+        if self._blob is None:
+            self._plan.run_on_cuda(self._device.index, stream.cuda_stream, 0)
+            return
+        # Capture starts after a synchronisation: the upload is done, and must not be waited for.
+        if stream != self._uploaded_on and not torch.cuda.is_current_stream_capturing():
+            stream.wait_event(self._uploaded)
+            self._blob.record_stream(stream)
+        self._plan.run_on_cuda(self._device.index, stream.cuda_stream, self._blob.data_ptr())
+
+    def _upload(self) -> None:
+        self._uploaded_on = torch.cuda.current_stream()
+        self._blob = torch.empty(self._plan.blob_size(), dtype=torch.uint8, device=self._device)
+        address, stream = self._blob.data_ptr(), self._uploaded_on.cuda_stream
+        self._plan.upload(self._device.index, stream, address)
+        self._uploaded = self._uploaded_on.record_event()
 
 
 def _task(

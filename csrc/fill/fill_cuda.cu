@@ -2,6 +2,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "fill/device_blob.h"
 #include "fill/fill_cuda.h"
@@ -23,7 +24,9 @@ struct DeviceBlock {
   }
 };
 
-// A task that brings its table along. Kernel arguments may take 32,764 bytes since CUDA 12.1.
+// Kernel arguments may take 32,764 bytes since CUDA 12.1 (driver 530).
+
+// A task that brings its table along.
 struct OneTask {
   FillTask task;
   int64_t first_tile[2];
@@ -42,28 +45,24 @@ __global__ void __launch_bounds__(kFillThreads) fill_many_kernel(FillList list) 
   fill_block(DeviceBlock{}, list, nullptr, &staged);
 }
 
-class DeviceGuard {
- public:
-  explicit DeviceGuard(int device) {
-    status_ = cudaGetDevice(&previous_);
-    if (status_ == cudaSuccess && previous_ != device) status_ = cudaSetDevice(device);
-  }
-  ~DeviceGuard() {
-    if (previous_ >= 0) cudaSetDevice(previous_);
-  }
-  DeviceGuard(const DeviceGuard&) = delete;
-  DeviceGuard& operator=(const DeviceGuard&) = delete;
-  cudaError_t status() const { return status_; }
-
- private:
-  int previous_ = -1;
-  cudaError_t status_;
+// A piece of host memory on its way to the device.
+struct Piece {
+  int64_t count;
+  uint64_t word[2000];
 };
 
+__global__ void __launch_bounds__(kFillThreads)
+    upload_kernel(const __grid_constant__ Piece piece, uint64_t* out) {
+  for (int64_t i = threadIdx.x; i < piece.count; i += blockDim.x) out[i] = piece.word[i];
+}
+
+// Makes the device current, and says how many blocks to launch on it.
 cudaError_t grid_size(int device, int64_t tiles, unsigned* blocks) {
   int multiprocessors = 0;
-  const cudaError_t status =
-      cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  cudaError_t status = cudaSetDevice(device);
+  if (status == cudaSuccess) {
+    status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  }
   const int64_t resident = int64_t{multiprocessors} * kBlocksPerMultiprocessor;
   *blocks = static_cast<unsigned>(std::max<int64_t>(1, std::min(tiles, resident)));
   return status;
@@ -78,10 +77,8 @@ const char* text(cudaError_t status) {
 const char* cuda_fill_one(const FillTask& task, int device, void* stream) {
   const int64_t tiles = tile_count(task);
   if (tiles == 0) return nullptr;
-  const DeviceGuard guard(device);
   unsigned blocks = 0;
-  cudaError_t status = guard.status();
-  if (status == cudaSuccess) status = grid_size(device, tiles, &blocks);
+  const cudaError_t status = grid_size(device, tiles, &blocks);
   if (status != cudaSuccess) return text(status);
 
   OneTask argument;
@@ -97,14 +94,28 @@ const char* cuda_fill_one(const FillTask& task, int device, void* stream) {
 const char* cuda_fill_many(const void* blob, size_t count, int64_t tiles, int device,
                            void* stream) {
   if (tiles == 0) return nullptr;
-  const DeviceGuard guard(device);
   unsigned blocks = 0;
-  cudaError_t status = guard.status();
-  if (status == cudaSuccess) status = grid_size(device, tiles, &blocks);
+  const cudaError_t status = grid_size(device, tiles, &blocks);
   if (status != cudaSuccess) return text(status);
   fill_many_kernel<<<blocks, kFillThreads, 0, static_cast<cudaStream_t>(stream)>>>(
       list_in_blob(blob, count));
   return text(cudaGetLastError());
+}
+
+const char* cuda_upload(const void* host, size_t size, void* out, int device, void* stream) {
+  const char* bytes = static_cast<const char*>(host);
+  cudaError_t status = cudaSetDevice(device);
+  for (size_t done = 0; done < size && status == cudaSuccess;) {
+    Piece piece;
+    const size_t now = std::min(size - done, sizeof piece.word);
+    piece.count = static_cast<int64_t>(now / sizeof(uint64_t));
+    std::memcpy(piece.word, bytes + done, now);
+    upload_kernel<<<1, kFillThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+        piece, reinterpret_cast<uint64_t*>(static_cast<char*>(out) + done));
+    status = cudaGetLastError();
+    done += now;
+  }
+  return text(status);
 }
 
 int cuda_device_count() {

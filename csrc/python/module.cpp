@@ -8,7 +8,6 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -70,6 +69,7 @@ class FillPlan {
   explicit FillPlan(const std::vector<py::tuple>& tasks) {
     tasks_.reserve(tasks.size());
     for (const py::tuple& task : tasks) add(task);
+    tiles_ = total_tiles(tasks_.data(), tasks_.size());
   }
 
   void run_on_host(int max_threads) const {
@@ -78,31 +78,31 @@ class FillPlan {
 
   // The CUDA kernel's body, run by the host on `blocks` blocks of threads.
   void run_cuda_body_on_host(int blocks) const {
-    const size_t size = device_blob_size(tasks_.data(), tasks_.size());
-    const std::unique_ptr<double[]> blob(new double[size / sizeof(double) + 2]);
-    const uint64_t address = reinterpret_cast<uint64_t>(blob.get());
-    write_device_blob(tasks_.data(), tasks_.size(), address, blob.get());
-    cuda_body_on_host(list_in_blob(blob.get(), tasks_.size()), blocks);
+    std::vector<uint64_t> blob(blob_size() / sizeof(uint64_t));
+    write_device_blob(tasks_.data(), tasks_.size(), reinterpret_cast<uint64_t>(blob.data()),
+                      blob.data());
+    cuda_body_on_host(list_in_blob(blob.data(), tasks_.size()), blocks);
   }
 
 #if defined(TORCH_INIT_HAVE_CUDA)
   bool fits_in_arguments() const {
     return tasks_.size() == 1 && tasks_[0].distribution.table_f64.rows == nullptr;
   }
-  size_t blob_size() const { return device_blob_size(tasks_.data(), tasks_.size()); }
-  void write_blob(uint64_t host_address, uint64_t device_address) const {
-    write_device_blob(tasks_.data(), tasks_.size(), device_address,
-                      reinterpret_cast<void*>(host_address));
+  // Puts what run_on_cuda reads at `address` on the device.
+  void upload(int device, uint64_t stream, uint64_t address) const {
+    std::vector<uint64_t> blob(blob_size() / sizeof(uint64_t));
+    write_device_blob(tasks_.data(), tasks_.size(), address, blob.data());
+    check(cuda_upload(blob.data(), blob_size(), reinterpret_cast<void*>(address), device,
+                      reinterpret_cast<void*>(stream)));
   }
   void run_on_cuda(int device, uint64_t stream, uint64_t blob) const {
     void* const on_stream = reinterpret_cast<void*>(stream);
-    const char* error =
-        blob == 0 ? cuda_fill_one(tasks_[0], device, on_stream)
-                  : cuda_fill_many(reinterpret_cast<const void*>(blob), tasks_.size(),
-                                   total_tiles(tasks_.data(), tasks_.size()), device, on_stream);
-    if (error != nullptr) throw std::runtime_error(std::string("torch_init: CUDA: ") + error);
+    check(blob == 0 ? cuda_fill_one(tasks_[0], device, on_stream)
+                    : cuda_fill_many(reinterpret_cast<const void*>(blob), tasks_.size(), tiles_,
+                                     device, on_stream));
   }
 #endif
+  size_t blob_size() const { return device_blob_size(tasks_.data(), tasks_.size()); }
 
  private:
   void add(const py::tuple& spec) {
@@ -124,8 +124,15 @@ class FillPlan {
     lowered_.push_back(std::move(lowered));
   }
 
+#if defined(TORCH_INIT_HAVE_CUDA)
+  static void check(const char* error) {
+    if (error != nullptr) throw std::runtime_error(std::string("torch_init: CUDA: ") + error);
+  }
+#endif
+
   std::vector<FillTask> tasks_;
   std::vector<LoweredDistribution> lowered_;  // keeps the tables alive
+  int64_t tiles_ = 0;
 };
 
 uint64_t fold_key_from_bytes(uint64_t seed, const py::bytes& digest) {
@@ -177,7 +184,7 @@ PYBIND11_MODULE(_C, m) {
 #if defined(TORCH_INIT_HAVE_CUDA)
   plan.def("fits_in_arguments", &FillPlan::fits_in_arguments)
       .def("blob_size", &FillPlan::blob_size)
-      .def("write_blob", &FillPlan::write_blob)
+      .def("upload", &FillPlan::upload)
       .def("run_on_cuda", &FillPlan::run_on_cuda, release_gil);
   m.def("cuda_device_count", &cuda_device_count);
 #else
