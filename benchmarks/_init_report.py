@@ -27,7 +27,7 @@ def print_group(group: Group) -> None:
     for result in group.results:
         reason = result.unavailable
         if result.samples and len(result.samples) < most:
-            reason = f"{len(result.samples)} samples instead of {most}, because of its slowness"
+            reason = f"{len(result.samples)} of {most} samples, being slow"
         if reason:
             name = f"{result.side.implementation} {result.side.case} {result.side.tier}".strip()
             reasons.setdefault(reason, []).append(name)

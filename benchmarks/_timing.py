@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-SLOW_BUDGET = 12.0
+SLOW_BUDGET = 20.0
 """Seconds of samples that one side may take; a slower side gets fewer samples, at least one."""
 
 
