@@ -7,6 +7,7 @@ A weight is a pure function of (seed, name, logical index, distribution).
 from torch_init._ops import build_info, stream_key
 from torch_init.init import *  # noqa: F403
 from torch_init.init import __all__ as _initialisers
+from torch_init.init import _calculate_correct_fan, _calculate_fan_in_and_fan_out  # noqa: F401
 from torch_init.keys import STREAM_VERSION
 
 __version__: str = build_info()["version"]

@@ -4,33 +4,31 @@
 import torch
 from torch import Tensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from torch_init import _ops
 from torch_init.distributions import Bits, Constant, Distribution, Normal
 from torch_init.errors import describe
-from torch_init.keys import check_generator, check_seed, draw_seed, draw_seed_tensor
+from torch_init.keys import (
+    check_generator,
+    check_name,
+    check_seed,
+    draw_seed,
+    draw_seed_tensor,
+)
 
 Seed = int | Tensor | None
 """What `seed=` takes: an int, a 0-d int64 CPU tensor (no recompilation for a new value), or None
 to draw 64 bits from the generator."""
 
 
-def check_tensor(function: str, tensor: object) -> None:
-    """Raise unless tensor is one that an initialiser can fill in place."""
-    if not isinstance(tensor, Tensor):
-        got = type(tensor).__name__
-        fix = "Pass module.weight, not the module" if isinstance(tensor, torch.nn.Module) else ""
-        raise TypeError(describe(function, "tensor", got, "a torch.Tensor", fix))
-    if isinstance(tensor, UninitializedTensorMixin):
-        fix = "Run a forward pass of the lazy module first"
-        raise ValueError(describe(function, "tensor", "an uninitialised one", "a shape", fix))
-    if tensor.layout != torch.strided:
-        got = f"layout {tensor.layout}"
-        raise TypeError(describe(function, "tensor", got, "a dense (strided) tensor"))
+def check_tensor(function: str, tensor: Tensor) -> None:
+    """Raise unless tensor is one that can be filled with random values in place."""
+    check_dense(function, tensor)
     if tensor.dtype not in _ops.FILLABLE_DTYPES:
         expected = "dtype " + ", ".join(str(d).removeprefix("torch.") for d in _ops.FILLABLE_DTYPES)
         raise TypeError(describe(function, "tensor", f"dtype {tensor.dtype}", expected))
-    if tensor.device.type not in _ops.FILLABLE_DEVICES:
+    if not tensor.is_cpu and tensor.device.type not in _ops.FILLABLE_DEVICES:
         fix = "Fill a CPU tensor and copy it: the values are the same on every device"
         expected = "a tensor on " + ", ".join(_ops.FILLABLE_DEVICES)
         raise ValueError(describe(function, "tensor", f"device {tensor.device}", expected, fix))
@@ -40,6 +38,36 @@ def check_tensor(function: str, tensor: object) -> None:
         got = "a tensor inside vmap, grad or another torch.func transform"
         fix = "Initialise before the transform; for an ensemble, fill the stacked tensor"
         raise ValueError(describe(function, "tensor", got, "an ordinary tensor", fix))
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():
+        got = "one made in inference mode, outside it"
+        fix = "Fill it inside torch.inference_mode(), or fill a .clone()"
+        raise ValueError(describe(function, "tensor", got, "an ordinary tensor", fix))
+    check_memory(function, tensor)
+
+
+def check_dense(function: str, tensor: object) -> None:
+    """Raise unless tensor is a dense tensor with a shape."""
+    if not isinstance(tensor, Tensor):
+        got = type(tensor).__name__
+        fix = "Pass module.weight, not the module" if isinstance(tensor, torch.nn.Module) else ""
+        raise TypeError(describe(function, "tensor", got, "a torch.Tensor", fix))
+    if isinstance(tensor, UninitializedTensorMixin):
+        fix = "Run a forward pass of the lazy module first"
+        raise ValueError(describe(function, "tensor", "an uninitialised one", "a shape", fix))
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        got = f"a {tensor.dtype} tensor with layout {tensor.layout}"
+        expected = "a dense tensor, neither sparse nor quantised"
+        raise TypeError(describe(function, "tensor", got, expected))
+
+
+def check_memory(function: str, tensor: Tensor) -> None:
+    """Raise unless every element of tensor has a place of its own in this process's memory."""
+    plain = type(tensor) in (Tensor, torch.nn.Parameter)
+    wraps_others: bool = not plain and is_traceable_wrapper_subclass(tensor)
+    if wraps_others:
+        got = f"a {type(tensor).__name__}"
+        fix = "Initialise the whole tensor before it is distributed, quantised or wrapped"
+        raise TypeError(describe(function, "tensor", got, "an ordinary tensor", fix))
     if not tensor.is_contiguous() and _may_overlap(tensor):
         got = f"shape {tuple(tensor.shape)} with strides {tensor.stride()}"
         fix = "Fill a .contiguous() copy"
@@ -92,16 +120,16 @@ def resolve_seed(
     name: str | None,
 ) -> int | Tensor:
     """Return the seed given, or one drawn from the generator."""
-    if name is not None and not isinstance(name, str):
-        raise TypeError(describe(function, "name", f"{name!r}", "a str"))
+    check_name(function, name)
     check_generator(function, generator)
     if seed is None:
-        return draw_seed_tensor(generator) if _ops.must_dispatch(tensor) else draw_seed(generator)
+        if _ops.must_dispatch(tensor):
+            return draw_seed_tensor(tensor, generator)
+        return draw_seed(generator)
     if generator is not None:
         fix = "The generator would not be used"
         raise ValueError(describe(function, "seed, generator", "both", "one of them", fix))
-    check_seed(function, seed)
-    return seed
+    return check_seed(function, seed)
 
 
 def stream_name(name: str | None, part: str = "") -> str:

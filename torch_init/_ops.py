@@ -64,13 +64,18 @@ def stream_key(seed: int, name: str = "") -> int:
     seed, so that no two (seed, name) pairs are related.
 
     Args:
-        seed: an int; only its value modulo 2**64 counts.
+        seed: an int in [-2**63, 2**64); s and s + 2**64 are the same seed.
         name: any string; the parameter's fully qualified name by convention.
 
     Example:
         >>> hex(torch_init.stream_key(0, "fc.weight"))
-        '0x0'
+        '0xa44fac09459cc531'
     """
+    keys.check_name("stream_key", name)
+    return _stream_key(int(keys.check_seed("stream_key", seed)), name)
+
+
+def _stream_key(seed: int, name: str) -> int:
     key: int = _C.fold_key(seed % 2**64, keys.digest(name))
     return key
 
@@ -161,17 +166,15 @@ def fill_(tensor: Tensor, spec: Spec, seed: int | Tensor, name: str) -> None:
     """Fill tensor, which has been checked, with the distribution under (seed, name)."""
     if must_dispatch(tensor):
         kind, numbers = spec
-        torch.ops.torch_init.fill_(tensor, _seed_tensor(seed), name, kind, list(numbers))
+        torch.ops.torch_init.fill_(tensor, _seed_tensor(tensor, seed), name, kind, list(numbers))
     else:
         _fill_now(tensor, spec, int(seed), name)
-        if not tensor.is_inference():
-            torch.autograd.graph.increment_version(tensor)
 
 
 def orthogonal_(tensor: Tensor, gain: float, seed: int | Tensor, name: str) -> None:
     """Fill tensor, which has been checked, with gain times an orthogonal matrix."""
     if must_dispatch(tensor):
-        torch.ops.torch_init.orthogonal_(tensor, _seed_tensor(seed), name, gain)
+        torch.ops.torch_init.orthogonal_(tensor, _seed_tensor(tensor, seed), name, gain)
     else:
         _orthogonal_now(tensor, gain, int(seed), name)
 
@@ -180,17 +183,19 @@ def must_dispatch(tensor: Tensor) -> bool:
     """Whether a call on tensor is traced or intercepted, and must go through an operator."""
     return (
         torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
         or torch._C._len_torch_dispatch_stack() > 0
         or type(tensor).__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl
     )
 
 
-def _seed_tensor(seed: int | Tensor) -> Tensor:
+def _seed_tensor(tensor: Tensor, seed: int | Tensor) -> Tensor:
     if isinstance(seed, Tensor):
         return seed
     if isinstance(seed, int) and seed >= 2**63:
         seed -= 2**64
-    return torch.tensor(seed, dtype=torch.int64, device="cpu")
+    # Made from tensor, so that a fake tensor meets a fake seed.
+    return tensor.new_full((), seed, dtype=torch.int64, device="cpu")
 
 
 def _fill_now(tensor: Tensor, spec: Spec, seed: int, name: str) -> None:
@@ -199,12 +204,11 @@ def _fill_now(tensor: Tensor, spec: Spec, seed: int, name: str) -> None:
     if _memory_is_indirect(tensor):
         staged = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
         _fill_now(staged, spec, seed, name)
-        with torch.no_grad():
-            tensor.copy_(staged)
-        return
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor.detach())
-    FillPlan([(tensor, spec, stream_key(seed, name))]).run()
+        tensor.data.copy_(staged)
+    else:
+        real = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor
+        FillPlan([(real, spec, _stream_key(seed, name))]).run()
+    _count_write(tensor)
 
 
 def _orthogonal_now(tensor: Tensor, gain: float, seed: int, name: str) -> None:
@@ -220,8 +224,14 @@ def _orthogonal_now(tensor: Tensor, gain: float, seed: int, name: str) -> None:
     threads = torch.get_num_threads()
     _C.orthonormalize_columns(tall.data_ptr(), code, dtype.is_complex, rows, columns, threads)
     matrix = tall.T if is_wide else tall
-    with torch.no_grad():
-        tensor.copy_((matrix * gain).reshape(tensor.shape))
+    tensor.data.copy_((matrix * gain).reshape(tensor.shape))
+    _count_write(tensor)
+
+
+def _count_write(tensor: Tensor) -> None:
+    """Let autograd know that values it may have saved of tensor are gone."""
+    if not tensor.is_inference():
+        torch.autograd.graph.increment_version(tensor)
 
 
 def _memory_is_indirect(tensor: Tensor) -> bool:

@@ -6,7 +6,8 @@ import math
 import torch
 from torch import Tensor
 
-from torch_init._fill import Seed, check_tensor, fill_tensor
+from torch_init import _ops
+from torch_init._fill import Seed, check_dense, check_tensor, fill_tensor
 from torch_init.distributions import Constant, Normal, TruncatedNormal, TwoPoint, Uniform
 from torch_init.errors import (
     check_choice,
@@ -48,11 +49,16 @@ def uniform_(
         tensor(True)
     """
     check_tensor("uniform_", tensor)
-    a = _in_range("uniform_", "a", a, tensor.dtype)
-    b = _in_range("uniform_", "b", b, tensor.dtype)
+    a = check_finite("uniform_", "a", a)
+    b = check_finite("uniform_", "b", b)
+    _check_in_range("uniform_", "a", a, tensor.dtype)
+    _check_in_range("uniform_", "b", b, tensor.dtype)
     _check_ordered("uniform_", a, b)
-    if a < b:
-        _check_has_values("uniform_", tensor.dtype, a, math.nextafter(b, a))
+    if a < b and not _has_value(tensor.dtype, a, math.nextafter(b, a)):
+        raise _no_value("uniform_", tensor.dtype, f"[{a}, {b})")
+    if b - a == math.inf:
+        expected = "b - a within the range of float64"
+        raise ValueError(describe("uniform_", "a, b", f"[{a}, {b})", expected))
     distribution = Constant(a) if a == b else Uniform(a, b)
     return fill_tensor("uniform_", tensor, distribution, generator, seed, name)
 
@@ -74,8 +80,8 @@ def normal_(
 
     Args:
         tensor: any shape; the dtypes of uniform_, complex64 or complex128 (with mean 0).
-        mean: finite.
-        std: finite, >= 0.
+        mean: within the dtype's range.
+        std: >= 0 and within the dtype's range.
         generator, seed, name: see uniform_.
 
     Example:
@@ -85,6 +91,8 @@ def normal_(
     check_tensor("normal_", tensor)
     mean = check_finite("normal_", "mean", mean)
     std = check_not_negative("normal_", "std", std)
+    _check_in_range("normal_", "mean", mean, tensor.dtype)
+    _check_in_range("normal_", "std", std, tensor.dtype)
     distribution = Constant(mean) if std == 0 else Normal(mean, std)
     return fill_tensor("normal_", tensor, distribution, generator, seed, name)
 
@@ -110,7 +118,7 @@ def trunc_normal_(
     Args:
         tensor: any shape; the dtypes of uniform_.
         mean: finite.
-        std: finite, >= 0, of the normal that is cut.
+        std: of the normal that is cut; >= 0 and within the dtype's range.
         a, b: a <= b, may be infinite. Values never lie outside, in the tensor's own dtype.
         generator, seed, name: see uniform_.
         bounds: "absolute": a and b are values, as in torch.nn.init (so that the defaults do not
@@ -118,8 +126,8 @@ def trunc_normal_(
             in JAX, Keras and timm's trunc_normal_tf_.
 
     Raises:
-        ValueError: a > b, no value of the tensor's dtype in [a, b], or std = 0 with a mean
-            outside.
+        ValueError: a > b, no value of the tensor's dtype in [a, b], std = 0 with a mean outside,
+            or bounds so far from the mean that float64 cannot tell them apart.
 
     Example:
         >>> w = torch.empty(64, 64)
@@ -131,6 +139,7 @@ def trunc_normal_(
     check_tensor(function, tensor)
     mean = check_finite(function, "mean", mean)
     std = check_not_negative(function, "std", std)
+    _check_in_range(function, "std", std, tensor.dtype)
     a = check_number(function, "a", a)
     b = check_number(function, "b", b)
     _check_ordered(function, a, b)
@@ -145,7 +154,8 @@ def _truncated(
     low, high = (mean + a * std, mean + b * std) if in_sigmas and std > 0 else (a, b)
     if in_sigmas and std == 0:
         low = high = mean
-    _check_has_values(function, dtype, low, high)
+    if not _has_value(dtype, low, high):
+        raise _no_value(function, dtype, f"[{low}, {high}]")
     if low == high:
         return Constant(low)
     if std == 0:
@@ -157,7 +167,11 @@ def _truncated(
         return Normal(mean, std)
     if in_sigmas:
         return TruncatedNormal.in_sigmas(mean, std, a, b)
-    return TruncatedNormal.absolute(mean, std, a, b)
+    distribution = TruncatedNormal.absolute(mean, std, a, b)
+    if distribution.lower == distribution.upper:
+        got = f"[{a}, {b}], both {distribution.lower} standard deviations from the mean"
+        raise ValueError(describe(function, "a, b", got, "bounds nearer to the mean"))
+    return distribution
 
 
 def bernoulli_(
@@ -195,7 +209,7 @@ def rademacher_(
 
     Args:
         tensor: any shape; the dtypes of uniform_.
-        scale: finite; also the standard deviation.
+        scale: within the dtype's range; also the standard deviation.
         generator, seed, name: see uniform_.
 
     Example:
@@ -203,18 +217,18 @@ def rademacher_(
     """
     check_tensor("rademacher_", tensor)
     scale = check_finite("rademacher_", "scale", scale)
+    _check_in_range("rademacher_", "scale", scale, tensor.dtype)
     return fill_tensor("rademacher_", tensor, TwoPoint(0.5, -scale, scale), generator, seed, name)
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
-    """Fill the tensor with val. Any shape and dtype that torch.Tensor.fill_ takes.
+    """Fill the tensor with val. Any shape, dtype and val that torch.Tensor.fill_ takes.
 
     Example:
         >>> torch_init.constant_(torch.empty(2), 0.3)
         tensor([0.3000, 0.3000])
     """
-    with torch.no_grad():
-        return tensor.fill_(val)
+    return _fill_constant("constant_", tensor, val)
 
 
 def ones_(tensor: Tensor) -> Tensor:
@@ -224,7 +238,7 @@ def ones_(tensor: Tensor) -> Tensor:
         >>> torch_init.ones_(torch.empty(2))
         tensor([1., 1.])
     """
-    return constant_(tensor, 1.0)
+    return _fill_constant("ones_", tensor, 1.0)
 
 
 def zeros_(tensor: Tensor) -> Tensor:
@@ -234,7 +248,16 @@ def zeros_(tensor: Tensor) -> Tensor:
         >>> torch_init.zeros_(torch.empty(2))
         tensor([0., 0.])
     """
-    return constant_(tensor, 0.0)
+    return _fill_constant("zeros_", tensor, 0.0)
+
+
+def _fill_constant(function: str, tensor: Tensor, val: float) -> Tensor:
+    check_dense(function, tensor)
+    with torch.no_grad():
+        return tensor.fill_(val)
+
+
+_FINFO = {dtype: torch.finfo(dtype) for dtype in _ops.FILLABLE_DTYPES}
 
 
 def _check_ordered(function: str, a: float, b: float) -> None:
@@ -242,25 +265,22 @@ def _check_ordered(function: str, a: float, b: float) -> None:
         raise ValueError(describe(function, "a, b", f"a={a} > b={b}", "a <= b"))
 
 
-def _in_range(function: str, argument: str, value: float, dtype: torch.dtype) -> float:
-    number = check_finite(function, argument, value)
-    largest = torch.finfo(dtype).max
+def _check_in_range(function: str, argument: str, number: float, dtype: torch.dtype) -> None:
+    largest = _FINFO[dtype].max
     if abs(number) > largest:
         expected = f"a number within the range of {dtype}, +-{largest}"
         raise ValueError(describe(function, argument, f"{number}", expected))
-    return number
 
 
-def _check_has_values(function: str, dtype: torch.dtype, low: float, high: float) -> None:
-    if not _has_value(dtype, low, high):
-        expected = f"an interval that holds a value of {dtype}"
-        raise ValueError(describe(function, "a, b", f"[{low}, {high}]", expected))
+def _no_value(function: str, dtype: torch.dtype, interval: str) -> ValueError:
+    expected = f"an interval that holds a value of {dtype}"
+    return ValueError(describe(function, "a, b", interval, expected))
 
 
 def _has_value(dtype: torch.dtype, low: float, high: float) -> bool:
+    info = _FINFO[dtype]
     if low == high:
-        return True
-    info = torch.finfo(dtype)
+        return abs(low) <= info.max
     if high < info.min or low > info.max:
         return False
     # Only an interval narrower than two steps of the dtype can miss all its values.

@@ -17,7 +17,8 @@ def check_number(function: str, argument: str, value: Any) -> float:
     # The usual types first: asking an abstract class takes longer than the fill of a small tensor.
     if type(value) not in (float, int) and (isinstance(value, bool) or not isinstance(value, Real)):
         raise TypeError(describe(function, argument, f"{value!r}", "a real number"))
-    number = float(value)
+    # Not float(value): this makes a constant of a number that torch.compile would make symbolic.
+    number: float = value.__float__()
     if math.isnan(number):
         raise ValueError(describe(function, argument, "nan", "a number that is not NaN"))
     return number

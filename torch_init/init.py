@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every initialiser under one name: `import torch_init.init as init` in place of torch.nn.init.
+"""Every initialiser under one name: `import torch_init as init` in place of torch.nn.init.
 
 The functions of torch.nn.init keep their names, positional arguments and defaults, and gain the
 keyword-only seed= and name= (and, where a fan is computed, groups=, transposed= and axes).
@@ -67,6 +67,7 @@ def _deprecated(new: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return old
 
 
+# Deprecated, as they are in torch.nn.init.
 uniform = _deprecated(uniform_)
 normal = _deprecated(normal_)
 constant = _deprecated(constant_)
@@ -82,25 +83,36 @@ sparse = _deprecated(sparse_)
 __all__ = [
     "bernoulli_",
     "calculate_gain",
+    "constant",
     "constant_",
     "delta_orthogonal_",
+    "dirac",
     "dirac_",
+    "eye",
     "eye_",
     "he_",
+    "kaiming_normal",
     "kaiming_normal_",
+    "kaiming_uniform",
     "kaiming_uniform_",
     "lecun_normal_",
     "lecun_uniform_",
+    "normal",
     "normal_",
     "ones_",
+    "orthogonal",
     "orthogonal_",
     "rademacher_",
+    "sparse",
     "sparse_",
     "trunc_normal_",
+    "uniform",
     "uniform_",
     "variance_scaling_",
     "xavier_",
+    "xavier_normal",
     "xavier_normal_",
+    "xavier_uniform",
     "xavier_uniform_",
     "zero_identity_",
     "zeros_",

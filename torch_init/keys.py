@@ -4,6 +4,8 @@
 import functools
 import hashlib
 import threading
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,17 +24,32 @@ def digest(name: str) -> bytes:
     return hashlib.sha256(_DOMAIN + name.encode()).digest()[:16]
 
 
-def check_seed(function: str, seed: object) -> None:
-    """Raise unless seed is an int in [-2**63, 2**64) or a 0-d int64 tensor on the CPU."""
+def check_name(function: str, name: object) -> None:
+    """Raise unless name is None or a str that has an encoding in UTF-8."""
+    if name is None:
+        return
+    if not isinstance(name, str):
+        raise TypeError(describe(function, "name", f"{name!r}", "a str"))
+    if not name.isascii() and any("\ud800" <= character <= "\udfff" for character in name):
+        expected = "a str without lone surrogates, which have no encoding in UTF-8"
+        raise ValueError(describe(function, "name", f"{name!r}", expected))
+
+
+def check_seed(function: str, seed: Any) -> int | Tensor:
+    """Return seed; it must be an integer in [-2**63, 2**64) or a 0-d int64 tensor on the CPU."""
     if isinstance(seed, Tensor):
         if seed.dtype != torch.int64 or seed.dim() != 0 or seed.device.type != "cpu":
             got = f"a {seed.dim()}-d {seed.dtype} tensor on {seed.device}"
             raise ValueError(describe(function, "seed", got, "an int or a 0-d int64 CPU tensor"))
-        return
-    if isinstance(seed, bool) or not isinstance(seed, (int, torch.SymInt)):
-        raise TypeError(describe(function, "seed", repr(seed), "an int"))
+        return seed
+    if type(seed) is not int:
+        if isinstance(seed, bool) or not isinstance(seed, (torch.SymInt, Integral)):
+            raise TypeError(describe(function, "seed", repr(seed), "an int"))
+        if not isinstance(seed, torch.SymInt):
+            seed = int(seed)  # NumPy's integers
     if not -(2**63) <= seed < 2**64:
         raise ValueError(describe(function, "seed", str(seed), "an int in [-2**63, 2**64)"))
+    return seed
 
 
 class _SeedBuffer(threading.local):
@@ -52,13 +69,13 @@ def draw_seed(generator: torch.Generator | None) -> int:
     """
     if generator is None or generator.device.type == "cpu":
         return int(_seed_buffer.tensor.random_(-(2**63), None, generator=generator))
-    return int(draw_seed_tensor(generator))
+    return int(draw_seed_tensor(_seed_buffer.tensor, generator))
 
 
-def draw_seed_tensor(generator: torch.Generator | None) -> Tensor:
-    """Draw as draw_seed does, with operators that can be traced, into a new tensor."""
+def draw_seed_tensor(tensor: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw as draw_seed does, traceably, into a new tensor that is fake if tensor is."""
     device = generator.device if generator is not None else torch.device("cpu")
-    seed = torch.empty((), dtype=torch.int64, device=device)
+    seed = tensor.new_empty((), dtype=torch.int64, device=device)
     torch.ops.torch_init.draw_seed_(seed, generator)
     return seed.cpu()
 

@@ -4,6 +4,7 @@
 All are variance scaling: variance = scale / fan. They differ in scale, fan and distribution.
 """
 
+import math
 import warnings
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from torch_init._fill import Seed, check_tensor, fill_tensor
-from torch_init.errors import check_choice, check_finite
-from torch_init.schemes import FanLayout, calculate_gain, variance_scaling
+from torch_init.errors import check_choice, check_finite, describe
+from torch_init.schemes import FanLayout, nonlinearity_gain, variance_scaling
 
 
 def variance_scaling_(
@@ -295,10 +296,17 @@ def _xavier(
     name: str | None,
     layout: FanLayout,
 ) -> Tensor:
+    scale = _square_of_gain(function, gain)
+    return _fill_scaled(function, tensor, scale, mode, distribution, generator, seed, name, layout)
+
+
+def _square_of_gain(function: str, gain: float) -> float:
     gain = check_finite(function, "gain", gain)
-    return _fill_scaled(
-        function, tensor, gain**2, mode, distribution, generator, seed, name, layout
-    )
+    scale = gain * gain
+    if scale == math.inf:
+        expected = "a gain whose square is within the range of float64"
+        raise ValueError(describe(function, "gain", f"{gain}", expected))
+    return scale
 
 
 def _kaiming(
@@ -315,13 +323,13 @@ def _kaiming(
 ) -> Tensor:
     mode = mode.lower() if isinstance(mode, str) else mode
     check_choice(function, "mode", mode, ("fan_in", "fan_out"))
-    gain = calculate_gain(nonlinearity, a)
+    gain = nonlinearity_gain(function, nonlinearity, "a", a)
     if isinstance(tensor, Tensor) and 0 in tensor.shape:
         # As torch.nn.init does; an empty parameter is nearly always a mistake upstream.
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
         return tensor
     return _fill_scaled(
-        function, tensor, gain**2, mode, distribution, generator, seed, name, layout
+        function, tensor, gain * gain, mode, distribution, generator, seed, name, layout
     )
 
 

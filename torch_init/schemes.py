@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypedDict
 
 from torch_init.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
-from torch_init.errors import check_choice, check_not_negative, check_positive_int, describe
+from torch_init.errors import (
+    check_choice,
+    check_finite,
+    check_not_negative,
+    check_positive_int,
+    describe,
+)
 
 
 class FanLayout(TypedDict, total=False):
@@ -32,6 +38,7 @@ class Fans(NamedTuple):
     fan_out: int
 
 
+LAYOUT_KEYWORDS = tuple(FanLayout.__annotations__)
 FAN_MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 DISTRIBUTIONS = ("uniform", "normal", "truncated_normal")
 
@@ -102,6 +109,8 @@ def compute_fans(
             )
         )
     check_positive_int(function, "groups", groups)
+    if not isinstance(transposed, bool):
+        raise TypeError(describe(function, "transposed", f"{transposed!r}", "True or False"))
     batch = _axes(function, "batch_axes", batch_axes, len(shape))
     if in_axis is None and out_axis is None:
         return _fans_by_position(function, shape, groups, transposed, batch)
@@ -140,12 +149,16 @@ def _fans_by_position(
 
 
 def _axes(function: str, argument: str, axes: int | Sequence[int], ndim: int) -> list[int]:
-    listed = [axes] if isinstance(axes, int) else list(axes)
-    for axis in listed:
+    counted: list[int] = []
+    for axis in axes if isinstance(axes, (list, tuple)) else (axes,):
+        if isinstance(axis, bool) or not isinstance(axis, int):
+            expected = "an int or a sequence of ints"
+            raise TypeError(describe(function, argument, f"{axes!r}", expected))
         if not -ndim <= axis < ndim:
             expected = f"axes in [{-ndim}, {ndim})"
             raise ValueError(describe(function, argument, f"{axes!r}", expected))
-    return [axis % ndim for axis in listed]
+        counted.append(axis % ndim)
+    return counted
 
 
 def fan_for_mode(function: str, fans: Fans, mode: str) -> float:
@@ -180,6 +193,15 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         >>> calculate_gain("leaky_relu", 0.2) == math.sqrt(2 / (1 + 0.2**2))
         True
     """
+    return nonlinearity_gain("calculate_gain", nonlinearity, "param", param)
+
+
+def nonlinearity_gain(
+    function: str, nonlinearity: str, slope_argument: str, slope: float | None
+) -> float:
+    """Return calculate_gain(nonlinearity, slope), with errors in the caller's words."""
+    known = (*_GAIN_ONE, "tanh", "relu", "leaky_relu", "selu", *_SECOND_MOMENT_GAINS)
+    check_choice(function, "nonlinearity", nonlinearity, known)
     if nonlinearity in _GAIN_ONE:
         return 1
     if nonlinearity == "tanh":
@@ -187,18 +209,14 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     if nonlinearity == "relu":
         return math.sqrt(2.0)
     if nonlinearity == "leaky_relu":
-        slope = 0.01 if param is None else param
+        slope = 0.01 if slope is None else slope
         if isinstance(slope, bool) or not isinstance(slope, (int, float)):
-            got = f"{slope!r}"
-            raise ValueError(describe("calculate_gain", "param", got, "a negative slope (float)"))
-        return math.sqrt(2.0 / (1 + slope**2))
+            raise ValueError(describe(function, slope_argument, f"{slope!r}", "a negative slope"))
+        slope = check_finite(function, slope_argument, slope)
+        return math.sqrt(2.0 / (1 + slope * slope))
     if nonlinearity == "selu":
         return 3.0 / 4
-    if nonlinearity in _SECOND_MOMENT_GAINS:
-        return _SECOND_MOMENT_GAINS[nonlinearity]
-    known = (*_GAIN_ONE, "tanh", "relu", "leaky_relu", "selu", *_SECOND_MOMENT_GAINS)
-    expected = "one of " + ", ".join(known)
-    raise ValueError(describe("calculate_gain", "nonlinearity", f"{nonlinearity!r}", expected))
+    return _SECOND_MOMENT_GAINS[nonlinearity]
 
 
 def scaled_distribution(std: float, shape: str) -> Distribution:
@@ -231,6 +249,10 @@ def variance_scaling(
     """
     scale = check_not_negative(function, "scale", scale)
     check_choice(function, "distribution", distribution, DISTRIBUTIONS)
+    for keyword in layout:
+        if keyword not in LAYOUT_KEYWORDS:
+            expected = "one of seed, name, " + ", ".join(LAYOUT_KEYWORDS)
+            raise TypeError(describe(function, "keyword argument", f"{keyword!r}", expected))
     fan = fan_for_mode(function, compute_fans(shape, **layout, function=function), mode)
     if fan == 0 or math.prod(shape) == 0:
         return None

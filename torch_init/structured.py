@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 
 from torch_init import _ops
-from torch_init._fill import Seed, check_tensor, fill_tensor, resolve_seed, stream_name
+from torch_init._fill import (
+    Seed,
+    check_dense,
+    check_memory,
+    check_tensor,
+    fill_tensor,
+    resolve_seed,
+    stream_name,
+)
 from torch_init.distributions import Bits, Normal
 from torch_init.errors import (
     check_finite,
@@ -29,6 +37,7 @@ def eye_(tensor: Tensor) -> Tensor:
         tensor([[1., 0., 0.],
                 [0., 1., 0.]])
     """
+    _check_writable("eye_", tensor)
     _check_dims("eye_", tensor, (2,))
     with torch.no_grad():
         tensor.zero_()
@@ -54,6 +63,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
         tensor([[0., 1., 0.],
                 [0., 0., 0.]])
     """
+    _check_writable("dirac_", tensor)
     _check_dims("dirac_", tensor, (3, 4, 5))
     check_positive_int("dirac_", "groups", groups)
     if tensor.size(0) % groups != 0:
@@ -147,7 +157,7 @@ def delta_orthogonal_(
     if tensor.is_meta or tensor.numel() == 0:
         return tensor
     seed = resolve_seed("delta_orthogonal_", tensor, generator, seed, name)
-    matrix = torch.empty(tensor.shape[:2], dtype=tensor.dtype, device=tensor.device)
+    matrix = tensor.new_empty(tensor.shape[:2])
     _ops.orthogonal_(matrix, gain, seed, stream_name(name))
     with torch.no_grad():
         tensor.zero_()
@@ -192,10 +202,10 @@ def sparse_(
         return tensor
     seed = resolve_seed("sparse_", tensor, generator, seed, name)
     zeros = math.ceil(sparsity * tensor.size(0))
-    words = torch.empty(tensor.shape, dtype=torch.int32, device=tensor.device)
+    words = tensor.new_empty(tensor.shape, dtype=torch.int32)
     _ops.fill_(words, Bits().spec(), seed, stream_name(name, "mask"))
     rows = torch.argsort(words, dim=0, stable=True)[:zeros]
-    mask = torch.zeros(tensor.shape, dtype=torch.bool, device=tensor.device)
+    mask = tensor.new_zeros(tensor.shape, dtype=torch.bool)
     mask.scatter_(0, rows, True)
     if std == 0:
         with torch.no_grad():
@@ -257,7 +267,13 @@ def _hadamard(rows: int, columns: int, device: torch.device) -> Tensor:
     parity = torch.zeros_like(common)
     for bit in range(order):
         parity ^= (common >> bit) & 1
-    return (1 - 2 * parity).to(torch.float64) * 2.0 ** (-order / 2)
+    return (1 - 2 * parity).to(torch.float64) * math.sqrt(2.0**-order)
+
+
+def _check_writable(function: str, tensor: Tensor) -> None:
+    check_dense(function, tensor)
+    if not torch.compiler.is_compiling():  # the compiler refuses overlapping memory itself
+        check_memory(function, tensor)
 
 
 def _check_at_least_2d(function: str, tensor: Tensor) -> None:
