@@ -1,16 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of the engine share: reference.py and cases.py as modules, and its tiers."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from torch_init import _ops
 
 sys.path.append(str(Path(__file__).parent))
 
 CUDA_BODY = "cuda_body"  # the kernel's own code, run by the host
+
+
+def pytest_runtest_setup(item):
+    """Tests marked `cuda` need a GPU, or pytest's user to say that a stand-in will do."""
+    if item.get_closest_marker("cuda") is None or os.environ.get("TORCH_INIT_CUDA_STAND_IN") == "1":
+        return
+    if not torch.cuda.is_available():
+        reason = "this torch sees no GPU"
+    elif _ops.cuda_device_count() == 0:
+        reason = "torch_init was built without CUDA kernels, or its driver is too old"
+    else:
+        return
+    if os.environ.get("TORCH_INIT_REQUIRE_CUDA") == "1":
+        pytest.fail(f"TORCH_INIT_REQUIRE_CUDA=1, but {reason}", pytrace=False)
+    pytest.skip(reason)
 
 
 @pytest.fixture(params=[*_ops.cpu_isas(), CUDA_BODY])

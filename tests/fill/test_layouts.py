@@ -1,58 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A value follows its logical index, wherever the element lies in memory."""
 
-import itertools
-import math
-import random
-
 import pytest
 import torch
-from cases import REAL_DTYPES, TruncatedNormal, entry, expected, same_bits
+from cases import LAYOUTS, REAL_DTYPES, TruncatedNormal, entry, expected, same_bits
 
 from torch_init.distributions import Constant
 
 KEY = 11
 SCATTERED = TruncatedNormal.in_sigmas(0.0, 1.0, -1.0, 3.0)
-
-
-def reshaped(*shape):
-    return math.prod(shape), lambda memory: memory.view(shape)
-
-
-def memory_format(shape, order):
-    """A dense tensor of `shape` whose dimensions lie in memory in `order`."""
-    inverse = [order.index(d) for d in range(len(order))]
-    dense = [shape[d] for d in order]
-    return math.prod(shape), lambda memory: memory.view(dense).permute(inverse)
-
-
-LAYOUTS = {
-    "0-d": (1, lambda memory: memory.view(())),
-    **{f"{n}": reshaped(n) for n in (0, 1, 3, 4, 5, 1003)},
-    "no elements": reshaped(3, 0, 2),
-    "contiguous": reshaped(3, 5, 7),
-    "unaligned by 1": (1004, lambda memory: memory[1:]),
-    "unaligned by 3": (1004, lambda memory: memory[3:]),
-    "transposed": (35 * 61, lambda memory: memory.view(35, 61).t()),
-    "column": (35 * 61, lambda memory: memory.view(35, 61)[:, 17]),
-    "rows apart": (35 * 61, lambda memory: memory.view(35, 61)[3:, :50]),
-    "one row": (35 * 61, lambda memory: memory.view(35, 61)[4:5, 1:]),
-    "strided slice": (4 * 9 * 13, lambda memory: memory.view(4, 9, 13)[1:, ::2, 3:]),
-    "diagonal": (37 * 37, lambda memory: memory.view(37, 37).diagonal()),
-    "size-1 dimensions": (24, lambda memory: memory.as_strided((1, 6, 1, 2), (7, 4, 99, 2))),
-    "channels_last": memory_format((2, 5, 4, 3), (0, 2, 3, 1)),
-    "channels_last_3d": memory_format((2, 3, 2, 5, 3), (0, 2, 3, 4, 1)),
-    "channels_last slice": (
-        2 * 6 * 7 * 9,
-        lambda memory: memory.view(2, 6, 7, 9).permute(0, 3, 1, 2)[:, 1:8:3, :5],
-    ),
-    "long rows": (3 * 2 * 2500, lambda memory: memory.view(3, 2, 2500)[:, 1, 1:]),
-    "8-d": memory_format((2,) * 8, (7, 3, 1, 0, 2, 6, 5, 4)),
-    **{
-        "permuted " + "".join(map(str, order)): memory_format((2, 3, 4, 3, 2), order)
-        for order in random.Random(0).sample(list(itertools.permutations(range(5))), 6)
-    },
-}
 
 
 def test_memory_formats_are_torchs():
