@@ -104,7 +104,7 @@ def fill_tensor(
         generator, seed, name: as the initialisers take them.
         part: tells several streams under one name apart.
     """
-    if tensor.is_meta or distribution is None:
+    if tensor.is_meta or distribution is None or tensor.numel() == 0:
         return tensor
     distribution = _componentwise(function, tensor, distribution)
     seed = resolve_seed(function, tensor, generator, seed, name)

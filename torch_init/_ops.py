@@ -207,7 +207,11 @@ def _fill_now(tensor: Tensor, spec: Spec, seed: int, name: str) -> None:
         tensor.data.copy_(staged)
     else:
         real = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor
-        FillPlan([(real, spec, _stream_key(seed, name))]).run()
+        key = _stream_key(seed, name)
+        if tensor.is_cpu:  # the wrapper would take as long as a small tensor's values
+            _C.FillPlan([_task(real, spec, key)]).run_on_host(torch.get_num_threads())
+        else:
+            FillPlan([(real, spec, key)]).run()
     _count_write(tensor)
 
 

@@ -111,7 +111,7 @@ def compute_fans(
     check_positive_int(function, "groups", groups)
     if not isinstance(transposed, bool):
         raise TypeError(describe(function, "transposed", f"{transposed!r}", "True or False"))
-    batch = _axes(function, "batch_axes", batch_axes, len(shape))
+    batch = _axes(function, "batch_axes", batch_axes, len(shape)) if batch_axes != () else []
     if in_axis is None and out_axis is None:
         return _fans_by_position(function, shape, groups, transposed, batch)
     if groups != 1 or transposed or in_axis is None or out_axis is None:
@@ -142,9 +142,9 @@ def _fans_by_position(
     if sizes[0] % groups != 0:
         expected = f"a divisor of the first dimension's size, {sizes[0]}"
         raise ValueError(describe(function, "groups", str(groups), expected))
-    kernel = math.prod(sizes[2:])
-    first = sizes[0] // groups * kernel
-    second = sizes[1] * kernel
+    first, second, *kernel = sizes
+    first = first // groups * math.prod(kernel)
+    second = second * math.prod(kernel)
     return Fans(first, second) if transposed else Fans(second, first)
 
 
@@ -243,9 +243,9 @@ def variance_scaling(
     distribution: str,
     layout: FanLayout,
 ) -> Distribution | None:
-    """Return the distribution with variance scale / fan, or None if the tensor is empty.
+    """Return the distribution with variance scale / fan, or None if that fan is 0.
 
-    None also stands for a fan of 0, which only an empty tensor or kernel can have.
+    Only a tensor without elements has a fan of 0.
     """
     scale = check_not_negative(function, "scale", scale)
     check_choice(function, "distribution", distribution, DISTRIBUTIONS)
@@ -254,6 +254,6 @@ def variance_scaling(
             expected = "one of seed, name, " + ", ".join(LAYOUT_KEYWORDS)
             raise TypeError(describe(function, "keyword argument", f"{keyword!r}", expected))
     fan = fan_for_mode(function, compute_fans(shape, **layout, function=function), mode)
-    if fan == 0 or math.prod(shape) == 0:
+    if fan == 0:
         return None
     return scaled_distribution(math.sqrt(scale / fan), distribution)
