@@ -222,7 +222,9 @@ void words_kernel(uint64_t key, uint64_t first_block, size_t blocks, uint32_t* o
 template <typename Simd>
 void values_f32_kernel(const Distribution& distribution, uint64_t key, uint64_t first_block,
                        size_t blocks, float* out, bool stream) {
-  if (stream) {
+  // Where the high half of the block number changes, `out` may lose its alignment.
+  const bool same_high = (first_block >> 32) == ((first_block + blocks) >> 32);
+  if (stream && same_high) {
     values_f32_by_kind<Simd, true>(distribution, key, first_block, blocks, out);
   } else {
     values_f32_by_kind<Simd, false>(distribution, key, first_block, blocks, out);

@@ -66,3 +66,14 @@ def test_any_number_of_threads(tier, run_plan, threads, count):
     values = in_pieces(torch.float32, Normal(0.0, 1.0), plain.numel()).view(shape)
     assert same_bits(plain, values)
     assert same_bits(transposed, values)
+
+
+def test_large_shard_across_block_2_to_the_32(run_plan):
+    """The vector tiers start anew at that block, where the memory is no longer aligned."""
+    count = STREAMED_BYTES // 4 + 1024
+    shard = torch.empty(count)
+    first = 2**34 - 100_000 + 4
+    run_plan([entry(shard, Normal(0.0, 1.0), KEY, first, (1,))])
+    around = slice(100_000 - 500, 100_000 + 500)
+    values = expected(Normal(0.0, 1.0), torch.float32, KEY, 1000, first + around.start)
+    assert same_bits(shard[around], values)
