@@ -87,30 +87,37 @@ TI_HOST_DEVICE void store_words(void* at, const uint32_t (&word)[2]) {
 #endif
 }
 
+template <DType kDType>
+TI_HOST_DEVICE void store_halves(void* at, const float value[4]) {
+  uint16_t half[4];
+  for (int i = 0; i < 4; ++i) store_rounded(kDType, half, i, value[i]);
+  store_words(at, {half[0] | static_cast<uint32_t>(half[1]) << 16,
+                   half[2] | static_cast<uint32_t>(half[3]) << 16});
+}
+
+template <DType kDType>
+TI_HOST_DEVICE void store_bytes(void* at, const float value[4]) {
+  uint8_t byte[4];
+  for (int i = 0; i < 4; ++i) store_rounded(kDType, byte, i, value[i]);
+  uint32_t word = 0;
+  for (int i = 0; i < 4; ++i) word |= static_cast<uint32_t>(byte[i]) << (8 * i);
+  *static_cast<uint32_t*>(at) = word;
+}
+
 // Four values side by side at `at`, which is aligned for one wide store.
 TI_HOST_DEVICE void store_group(DType dtype, void* at, const float value[4]) {
   switch (dtype) {
     case DType::kBFloat16:
-    case DType::kFloat16: {
-      uint16_t half[4];
-      for (int i = 0; i < 4; ++i) store_rounded(dtype, half, i, value[i]);
-      store_words(at, {half[0] | static_cast<uint32_t>(half[1]) << 16,
-                       half[2] | static_cast<uint32_t>(half[3]) << 16});
-      break;
-    }
+      return store_halves<DType::kBFloat16>(at, value);
+    case DType::kFloat16:
+      return store_halves<DType::kFloat16>(at, value);
     case DType::kFloat8E4M3FN:
-    case DType::kFloat8E5M2: {
-      uint8_t byte[4];
-      for (int i = 0; i < 4; ++i) store_rounded(dtype, byte, i, value[i]);
-      uint32_t word = 0;
-      for (int i = 0; i < 4; ++i) word |= static_cast<uint32_t>(byte[i]) << (8 * i);
-      *static_cast<uint32_t*>(at) = word;
-      break;
-    }
+      return store_bytes<DType::kFloat8E4M3FN>(at, value);
+    case DType::kFloat8E5M2:
+      return store_bytes<DType::kFloat8E5M2>(at, value);
     default:
-      store_words(at, {float_bits(value[0]), float_bits(value[1]), float_bits(value[2]),
-                       float_bits(value[3])});
-      break;
+      return store_words(at, {float_bits(value[0]), float_bits(value[1]), float_bits(value[2]),
+                              float_bits(value[3])});
   }
 }
 
