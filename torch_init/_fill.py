@@ -38,10 +38,6 @@ def check_tensor(function: str, tensor: Tensor) -> None:
         got = "a tensor inside vmap, grad or another torch.func transform"
         fix = "Initialise before the transform; for an ensemble, fill the stacked tensor"
         raise ValueError(describe(function, "tensor", got, "an ordinary tensor", fix))
-    if tensor.is_inference() and not torch.is_inference_mode_enabled():
-        got = "one made in inference mode, outside it"
-        fix = "Fill it inside torch.inference_mode(), or fill a .clone()"
-        raise ValueError(describe(function, "tensor", got, "an ordinary tensor", fix))
     check_memory(function, tensor)
 
 
@@ -61,7 +57,11 @@ def check_dense(function: str, tensor: object) -> None:
 
 
 def check_memory(function: str, tensor: Tensor) -> None:
-    """Raise unless every element of tensor has a place of its own in this process's memory."""
+    """Raise unless tensor's elements can be written, each in a place of its own."""
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():
+        got = "one made in inference mode, outside it"
+        fix = "Fill it inside torch.inference_mode(), or fill a .clone()"
+        raise ValueError(describe(function, "tensor", got, "an ordinary tensor", fix))
     plain = type(tensor) in (Tensor, torch.nn.Parameter)
     wraps_others: bool = not plain and is_traceable_wrapper_subclass(tensor)
     if wraps_others:

@@ -218,7 +218,8 @@ def _fill_now(tensor: Tensor, spec: Spec, seed: int, name: str) -> None:
 def _orthogonal_now(tensor: Tensor, gain: float, seed: int, name: str) -> None:
     wider = (torch.float64, *_REAL_OF_COMPLEX)
     dtype = tensor.dtype if tensor.dtype in wider else torch.float32
-    matrix = torch.empty(tensor.shape[0], tensor[0].numel(), dtype=dtype, device="cpu")
+    rows = tensor.shape[0]
+    matrix = torch.empty(rows, tensor.numel() // rows, dtype=dtype, device="cpu")
     component_std = math.sqrt(0.5) if dtype.is_complex else 1.0
     _fill_now(matrix, Normal(0.0, component_std).spec(), seed, name)
     is_wide = matrix.shape[0] < matrix.shape[1]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from torch_init._fill import Seed, check_tensor, fill_tensor
+from torch_init._fill import Seed, check_dense, check_tensor, fill_tensor
 from torch_init.errors import check_choice, check_finite, describe
 from torch_init.schemes import FanLayout, nonlinearity_gain, variance_scaling
 
@@ -324,7 +324,8 @@ def _kaiming(
     mode = mode.lower() if isinstance(mode, str) else mode
     check_choice(function, "mode", mode, ("fan_in", "fan_out"))
     gain = nonlinearity_gain(function, nonlinearity, "a", a)
-    if isinstance(tensor, Tensor) and 0 in tensor.shape:
+    check_dense(function, tensor)
+    if 0 in tensor.shape:
         # As torch.nn.init does; an empty parameter is nearly always a mistake upstream.
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
         return tensor

@@ -141,11 +141,8 @@ def delta_orthogonal_(
 
     Example:
         >>> w = torch_init.delta_orthogonal_(torch.empty(8, 4, 3, 3), seed=0, name="conv.weight")
-        >>> w[:, :, 1, 1].T @ w[:, :, 1, 1] - torch.eye(4) < 1e-6
-        tensor([[True, True, True, True],
-                [True, True, True, True],
-                [True, True, True, True],
-                [True, True, True, True]])
+        >>> torch.allclose(w[:, :, 1, 1].T @ w[:, :, 1, 1], torch.eye(4), atol=1e-6)
+        True
     """
     check_tensor("delta_orthogonal_", tensor)
     _check_dims("delta_orthogonal_", tensor, (3, 4, 5))
@@ -211,9 +208,9 @@ def sparse_(
         with torch.no_grad():
             return tensor.zero_()
     fill_tensor("sparse_", tensor, Normal(0.0, std), None, seed, name)
-    # torch cannot mask 8-bit floats; the zero of every dtype is all zero bits.
-    masked = tensor.view(torch.uint8) if tensor.element_size() == 1 else tensor
     with torch.no_grad():
+        # torch cannot mask 8-bit floats; the zero of every dtype is all zero bits.
+        masked = tensor.view(torch.uint8) if tensor.element_size() == 1 else tensor
         masked.masked_fill_(mask, 0)
     return tensor
 
