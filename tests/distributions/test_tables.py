@@ -20,7 +20,14 @@ from torch_init import _ops
 from torch_init.distributions import Logistic, Normal
 
 # One bound out of reach, a very far tail, and either side of the border to narrow intervals.
-MORE_TRUNCATIONS = ((-1.0, 30.0), (1000.0, INF), (0.9, 0.90009), (0.9, 0.9002), (-6e-5, 5e-5))
+MORE_TRUNCATIONS = (
+    (-1.0, 30.0),
+    (1000.0, INF),
+    (0.9, 0.90009),
+    (0.9, 0.9002),
+    (-6e-5, 5e-5),
+    (-1e-4, 1e-4),
+)
 TABLES = ("logistic", (-INF, INF), *TRUNCATIONS, *MORE_TRUNCATIONS)
 # Positions in a segment, t - 1 over 0.25. Interpolation is worst at the ends of a segment.
 POSITIONS = (0.0, 0.3, 0.99999)
