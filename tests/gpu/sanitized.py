@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A few small fills on the GPU, for compute-sanitizer: every path of the kernels, little work.
+
+Compares with the CPU, so that it proves something without the sanitizer too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.append(str(Path(__file__).parents[1]))
+from cases import KERNELS, LAYOUTS, REAL_DTYPES, Normal, TruncatedNormal, entry, same_bits
+
+from torch_init import _ops
+
+TILE = 4096
+SIZES = (1, 5, TILE - 1, TILE, 3 * TILE + 5)
+SHOWN_LAYOUTS = ("transposed", "strided slice", "channels_last", "unaligned by 1", "8-d")
+
+
+def tensors(device: str) -> list[tuple[torch.Tensor, object]]:
+    """Each with its distribution: whole and cut tiles, tables that alternate, layouts."""
+    made = []
+    for dtype, size in itertools.product(REAL_DTYPES, SIZES):
+        for i, distribution in enumerate(KERNELS):
+            memory = torch.zeros(size + 1, dtype=dtype, device=device)
+            made.append((memory[i % 2 : size + i % 2], distribution))
+    for layout in SHOWN_LAYOUTS:
+        size, view = LAYOUTS[layout]
+        memory = torch.zeros(size, device=device)
+        made.append((view(memory), TruncatedNormal.in_sigmas(0.0, 1.0, -1.0, 3.0)))
+    return made
+
+
+def main() -> int:
+    on_gpu, on_cpu = tensors("cuda"), tensors("cpu")
+    _ops.FillPlan([entry(*item, 7) for item in on_gpu]).run()
+    _ops.FillPlan([entry(*item, 7) for item in on_cpu]).run()
+    single_gpu, single_cpu = (torch.zeros(5 * TILE + 1, device=d) for d in ("cuda", "cpu"))
+    for tensor in (single_gpu, single_cpu):
+        _ops.FillPlan([entry(tensor, Normal(0.0, 1.0), 7)]).run()
+    pairs = [(a, b) for (a, _), (b, _) in zip(on_gpu, on_cpu, strict=True)]
+    wrong = sum(
+        not same_bits(a.cpu().contiguous(), b.contiguous())
+        for a, b in [*pairs, (single_gpu, single_cpu)]
+    )
+    print(f"{len(pairs) + 1} tensors, {wrong} of them differ from the CPU's")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
