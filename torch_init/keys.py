@@ -56,7 +56,9 @@ class _SeedBuffer(threading.local):
     """One 0-d tensor a thread, since making one takes as long as drawing into it."""
 
     def __init__(self) -> None:
-        self.tensor = torch.empty((), dtype=torch.int64, device="cpu")
+        # Made in inference mode, it could not be written outside of it.
+        with torch.inference_mode(False):
+            self.tensor = torch.empty((), dtype=torch.int64, device="cpu")
 
 
 _seed_buffer = _SeedBuffer()
