@@ -45,7 +45,8 @@ FILLABLE_DTYPES = (
     torch.float8_e5m2,
     *_REAL_OF_COMPLEX,
 )
-FILLABLE_DEVICES = ("cpu", "cuda", "meta")
+_HAS_CUDA_KERNELS = _C.build_info()["cuda_archs"] != "none"
+FILLABLE_DEVICES = ("cpu", *(["cuda"] if _HAS_CUDA_KERNELS else []), "meta")
 
 _MAX_DIMS = 8  # kMaxDims of csrc/fill/task.h
 
