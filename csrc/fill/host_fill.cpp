@@ -3,13 +3,12 @@
 
 #include <algorithm>
 #include <atomic>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 #include "distributions/rounding.h"
 #include "distributions/transform.h"
 #include "portable/float_environment.h"
+#include "portable/thread_team.h"
 #include "random/philox.h"
 
 namespace torch_init {
@@ -207,25 +206,16 @@ void host_fill(const FillTask* tasks, size_t count, const CpuKernels& kernels, i
     first_chunk[i + 1] = first_chunk[i] + chunk_count(tasks[i]);
   }
 
+  const int64_t useful = std::max<int64_t>(1, elements / kElementsPerThread);
   std::atomic<int64_t> next{0};
-  const auto work = [&] {
+  ThreadTeam().run(static_cast<int>(std::min<int64_t>(useful, max_threads)), [&](int) {
     const DefaultFloatEnvironment environment;
     size_t task = 0;
     for (int64_t chunk; (chunk = next.fetch_add(1)) < first_chunk[count];) {
       while (chunk >= first_chunk[task + 1]) ++task;
       fill_chunk(tasks[task], chunk - first_chunk[task], kernels);
     }
-  };
-
-  const int64_t useful = std::max<int64_t>(1, elements / kElementsPerThread);
-  std::vector<std::thread> helpers;
-  try {
-    for (int64_t i = 1; i < std::min<int64_t>(useful, max_threads); ++i) helpers.emplace_back(work);
-  } catch (const std::system_error&) {
-    // No more threads to be had: those that started, and this one, do the work.
-  }
-  work();
-  for (std::thread& helper : helpers) helper.join();
+  });
 }
 
 }  // namespace torch_init

@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "orthogonal/thread_team.h"
 #include "portable/float_environment.h"
+#include "portable/thread_team.h"
 
 namespace torch_init {
 namespace {

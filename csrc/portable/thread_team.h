@@ -16,11 +16,11 @@ namespace torch_init {
 class ThreadTeam {
  public:
   // Runs body(index) on `size` threads, the caller being index 0, or on as many as the system
-  // gives. The body must not throw.
+  // gives; on the caller alone if `size` is less than 2. The body must not throw.
   template <typename Body>
   void run(int size, const Body& body) {
     std::vector<std::thread> threads;
-    threads.reserve(static_cast<size_t>(size - 1));
+    if (size > 1) threads.reserve(static_cast<size_t>(size - 1));
     for (int index = 1; index < size; ++index) {
       expect(1);
       try {
