@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "distributions/lower.h"
 
-#include <cmath>
+#include <utility>
 
 #include "distributions/rounding.h"
 
@@ -35,12 +35,13 @@ Grid grid_of(DType dtype) {
 }
 
 double grid_value(const Grid& grid, uint64_t number) {
+  if (grid.mantissa_bits == 52) return bits_double(number);
   const int bias = (1 << (grid.exponent_bits - 1)) - 1;
   const uint64_t field = number >> grid.mantissa_bits;
   const uint64_t mantissa = number & ((uint64_t{1} << grid.mantissa_bits) - 1);
   const uint64_t implicit = field == 0 ? 0 : uint64_t{1} << grid.mantissa_bits;
   const int exponent = (field == 0 ? 1 : static_cast<int>(field)) - bias - grid.mantissa_bits;
-  return std::ldexp(static_cast<double>(implicit + mantissa), exponent);
+  return static_cast<double>(implicit + mantissa) * power_of_two(exponent);
 }
 
 // Number of the largest value <= magnitude (>= 0).
@@ -149,7 +150,7 @@ LoweredDistribution lower_logistic(double location, double scale, DType dtype) {
 }
 
 LoweredDistribution lower_two_point(double probability, double low, double high) {
-  const double scaled = std::floor(probability * 0x1p32 + 0.5);
+  const double scaled = probability * 0x1p32 + 0.5;
   if (scaled >= 0x1p32) return lower_constant(high);
   LoweredDistribution lowered{};
   Distribution& d = lowered.distribution;

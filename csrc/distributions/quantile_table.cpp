@@ -66,7 +66,7 @@ void fit_half(Quantile quantile, Real* rows) {
   for (int k = 0; k < n; ++k) node[k] = FitVariable<Real>::node(k);
   for (int segment = 0; segment < S::kSegments - 1; ++segment) {
     const int exponent = segment / 4 - 1 - (S::kMagnitudeBits + 1);
-    const double octave = bits_double(static_cast<uint64_t>(exponent + 1023) << 52);
+    const double octave = power_of_two(exponent);
     const double quarter = 0.25 * (segment % 4);
     double value[n];
     for (int k = 0; k < n; ++k) {

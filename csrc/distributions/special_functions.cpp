@@ -24,10 +24,6 @@ constexpr int kMillsFractionTerms = 100;
 constexpr int kNewtonLimit = 64;
 constexpr double kNewtonTolerance = 0x1p-50;
 
-double power_of_two(int exponent) {
-  return bits_double(static_cast<uint64_t>(exponent + 1023) << 52);
-}
-
 }  // namespace
 
 double portable_exp(double x) {

@@ -43,6 +43,11 @@ TI_HOST_DEVICE double bits_double(uint64_t bits) {
   return x;
 }
 
+// 2^exponent, a normal number.
+TI_HOST_DEVICE double power_of_two(int exponent) {
+  return bits_double(static_cast<uint64_t>(exponent + 1023) << 52);
+}
+
 // Correctly rounded a * b + c without a fused instruction. The product of two floats is exact in
 // double; the sum is rounded to odd (the last bit of an inexact result is forced to 1), which
 // makes the second rounding, to float, the only one that counts (Boldo & Melquiond 2008).

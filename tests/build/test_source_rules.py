@@ -36,6 +36,10 @@ TORCH_HEADER = re.compile(r"^(torch|ATen|c10|caffe2)/")
 # Spelled in pieces, so that this file passes its own rules.
 FAST_MATH = re.compile("|".join(["fast" + "[-_]math", "-O" + "fast", "-march=" + "native"]))
 MACHINE_PATH = re.compile(r"(?<![\w.~}\])])/(home|root|tmp|work|mnt|Users)/\w")
+LIBM = re.compile(
+    r"(std::|__builtin_)(exp|log|pow|sin|cos|tan|sinh|cosh|tanh|erf|erfc|cbrt|hypot|ldexp|frexp|scalbn"
+    r"|floor|ceil|round|trunc|rint|nearbyint|fmod|lgamma|tgamma)\w*\("
+)
 NATIVE_MODULE = re.compile(r"(?<!torch\.)\b_C\b")
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 
@@ -100,6 +104,10 @@ def approximate_math(root):
     return matches(root, [p for p in build_files if p.is_file()], FAST_MATH)
 
 
+def libm(root):
+    return matches(root, files(root, CPP, ["csrc"]), LIBM)
+
+
 def native_module_users(root):
     python = files(root, {".py"}, ["torch_init", "benchmarks", "examples"])
     allowed = {root / "torch_init" / "_ops.py", root / "setup.py"}
@@ -120,6 +128,7 @@ RULES = {
     wrong_arrows: ("csrc/random/a.h", '#include "fill/task.h"'),
     inline_functions_in_tiers: ("csrc/cpu/tier_avx2.cpp", "#include <algorithm>"),
     approximate_math: ("cmake/Flags.cmake", "add_compile_options(-O" + "fast)"),
+    libm: ("csrc/fill/a.cpp", "double y = std::" + "expm1(x);"),
     native_module_users: ("torch_init/init.py", "from torch_init import _" + "C"),
     unlicensed: ("torch_init/init.py", "import torch"),
     machine_paths: ("docs/build.md", "Run it in /" + "home/me/project."),
