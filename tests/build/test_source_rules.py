@@ -38,7 +38,7 @@ FAST_MATH = re.compile("|".join(["fast" + "[-_]math", "-O" + "fast", "-march=" +
 MACHINE_PATH = re.compile(r"(?<![\w.~}\])])/(home|root|tmp|work|mnt|Users)/\w")
 LIBM = re.compile(
     r"(std::|__builtin_)(exp|log|pow|sin|cos|tan|sinh|cosh|tanh|erf|erfc|cbrt|hypot|ldexp|frexp|scalbn"
-    r"|floor|ceil|round|trunc|rint|nearbyint|fmod|lgamma|tgamma)\w*\("
+    r"|floor|ceil|round|trunc|rint|nearbyint|fmod|lgamma|tgamma)(2|10|1p|m1)?f?\("
 )
 NATIVE_MODULE = re.compile(r"(?<!torch\.)\b_C\b")
 SPDX = "SPDX-License-Identifier: Apache-2.0"
