@@ -28,15 +28,6 @@ namespace {
 
 std::atomic<const Tier*> active_tier{&best_tier()};
 
-void set_cpu_isa(const std::string& name) {
-  const Tier* tier = find_tier(name.c_str());
-  if (tier == nullptr) {
-    throw std::invalid_argument("torch_init: CPU tier '" + name +
-                                "' is unknown, not built, or not supported by this processor");
-  }
-  active_tier = tier;
-}
-
 std::vector<std::string> cpu_isas() {
   std::vector<std::string> names;
   for (const char* name : {"baseline", "avx2", "avx512"}) {
@@ -45,14 +36,26 @@ std::vector<std::string> cpu_isas() {
   return names;
 }
 
+void set_cpu_isa(const std::string& name) {
+  const Tier* tier = find_tier(name.c_str());
+  if (tier == nullptr) {
+    std::string message = "torch_init: TORCH_INIT_CPU_ISA: got '" + name + "', expected one of";
+    for (const std::string& known : cpu_isas()) message += " " + known;
+    throw std::invalid_argument(message + " (what was built and this processor supports)");
+  }
+  active_tier = tier;
+}
+
 // (kind, number, ...), as torch_init/distributions.py writes them.
 LoweredDistribution lower(const py::tuple& spec, DType dtype) {
   const DefaultFloatEnvironment environment;
   const std::string kind = spec[0].cast<std::string>();
   const auto number = [&](size_t i) { return spec[i].cast<double>(); };
   if (kind == "normal" || kind == "truncated_normal") {
-    return lower_truncated_normal(number(1), number(2), number(3), number(4), number(5), number(6),
-                                  dtype);
+    const double mean = number(1), std = number(2), lower = number(3), upper = number(4);
+    const double low = number(5), high = number(6);
+    const py::gil_scoped_release release;  // fitting a table takes up to 30 ms
+    return lower_truncated_normal(mean, std, lower, upper, low, high, dtype);
   }
   if (kind == "uniform") return lower_uniform(number(1), number(2), dtype);
   if (kind == "constant") return lower_constant(number(1));
@@ -202,7 +205,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("cpu_isas", &cpu_isas);
   m.def("set_cpu_isa", &set_cpu_isa);
   m.def("build_info", &build_info);
-  if (const char* name = std::getenv("TORCH_INIT_CPU_ISA")) set_cpu_isa(name);
+  const char* name = std::getenv("TORCH_INIT_CPU_ISA");
+  if (name != nullptr && *name != '\0') set_cpu_isa(name);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 """`torch-init` and `python -m torch_init`."""
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 
@@ -35,6 +36,23 @@ def test_module_is_the_same_command(tmp_path):
         check=True,
     )
     assert finished.stdout.split()[:2] == ["torch_init:", torch_init.__version__]
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"), [("", ""), ("sse", "TORCH_INIT_CPU_ISA: got 'sse'")]
+)
+def test_tier_from_the_environment(name, complaint, tmp_path):
+    """An empty variable counts as none."""
+    finished = subprocess.run(
+        [sys.executable, "-c", "import torch_init"],
+        cwd=tmp_path,
+        env=os.environ | {"TORCH_INIT_CPU_ISA": name},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (finished.returncode == 0) == (complaint == "")
+    assert complaint in finished.stderr
 
 
 def test_installed_program_runs_main():
