@@ -50,8 +50,9 @@ def check_dense(function: str, tensor: object) -> None:
     if isinstance(tensor, UninitializedTensorMixin):
         fix = "Run a forward pass of the lazy module first"
         raise ValueError(describe(function, "tensor", "an uninitialised one", "a shape", fix))
-    if tensor.layout != torch.strided or tensor.is_quantized:
-        got = f"a {tensor.dtype} tensor with layout {tensor.layout}"
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+        kind = "nested " if tensor.is_nested else ""
+        got = f"a {kind}{tensor.dtype} tensor with layout {tensor.layout}"
         expected = "a dense tensor, neither sparse nor quantised"
         raise TypeError(describe(function, "tensor", got, expected))
 
