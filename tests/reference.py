@@ -316,7 +316,7 @@ def quantile32(w, bounds):
     c0, c1, c2, c3 = coefficients[0 if symmetric else h, segment].T
     q = fma32(fma32(fma32(c3, t, c2), t, c1), t, c0)
     if symmetric:
-        q = (q.view(np.uint32) | (h << 31).astype(np.uint32)).view(np.float32)
+        q = (q.view(np.uint32) ^ (h << 31).astype(np.uint32)).view(np.float32)
     return q
 
 
@@ -334,7 +334,7 @@ def quantile64(w, bounds):
     for power in range(7, -1, -1):
         q = q * t + c[..., power]
     if symmetric:
-        q = (q.view(np.uint64) | (h << 63).astype(np.uint64)).view(np.float64)
+        q = (q.view(np.uint64) ^ (h << 63).astype(np.uint64)).view(np.float64)
     return q
 
 
