@@ -69,7 +69,9 @@ cudaError_t grid_size(int device, int64_t tiles, unsigned* blocks) {
 }
 
 const char* text(cudaError_t status) {
-  return status == cudaSuccess ? nullptr : cudaGetErrorString(status);
+  if (status == cudaSuccess) return nullptr;
+  cudaGetLastError();  // forgets it, or the next launch would report it
+  return cudaGetErrorString(status);
 }
 
 }  // namespace
