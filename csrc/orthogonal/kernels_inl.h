@@ -198,7 +198,7 @@ struct Strip {
   }
 };
 
-const OrthogonalKernels kKernels = {
+constexpr OrthogonalKernels kKernels = {
     {Strip<RealField<float>>::factor, Strip<RealField<float>>::apply},
     {Strip<RealField<double>>::factor, Strip<RealField<double>>::apply},
     {Strip<ComplexField<float>>::factor, Strip<ComplexField<float>>::apply},
