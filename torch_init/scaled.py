@@ -51,15 +51,7 @@ def variance_scaling_(
         >>> w = torch_init.variance_scaling_(w, 2.0, "fan_out", "normal", seed=0, name="conv")
     """
     return _fill_scaled(
-        "variance_scaling_",
-        tensor,
-        scale,
-        mode,
-        distribution,
-        generator,
-        seed,
-        name,
-        layout,
+        "variance_scaling_", tensor, scale, mode, distribution, generator, seed, name, layout
     )
 
 
@@ -165,16 +157,7 @@ def kaiming_uniform_(
         >>> _ = torch_init.kaiming_uniform_(torch.empty(3, 5), nonlinearity="relu")
     """
     return _kaiming(
-        "kaiming_uniform_",
-        tensor,
-        a,
-        mode,
-        nonlinearity,
-        "uniform",
-        generator,
-        seed,
-        name,
-        layout,
+        "kaiming_uniform_", tensor, a, mode, nonlinearity, "uniform", generator, seed, name, layout
     )
 
 
@@ -200,16 +183,7 @@ def kaiming_normal_(
         >>> _ = torch_init.kaiming_normal_(torch.empty(3, 5), mode="fan_out", nonlinearity="relu")
     """
     return _kaiming(
-        "kaiming_normal_",
-        tensor,
-        a,
-        mode,
-        nonlinearity,
-        "normal",
-        generator,
-        seed,
-        name,
-        layout,
+        "kaiming_normal_", tensor, a, mode, nonlinearity, "normal", generator, seed, name, layout
     )
 
 
@@ -296,17 +270,12 @@ def _xavier(
     name: str | None,
     layout: FanLayout,
 ) -> Tensor:
-    scale = _square_of_gain(function, gain)
-    return _fill_scaled(function, tensor, scale, mode, distribution, generator, seed, name, layout)
-
-
-def _square_of_gain(function: str, gain: float) -> float:
     gain = check_finite(function, "gain", gain)
     scale = gain * gain
     if scale == math.inf:
         expected = "a gain whose square is within the range of float64"
         raise ValueError(describe(function, "gain", f"{gain}", expected))
-    return scale
+    return _fill_scaled(function, tensor, scale, mode, distribution, generator, seed, name, layout)
 
 
 def _kaiming(

@@ -66,11 +66,10 @@ def load(source: str | None, seed: int) -> Digits:
 
     Args:
         source: None for scikit-learn's ``load_digits`` (1797 images of 8x8, split 80/20); a path to
-        an ``.npz``
-            file with uint8 arrays ``X`` (N, ...), ``y`` (N,), ``Xt`` (M, ...), ``yt`` (M,); or a
-            folder with MNIST's four IDX files, each plain or gzipped.
+            an ``.npz`` file with uint8 arrays ``X`` (N, ...), ``y`` (N,), ``Xt`` (M, ...), ``yt``
+            (M,); or a folder with MNIST's four IDX files, each plain or gzipped.
         seed: orders the training examples (files may be sorted by class) and draws the split of
-        ``load_digits``.
+            ``load_digits``.
 
     Raises:
         DemoError: a file is missing, truncated, or holds something else.
