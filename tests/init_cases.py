@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """One call of every initialiser, for tests of what all of them have in common."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 
 import torch_init
@@ -79,3 +81,25 @@ def same_bits(left, right):
         and left.shape == right.shape
         and torch.equal(bits(left), bits(right))
     )
+
+
+def refused(call, error, function, argument, got, expected, fix=""):
+    """Call, and check that it fails with a message that names all of these, changing nothing."""
+    state = torch.get_rng_state()
+    with pytest.raises(error) as caught:
+        call()
+    assert type(caught.value) is error
+    message = str(caught.value)
+    assert message.startswith(f"torch_init.{function}: {argument}: expected "), message
+    assert re.search(f"expected .*{expected}.*, got .*{got}", message, re.DOTALL), message
+    assert fix in message
+    assert torch.equal(torch.get_rng_state(), state), "the generator was consumed"
+
+
+def refused_tensor(tensor, call, *expectations):
+    """The same, and the tensor has the bits that it had."""
+    storage = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
+    before, version = storage.clone(), tensor._version
+    refused(lambda: call(tensor), *expectations)
+    assert torch.equal(storage, before)
+    assert tensor._version == version
