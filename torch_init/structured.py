@@ -258,7 +258,7 @@ def _kernel_point(weight: Tensor, point: list[int]) -> Tensor:
 
 def _hadamard(rows: int, columns: int, device: torch.device) -> Tensor:
     """Return the corner of Sylvester's Hadamard matrix of order 2**ceil(log2(rows)), scaled."""
-    order = math.ceil(math.log2(rows))
+    order = (rows - 1).bit_length()
     # Entry (i, j) is -1 to the number of ones that i and j have in common.
     common = torch.arange(rows, device=device)[:, None] & torch.arange(columns, device=device)
     parity = torch.zeros_like(common)

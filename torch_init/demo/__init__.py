@@ -156,7 +156,7 @@ def _compare(args: argparse.Namespace) -> None:
             from .events import write_events
 
             write_events(output / "tensorboard", runs, figure.to_image(drawing))
-            written += ", tensorboard/ (tensorboard --logdir tensorboard)"
+            written += f", tensorboard/ (tensorboard --logdir {output / 'tensorboard'})"
     except OSError as error:
         raise DemoError(f"--output: cannot write to {args.output}: {error}") from error
     console.print(f"\nWritten to {args.output}: {written}", highlight=False, soft_wrap=True)
