@@ -94,8 +94,6 @@ def fill_tensor(
     generator: torch.Generator | None,
     seed: Seed,
     name: str | None,
-    *,
-    part: str = "",
 ) -> Tensor:
     """Fill tensor, checked by check_tensor, in place and return it.
 
@@ -103,13 +101,12 @@ def fill_tensor(
         function: name for error messages.
         distribution: None leaves the tensor alone (it has no elements).
         generator, seed, name: as the initialisers take them.
-        part: tells several streams under one name apart.
     """
     if tensor.is_meta or distribution is None or tensor.numel() == 0:
         return tensor
     distribution = _componentwise(function, tensor, distribution)
     seed = resolve_seed(function, tensor, generator, seed, name)
-    _ops.fill_(tensor, distribution.spec(), seed, stream_name(name, part))
+    _ops.fill_(tensor, distribution.spec(), seed, stream_name(name))
     return tensor
 
 
@@ -134,7 +131,10 @@ def resolve_seed(
 
 
 def stream_name(name: str | None, part: str = "") -> str:
-    """Return the name whose digest goes into the key; no parameter name contains a NUL."""
+    """Return the name whose digest goes into the key.
+
+    A part tells several streams under one name apart; no parameter name contains a NUL.
+    """
     return f"{name or ''}\0{part}" if part else name or ""
 
 

@@ -4,7 +4,9 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
+import reference
 import torch
 from torch.nn import functional
 
@@ -205,6 +207,19 @@ def test_sparse_rows_are_equally_likely():
         (torch_init.sparse_(torch.empty(10, 3), 0.3, seed=seed) == 0).int() for seed in range(2000)
     )
     assert (counts - 600).abs().max() < 5 * 20.5
+
+
+def test_sparse_zeros_the_rows_with_the_smallest_words():
+    """As docs/stream.md says: signed words of the stream of the name and the part "mask"."""
+    rows, columns, zeros = 37, 5, 10
+    weight = torch_init.sparse_(torch.empty(rows, columns), zeros / rows, **KEY)
+    key = reference.fold_key(KEY["seed"], KEY["name"] + "\0mask")
+    words = reference.words(key, np.arange(rows * columns, dtype=np.uint64))
+    signed = words.astype(np.uint32).view(np.int32).reshape(rows, columns)
+    expected = np.argsort(signed, axis=0, kind="stable")[:zeros]
+    for column in range(columns):
+        found = (weight[:, column] == 0).nonzero()[:, 0]
+        assert found.tolist() == sorted(expected[:, column])
 
 
 def test_sparse_mask_is_independent_of_the_values():
