@@ -10,6 +10,7 @@ from torch._subclasses import FakeTensorMode
 import torch_init
 from torch_init.distributions import Normal, TruncatedNormal, TwoPoint, Uniform
 
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")  # inside torch
 every = pytest.mark.parametrize("case", CASES, ids=str)
 every_random = pytest.mark.parametrize("case", RANDOM, ids=str)
 SEEDS = [0, 1, -5, 2**62, 2**63 - 1]
@@ -161,7 +162,7 @@ def test_export_trace_and_make_fx():
     assert torch.equal(graph(zeros), expected)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:Converting a tensor")
+@pytest.mark.filterwarnings("ignore:Converting a tensor")
 def test_jit_trace_records_the_fill():
     expected = torch_init.normal_(torch.empty(3), seed=0, name="noise")
     traced = torch.jit.trace(Noise(), (torch.zeros(3),))
@@ -184,7 +185,6 @@ TENSORS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit")  # inside torch
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lambda d: type(d).__name__)
 def test_opcheck_fill(distribution):
     kind, numbers = distribution.spec()
