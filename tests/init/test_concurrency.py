@@ -156,7 +156,7 @@ def test_draws_of_threads_are_distinct():
 @pytest.mark.parametrize("name", ["normal_", "orthogonal_"])
 def test_python_runs_while_a_call_fills(name):
     """The GIL is released: another thread ticks every millisecond, also amid a long call."""
-    shape = (1 << 25,) if name == "normal_" else (1000, 1000)
+    shape = (1 << 25,) if name == "normal_" else (2000, 2000)
     tensor = torch.empty(shape)
     fill = getattr(torch_init, name)
     threads = torch.get_num_threads()
