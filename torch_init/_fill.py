@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one path from an initialiser's arguments to the engine: check, seed, fill."""
 
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from torch_init import _ops
-from torch_init.distributions import Bits, Constant, Distribution, Normal
+from torch_init.distributions import Constant, Distribution, Normal
 from torch_init.errors import describe
 from torch_init.keys import (
     check_generator,
@@ -16,6 +20,10 @@ from torch_init.keys import (
     draw_seed,
     draw_seed_tensor,
 )
+from torch_init.structures import Structure
+
+Values = Distribution | Structure
+"""What a tensor is filled with: independent draws, or a structure."""
 
 Seed = int | Tensor | None
 """What `seed=` takes: an int, a 0-d int64 CPU tensor (no recompilation for a new value), or None
@@ -90,24 +98,92 @@ def _may_overlap(tensor: Tensor) -> bool:
 def fill_tensor(
     function: str,
     tensor: Tensor,
-    distribution: Distribution | None,
-    generator: torch.Generator | None,
-    seed: Seed,
-    name: str | None,
+    values: Values | None,
+    generator: torch.Generator | None = None,
+    seed: Seed = 0,
+    name: str | None = None,
 ) -> Tensor:
     """Fill tensor, checked by check_tensor, in place and return it.
 
+    A meta tensor has nothing to fill; what would have filled it is noted for values_of.
+
     Args:
         function: name for error messages.
-        distribution: None leaves the tensor alone (it has no elements).
-        generator, seed, name: as the initialisers take them.
+        values: None leaves the tensor alone (it has no elements).
+        generator, seed, name: as the initialisers take them; left out by those that draw nothing.
     """
-    if tensor.is_meta or distribution is None or tensor.numel() == 0:
+    if values is not None:
+        values = _componentwise(function, tensor, values)
+    if tensor.is_meta:
+        note(values)
         return tensor
-    distribution = _componentwise(function, tensor, distribution)
+    if values is None or tensor.numel() == 0:
+        return tensor
     seed = resolve_seed(function, tensor, generator, seed, name)
-    _ops.fill_(tensor, distribution.spec(), seed, stream_name(name))
+    fill_box(values, tensor, (0,) * tensor.dim(), tensor.shape, seed, name or "")
     return tensor
+
+
+def fill_box(
+    values: Values,
+    view: Tensor,
+    offset: Sequence[int],
+    shape: Sequence[int],
+    seed: int | Tensor,
+    name: str,
+) -> None:
+    """Fill view with what a tensor of the given shape, filled with values, holds from offset on."""
+    if isinstance(values, Structure):
+        values.fill_box(view, offset, shape, seed, name)
+    elif isinstance(values, Constant) and view.dtype.is_complex:
+        with torch.no_grad():
+            view.fill_(values.value)
+    else:
+        _ops.fill_box_(view, values.spec(), seed, name, offset, shape)
+
+
+class _Asked(threading.local):
+    """Where a thread's initialisers note what they would fill meta tensors with, if asked."""
+
+    values: list[Values | None] | None = None
+
+
+_asked = _Asked()
+
+
+def note(values: Values | None) -> None:
+    """Tell values_of, if it asks, what a tensor would be filled with."""
+    if _asked.values is not None:
+        _asked.values.append(values)
+
+
+def values_of(
+    function: str,
+    initialiser: Callable[..., Any],
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    arguments: Mapping[str, Any],
+) -> Values | None:
+    """Return what initialiser fills a tensor of the given shape and dtype with; None if nothing.
+
+    The initialiser is called on a meta tensor and says so itself, so that a plan cannot disagree
+    with what happens, and bad arguments raise the initialiser's own errors.
+
+    Raises:
+        TypeError: initialiser does not end in one call of an initialiser of torch_init.
+    """
+    noted: list[Values | None] = []
+    _asked.values = noted
+    try:
+        initialiser(torch.empty(tuple(shape), dtype=dtype, device="meta"), **arguments)
+    finally:
+        _asked.values = None
+    if len(noted) != 1:
+        name = getattr(initialiser, "__name__", repr(initialiser))
+        got = f"{name}, which calls {len(noted)} of them"
+        expected = "an initialiser of torch_init, or a function that calls one on its tensor"
+        raise TypeError(describe(function, "initialiser", got, expected))
+    return noted[0]
 
 
 def resolve_seed(
@@ -130,23 +206,15 @@ def resolve_seed(
     return check_seed(function, seed)
 
 
-def stream_name(name: str | None, part: str = "") -> str:
-    """Return the name whose digest goes into the key.
-
-    A part tells several streams under one name apart; no parameter name contains a NUL.
-    """
-    return f"{name or ''}\0{part}" if part else name or ""
-
-
-def _componentwise(function: str, tensor: Tensor, distribution: Distribution) -> Distribution:
+def _componentwise(function: str, tensor: Tensor, values: Values) -> Values:
     """Return the distribution of the real and imaginary parts if tensor is complex."""
-    if not tensor.dtype.is_complex or isinstance(distribution, Bits):
-        return distribution
-    if isinstance(distribution, Normal) and distribution.mean == 0:
+    if not tensor.dtype.is_complex or isinstance(values, Structure):
+        return values
+    if isinstance(values, Normal) and values.mean == 0:
         # E|z|^2 = std^2, half of it in either part, as torch.Tensor.normal_ has it.
-        return Normal(0.0, distribution.std / 2**0.5)
-    if isinstance(distribution, Constant) and distribution.value == 0:
-        return distribution
+        return Normal(0.0, values.std / 2**0.5)
+    if isinstance(values, Constant) and values.value == 0:
+        return values
     got = f"dtype {tensor.dtype}"
     fix = "Complex tensors take zero-mean normal distributions and orthogonal_"
     raise TypeError(describe(function, "tensor", got, "a real dtype", fix))

@@ -6,7 +6,7 @@ any other dispatch mode it goes through the operators registered here, which end
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -81,7 +81,7 @@ def _stream_key(seed: int, name: str) -> int:
     return key
 
 
-Entry = tuple[Tensor, Spec, int] | tuple[Tensor, Spec, int, int, Sequence[int]]
+Entry = tuple[Tensor, Spec, int] | tuple[Tensor, Spec, int, int, Sequence[int] | None]
 
 
 class FillPlan:
@@ -147,6 +147,11 @@ def _task(
     index_strides: Sequence[int] | None = None,
 ) -> "_C._Task":
     kind, numbers = spec
+    if tensor.is_complex():  # the real and imaginary parts are one dimension more
+        tensor = torch.view_as_real(tensor.detach())
+        first_index *= 2
+        if index_strides is not None:
+            index_strides = (*(2 * stride for stride in index_strides), 1)
     code = _DTYPE_CODES[tensor.dtype]
     address = tensor.data_ptr()
     sizes: Sequence[int] = (tensor.numel(),)
@@ -155,7 +160,8 @@ def _task(
         index_strides = strides
     else:
         sizes, strides = tensor.shape, tensor.stride()
-        index_strides = index_strides or _row_major_strides(sizes)
+        if index_strides is None:
+            index_strides = _row_major_strides(sizes)
     return (address, code, sizes, strides, index_strides, first_index, key, (kind, *numbers))
 
 
@@ -163,13 +169,37 @@ def _row_major_strides(sizes: Sequence[int]) -> tuple[int, ...]:
     return tuple(math.prod(sizes[d + 1 :]) for d in range(len(sizes)))
 
 
-def fill_(tensor: Tensor, spec: Spec, seed: int | Tensor, name: str) -> None:
-    """Fill tensor, which has been checked, with the distribution under (seed, name)."""
-    if must_dispatch(tensor):
+def fill_box_(
+    view: Tensor,
+    spec: Spec,
+    seed: int | Tensor,
+    name: str,
+    offset: Sequence[int],
+    shape: Sequence[int],
+) -> None:
+    """Fill view, which has been checked, with a box of the tensor that (seed, name) determines.
+
+    Args:
+        view: the box's memory.
+        offset, shape: where the box begins in the whole tensor, and the whole tensor's shape.
+    """
+    first_index, index_strides = 0, None
+    if view.shape != torch.Size(shape):
+        first_index, index_strides = box_index(offset, shape)
+    if must_dispatch(view):
         kind, numbers = spec
-        torch.ops.torch_init.fill_(tensor, _seed_tensor(tensor, seed), name, kind, list(numbers))
+        seed = _seed_tensor(view, seed)
+        torch.ops.torch_init.fill_(
+            view, seed, name, kind, list(numbers), first_index, index_strides
+        )
     else:
-        _fill_now(tensor, spec, int(seed), name)
+        _fill_now(view, spec, int(seed), name, first_index, index_strides)
+
+
+def box_index(offset: Sequence[int], shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:
+    """Return the logical index of a box's first element, and its strides of the index."""
+    strides = _row_major_strides(shape)
+    return sum(o * s for o, s in zip(offset, strides, strict=True)), strides
 
 
 def orthogonal_(tensor: Tensor, gain: float, seed: int | Tensor, name: str) -> None:
@@ -199,21 +229,28 @@ def _seed_tensor(tensor: Tensor, seed: int | Tensor) -> Tensor:
     return tensor.new_full((), seed, dtype=torch.int64, device="cpu")
 
 
-def _fill_now(tensor: Tensor, spec: Spec, seed: int, name: str) -> None:
+def _fill_now(
+    tensor: Tensor,
+    spec: Spec,
+    seed: int,
+    name: str,
+    first_index: int = 0,
+    index_strides: Sequence[int] | None = None,
+) -> None:
     if tensor.numel() == 0:
         return
-    if _memory_is_indirect(tensor):
+    if is_indirect(tensor):
         staged = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
-        _fill_now(staged, spec, seed, name)
+        _fill_now(staged, spec, seed, name, first_index, index_strides)
         tensor.data.copy_(staged)
     else:
-        real = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor
         key = _stream_key(seed, name)
         if tensor.is_cpu:  # the wrapper would take as long as a small tensor's values
-            _C.FillPlan([_task(real, spec, key)]).run_on_host(torch.get_num_threads())
+            task = _task(tensor, spec, key, first_index, index_strides)
+            _C.FillPlan([task]).run_on_host(torch.get_num_threads())
         else:
-            FillPlan([(real, spec, key)]).run()
-    _count_write(tensor)
+            FillPlan([(tensor, spec, key, first_index, index_strides)]).run()
+    count_writes((tensor,))
 
 
 def _orthogonal_now(tensor: Tensor, gain: float, seed: int, name: str) -> None:
@@ -231,23 +268,25 @@ def _orthogonal_now(tensor: Tensor, gain: float, seed: int, name: str) -> None:
     _C.orthonormalize_columns(tall.data_ptr(), code, dtype.is_complex, rows, columns, threads)
     matrix = tall.T if is_wide else tall
     tensor.data.copy_((matrix * gain).reshape(tensor.shape))
-    _count_write(tensor)
+    count_writes((tensor,))
 
 
-def _count_write(tensor: Tensor) -> None:
-    """Let autograd know that values it may have saved of tensor are gone."""
-    if not tensor.is_inference():
-        torch.autograd.graph.increment_version(tensor)
+def count_writes(tensors: Iterable[Tensor]) -> None:
+    """Let autograd know that values it may have saved of these tensors are gone."""
+    torch.autograd.graph.increment_version([t for t in tensors if not t.is_inference()])
 
 
-def _memory_is_indirect(tensor: Tensor) -> bool:
+def is_indirect(tensor: Tensor) -> bool:
     """Whether the native module cannot write tensor's memory as it lies."""
     lazy = tensor.is_conj() or tensor.is_neg()
     return lazy or (tensor.dim() >= _MAX_DIMS and not tensor.is_contiguous())
 
 
 _library = torch.library.Library("torch_init", "DEF")
-_library.define("fill_(Tensor(a!) out, Tensor seed, str name, str kind, float[] numbers) -> ()")
+_library.define(
+    "fill_(Tensor(a!) out, Tensor seed, str name, str kind, float[] numbers, int first_index=0, "
+    "int[]? index_strides=None) -> ()"
+)
 _library.define("orthogonal_(Tensor(a!) out, Tensor seed, str name, float gain) -> ()")
 # Tensor.random_ cannot be compiled, and torch.randint cannot draw all 64 bits.
 _library.define(
@@ -256,8 +295,16 @@ _library.define(
 )
 
 
-def _fill_op(out: Tensor, seed: Tensor, name: str, kind: str, numbers: list[float]) -> None:
-    _fill_now(out, (kind, tuple(numbers)), int(seed), name)
+def _fill_op(
+    out: Tensor,
+    seed: Tensor,
+    name: str,
+    kind: str,
+    numbers: list[float],
+    first_index: int = 0,
+    index_strides: list[int] | None = None,
+) -> None:
+    _fill_now(out, (kind, tuple(numbers)), int(seed), name, first_index, index_strides)
 
 
 def _orthogonal_op(out: Tensor, seed: Tensor, name: str, gain: float) -> None:
@@ -275,7 +322,15 @@ for _key in ("CPU", "CUDA"):
 
 
 @torch.library.register_fake("torch_init::fill_", lib=_library)
-def _fill_fake(out: Tensor, seed: Tensor, name: str, kind: str, numbers: list[float]) -> None:
+def _fill_fake(
+    out: Tensor,
+    seed: Tensor,
+    name: str,
+    kind: str,
+    numbers: list[float],
+    first_index: int = 0,
+    index_strides: list[int] | None = None,
+) -> None:
     return None
 
 

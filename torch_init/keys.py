@@ -24,6 +24,14 @@ def digest(name: str) -> bytes:
     return hashlib.sha256(_DOMAIN + name.encode()).digest()[:16]
 
 
+def part_name(name: str, part: str) -> str:
+    """Return the name of one of several streams under one name.
+
+    No parameter's name contains a NUL.
+    """
+    return f"{name}\0{part}"
+
+
 def check_name(function: str, name: object) -> None:
     """Raise unless name is None or a str that has an encoding in UTF-8."""
     if name is None:

@@ -1,28 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Initialisers with structure across elements: orthogonal, sparse, identities, deltas."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from torch_init import _ops
-from torch_init._fill import (
-    Seed,
-    check_dense,
-    check_memory,
-    check_tensor,
-    fill_tensor,
-    resolve_seed,
-    stream_name,
-)
-from torch_init.distributions import Bits, Normal
+from torch_init._fill import Seed, check_dense, check_memory, check_tensor, fill_tensor
 from torch_init.errors import (
     check_finite,
     check_not_negative,
     check_positive_int,
     check_probability,
     describe,
+)
+from torch_init.structures import (
+    DeltaOrthogonal,
+    Dirac,
+    Identity,
+    Orthogonal,
+    Sparse,
+    ZeroIdentity,
 )
 
 
@@ -39,10 +35,7 @@ def eye_(tensor: Tensor) -> Tensor:
     """
     _check_writable("eye_", tensor)
     _check_dims("eye_", tensor, (2,))
-    with torch.no_grad():
-        tensor.zero_()
-        tensor.diagonal().fill_(1)
-    return tensor
+    return fill_tensor("eye_", tensor, Identity())
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
@@ -69,13 +62,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     if tensor.size(0) % groups != 0:
         expected = f"a divisor of the tensor's dimension 0, {tensor.size(0)}"
         raise ValueError(describe("dirac_", "groups", str(groups), expected))
-    with torch.no_grad():
-        tensor.zero_()
-        if tensor.numel() > 0:
-            centre = _kernel_point(tensor, [size // 2 for size in tensor.shape[2:]])
-            for group in centre.chunk(groups):
-                group.diagonal().fill_(1)
-    return tensor
+    return fill_tensor("dirac_", tensor, Dirac(groups))
 
 
 def orthogonal_(
@@ -111,11 +98,7 @@ def orthogonal_(
     check_tensor("orthogonal_", tensor)
     _check_at_least_2d("orthogonal_", tensor)
     gain = check_finite("orthogonal_", "gain", gain)
-    if tensor.is_meta or tensor.numel() == 0:
-        return tensor
-    seed = resolve_seed("orthogonal_", tensor, generator, seed, name)
-    _ops.orthogonal_(tensor, gain, seed, stream_name(name))
-    return tensor
+    return fill_tensor("orthogonal_", tensor, Orthogonal(gain), generator, seed, name)
 
 
 def delta_orthogonal_(
@@ -151,16 +134,8 @@ def delta_orthogonal_(
         got = f"{tensor.size(0)} outputs from {tensor.size(1)} inputs"
         expected = "at least as many outputs (dimension 0) as inputs (dimension 1)"
         raise ValueError(describe("delta_orthogonal_", "tensor", got, expected))
-    if tensor.is_meta or tensor.numel() == 0:
-        return tensor
-    seed = resolve_seed("delta_orthogonal_", tensor, generator, seed, name)
-    matrix = tensor.new_empty(tensor.shape[:2])
-    _ops.orthogonal_(matrix, gain, seed, stream_name(name))
-    with torch.no_grad():
-        tensor.zero_()
-        centre = [(size - 1) // 2 for size in tensor.shape[2:]]
-        _kernel_point(tensor, centre).copy_(matrix)
-    return tensor
+    values = DeltaOrthogonal(gain)
+    return fill_tensor("delta_orthogonal_", tensor, values, generator, seed, name)
 
 
 def sparse_(
@@ -195,24 +170,7 @@ def sparse_(
     _check_dims("sparse_", tensor, (2,))
     sparsity = check_probability("sparse_", "sparsity", sparsity)
     std = check_not_negative("sparse_", "std", std)
-    if tensor.is_meta or tensor.numel() == 0:
-        return tensor
-    seed = resolve_seed("sparse_", tensor, generator, seed, name)
-    zeros = math.ceil(sparsity * tensor.size(0))
-    words = tensor.new_empty(tensor.shape, dtype=torch.int32)
-    _ops.fill_(words, Bits().spec(), seed, stream_name(name, "mask"))
-    rows = torch.argsort(words, dim=0, stable=True)[:zeros]
-    mask = tensor.new_zeros(tensor.shape, dtype=torch.bool)
-    mask.scatter_(0, rows, True)
-    if std == 0:
-        with torch.no_grad():
-            return tensor.zero_()
-    fill_tensor("sparse_", tensor, Normal(0.0, std), None, seed, name)
-    with torch.no_grad():
-        # torch cannot mask 8-bit floats; the zero of every dtype is all zero bits.
-        masked = tensor.view(torch.uint8) if tensor.element_size() == 1 else tensor
-        masked.masked_fill_(mask, 0)
-    return tensor
+    return fill_tensor("sparse_", tensor, Sparse(sparsity, std), generator, seed, name)
 
 
 def zero_identity_(tensor: Tensor) -> Tensor:
@@ -236,35 +194,7 @@ def zero_identity_(tensor: Tensor) -> Tensor:
     """
     check_tensor("zero_identity_", tensor)
     _check_at_least_2d("zero_identity_", tensor)
-    with torch.no_grad():
-        tensor.zero_()
-        if tensor.numel() == 0 or tensor.is_meta:
-            return tensor
-        matrix = _kernel_point(tensor, [size // 2 for size in tensor.shape[2:]])
-        outputs, inputs = matrix.shape
-        if outputs <= inputs:
-            matrix.diagonal().fill_(1)
-        else:
-            matrix.copy_(_hadamard(outputs, inputs, tensor.device))
-    return tensor
-
-
-def _kernel_point(weight: Tensor, point: list[int]) -> Tensor:
-    """Return the (out, in) matrix that a convolution's weight holds at one point of its kernel."""
-    for axis, index in reversed(list(enumerate(point))):
-        weight = weight.select(axis + 2, index)
-    return weight
-
-
-def _hadamard(rows: int, columns: int, device: torch.device) -> Tensor:
-    """Return the corner of Sylvester's Hadamard matrix of order 2**ceil(log2(rows)), scaled."""
-    order = (rows - 1).bit_length()
-    # Entry (i, j) is -1 to the number of ones that i and j have in common.
-    common = torch.arange(rows, device=device)[:, None] & torch.arange(columns, device=device)
-    parity = torch.zeros_like(common)
-    for bit in range(order):
-        parity ^= (common >> bit) & 1
-    return (1 - 2 * parity).to(torch.float64) * math.sqrt(2.0**-order)
+    return fill_tensor("zero_identity_", tensor, ZeroIdentity())
 
 
 def _check_writable(function: str, tensor: Tensor) -> None:

@@ -237,12 +237,12 @@ def test_sparse_breaks_ties_by_row(monkeypatch):
     """Equal words are too rare to wait for; with all words equal, the first rows are zeroed."""
     from torch_init import _ops
 
-    fill = _ops.fill_
+    fill = _ops.fill_box_
 
-    def without_words(tensor, spec, seed, name):
-        return tensor.fill_(7) if spec[0] == "bits" else fill(tensor, spec, seed, name)
+    def without_words(view, spec, *key_and_place):
+        return view.fill_(7) if spec[0] == "bits" else fill(view, spec, *key_and_place)
 
-    monkeypatch.setattr(_ops, "fill_", without_words)
+    monkeypatch.setattr(_ops, "fill_box_", without_words)
     weight = torch_init.sparse_(torch.empty(300, 4), 0.4, **KEY)
     assert not weight[:120].any()
     assert weight[120:].all()
