@@ -66,6 +66,8 @@ def check_logical(function: str, tensor: Tensor) -> None:
     Example:
         >>> torch_init.distributed.check_logical("normal_", torch.empty(3))
     """
+    if type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.__dict__:
+        return  # nobody has marked it; asking for each mark would take longer
     if getattr(tensor, "_is_flat_param", False) or getattr(tensor, "_fsdp_flattened", False):
         got = "one that FullyShardedDataParallel (FSDP1) has flattened, whose shape is lost"
         fix = "Initialise the module before it is wrapped, or shard it by fully_shard (FSDP2)"

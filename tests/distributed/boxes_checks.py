@@ -81,19 +81,30 @@ def check_ranks_outside_the_mesh(rank, ranks):
         assert_boxes(dtensor, arange((6, 4)))
 
 
+def fsdp2_over_tensor_parallelism(mesh, rows):
+    whole = arange((rows, 3))
+    layer = nn.Sequential(nn.Linear(3, rows))
+    with torch.no_grad():
+        layer[0].weight.copy_(whole)
+    parallelize_module(layer, mesh["tp"], {"0": ColwiseParallel()})
+    fully_shard(layer, mesh=mesh["dp"])
+    assert [p.dim for p in layer[0].weight.placements] == [0, 0]
+    assert_boxes(layer[0].weight, whole)
+
+
+@only_on(6)
+def check_fsdp2_cuts_unevenly_what_tensor_parallelism_left(rank, ranks):
+    """Taken from left to right, the placements of 7 rows give the last one to the wrong rank."""
+    mesh = init_device_mesh("cpu", (3, 2), mesh_dim_names=("dp", "tp"))
+    for rows in (7, 13):
+        fsdp2_over_tensor_parallelism(mesh, rows)
+
+
 @only_on(4)
 def check_two_cuts_of_one_dimension(rank, ranks):
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
     for rows in range(1, 12):
-        whole = arange((rows, 3))
-        # FSDP2 over tensor parallelism, whatever the sizes; the helpers of torch go wrong here.
-        layer = nn.Sequential(nn.Linear(3, rows))
-        with torch.no_grad():
-            layer[0].weight.copy_(whole)
-        parallelize_module(layer, mesh["tp"], {"0": ColwiseParallel()})
-        fully_shard(layer, mesh=mesh["dp"])
-        assert [p.dim for p in layer[0].weight.placements] == [0, 0]
-        assert_boxes(layer[0].weight, whole)
+        fsdp2_over_tensor_parallelism(mesh, rows)
     # The strided shard in every place, where torch can make it.
     for shape, dim in [((8, 3), 0), ((3, 8), 1), ((2, 12), 1)]:
         whole = arange(shape)

@@ -14,7 +14,7 @@ from torch_init import distributed
 CHECKS = Path(__file__).with_name("boxes_checks.py")
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 6])
 def test_boxes_on_ranks(ranks):
     run_on_ranks(ranks, CHECKS)
 
