@@ -11,6 +11,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from torch_init import _ops
+from torch_init.distributed import boxes, check_logical, is_dtensor
 from torch_init.distributions import Constant, Distribution, Normal
 from torch_init.errors import describe
 from torch_init.keys import (
@@ -66,7 +67,8 @@ def check_dense(function: str, tensor: object) -> None:
 
 
 def check_memory(function: str, tensor: Tensor) -> None:
-    """Raise unless tensor's elements can be written, each in a place of its own."""
+    """Raise unless tensor's elements are known and can be written, each in its own place."""
+    check_logical(function, tensor)
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
         got = "one made in inference mode, outside it"
         fix = "Fill it inside torch.inference_mode(), or fill a .clone()"
@@ -74,8 +76,12 @@ def check_memory(function: str, tensor: Tensor) -> None:
     plain = type(tensor) in (Tensor, torch.nn.Parameter)
     wraps_others: bool = not plain and is_traceable_wrapper_subclass(tensor)
     if wraps_others:
+        if is_dtensor(tensor):
+            for view, _ in boxes(function, tensor):
+                check_memory(function, view)
+            return
         got = f"a {type(tensor).__name__}"
-        fix = "Initialise the whole tensor before it is distributed, quantised or wrapped"
+        fix = "Initialise the whole tensor before it is quantised or wrapped"
         raise TypeError(describe(function, "tensor", got, "an ordinary tensor", fix))
     if not tensor.is_contiguous() and _may_overlap(tensor):
         got = f"shape {tuple(tensor.shape)} with strides {tensor.stride()}"
@@ -103,7 +109,7 @@ def fill_tensor(
     seed: Seed = 0,
     name: str | None = None,
 ) -> Tensor:
-    """Fill tensor, checked by check_tensor, in place and return it.
+    """Fill tensor, checked by check_tensor, in place and return it. A DTensor gets its own part.
 
     A meta tensor has nothing to fill; what would have filled it is noted for values_of.
 
@@ -120,7 +126,13 @@ def fill_tensor(
     if values is None or tensor.numel() == 0:
         return tensor
     seed = resolve_seed(function, tensor, generator, seed, name)
-    fill_box(values, tensor, (0,) * tensor.dim(), tensor.shape, seed, name or "")
+    if type(tensor) in (Tensor, torch.nn.Parameter):
+        fill_box(values, tensor, (0,) * tensor.dim(), tensor.shape, seed, name or "")
+        return tensor
+    for view, offset in boxes(function, tensor):
+        fill_box(values, view, offset, tensor.shape, seed, name or "")
+    if is_dtensor(tensor):
+        _ops.count_writes((tensor,))
     return tensor
 
 
@@ -197,6 +209,10 @@ def resolve_seed(
     check_name(function, name)
     check_generator(function, generator)
     if seed is None:
+        if is_dtensor(tensor):
+            got = "None, with a DTensor"
+            fix = "A seed that each rank draws for itself would give each rank other values"
+            raise ValueError(describe(function, "seed", got, "a seed, the same on all ranks", fix))
         if _ops.must_dispatch(tensor):
             return draw_seed_tensor(tensor, generator)
         return draw_seed(generator)

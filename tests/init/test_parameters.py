@@ -6,7 +6,6 @@ import pickle
 
 import pytest
 import torch
-import torch.distributed as dist
 from init_cases import CASES, RANDOM, same_bits
 from torch.testing._internal.two_tensor import TwoTensor
 
@@ -131,36 +130,16 @@ def test_copies_and_pickles_are_ordinary_tensors():
     assert pickle.loads(pickle.dumps(torch_init.xavier_)) is torch_init.xavier_
 
 
-@pytest.fixture(scope="module")
-def mesh():
-    """A mesh of one process; nothing is sent."""
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
-    dist.destroy_process_group()
-
-
 @pytest.mark.parametrize(
     "case", [c for c in CASES if c.name not in ("constant_", "ones_", "zeros_")], ids=str
 )
-def test_tensors_that_wrap_others_are_refused(case, mesh):
-    """Filled through its wrapper, a shard would get the values of another part of the tensor."""
-    from torch.distributed.tensor import Shard, distribute_tensor
-
+def test_tensors_that_wrap_others_are_refused(case):
+    """DTensors are not: see tests/distributed."""
     whole = torch.full(case.shape, 7.0)
-    for wrapped in (distribute_tensor(whole, mesh, [Shard(0)]), TwoTensor(whole, whole.clone())):
-        message = (
-            f"{case.name}: tensor: expected an ordinary tensor, got a {type(wrapped).__name__}"
-        )
-        with pytest.raises(TypeError, match=message):
-            case.fill(wrapped)
+    message = f"{case.name}: tensor: expected an ordinary tensor, got a TwoTensor"
+    with pytest.raises(TypeError, match=message):
+        case.fill(TwoTensor(whole, whole.clone()))
     assert (whole == 7).all()
-
-
-def test_constants_fill_a_distributed_tensor(mesh):
-    from torch.distributed.tensor import Shard, distribute_tensor
-
-    sharded = distribute_tensor(torch.zeros(8, 6), mesh, [Shard(0)])
-    assert (torch_init.constant_(sharded, 0.5).full_tensor() == 0.5).all()
 
 
 @pytest.mark.parametrize("case", RANDOM, ids=str)
