@@ -276,6 +276,11 @@ def count_writes(tensors: Iterable[Tensor]) -> None:
     torch.autograd.graph.increment_version([t for t in tensors if not t.is_inference()])
 
 
+def can_batch(tensor: Tensor) -> bool:
+    """Whether tensor may be an entry of a FillPlan."""
+    return tensor.dtype in FILLABLE_DTYPES and not is_indirect(tensor)
+
+
 def is_indirect(tensor: Tensor) -> bool:
     """Whether the native module cannot write tensor's memory as it lies."""
     lazy = tensor.is_conj() or tensor.is_neg()

@@ -25,6 +25,8 @@ class FanLayout(TypedDict, total=False):
     """Groups of a grouped convolution, whose weight is (out, in / groups, *kernel)."""
     transposed: bool
     """The weight is that of a transposed convolution or a (in, out) matrix: (in, out, *kernel)."""
+    embedding: bool
+    """The weight is that of an embedding, (entries, width): both fans are the width."""
     in_axis: int | Sequence[int]
     out_axis: int | Sequence[int]
     batch_axes: int | Sequence[int]
@@ -72,6 +74,7 @@ def compute_fans(
     in_axis: int | Sequence[int] | None = None,
     out_axis: int | Sequence[int] | None = None,
     batch_axes: int | Sequence[int] = (),
+    embedding: bool = False,
     *,
     function: str = "compute_fans",
 ) -> Fans:
@@ -80,7 +83,8 @@ def compute_fans(
     fan_in = prod(in axes) * prod(kernel axes), and likewise fan_out. Without axes, dimension 0 is
     out and dimension 1 is in, as in torch.nn.Linear and ConvNd; transposed=True swaps them
     (ConvTransposeNd). groups divides the dimension that holds all groups, dimension 0 in either
-    case, so that the fans are those of one group.
+    case, so that the fans are those of one group. An embedding looks single rows up and sums over
+    no entries: the size of its vocabulary is no fan.
 
     Args:
         shape: at least 2 dimensions.
@@ -88,6 +92,7 @@ def compute_fans(
         transposed: whether dimension 0 is in and dimension 1 is out.
         in_axis, out_axis: axes by role; given together, instead of groups and transposed.
         batch_axes: axes that count independent weights, such as stacked experts.
+        embedding: whether the weight is an embedding's, 2-d, read by single rows.
         function: name for error messages.
 
     Raises:
@@ -111,6 +116,11 @@ def compute_fans(
     check_positive_int(function, "groups", groups)
     if not isinstance(transposed, bool):
         raise TypeError(describe(function, "transposed", f"{transposed!r}", "True or False"))
+    if embedding:
+        if len(shape) != 2 or groups != 1 or transposed or batch_axes != () or in_axis is not None:
+            got = f"{len(shape)} dimensions, or another layout beside it"
+            raise ValueError(describe(function, "embedding", got, "an (entries, width) matrix"))
+        return Fans(shape[1], shape[1])
     batch = _axes(function, "batch_axes", batch_axes, len(shape)) if batch_axes != () else []
     if in_axis is None and out_axis is None:
         return _fans_by_position(function, shape, groups, transposed, batch)

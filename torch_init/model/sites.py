@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sites: the places of a model that hold parameters, each under its canonical name."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from torch_init._fill import check_dense
+from torch_init.distributed import logical_shape
+from torch_init.errors import describe
+from torch_init.model.layout import fan_layout
+from torch_init.schemes import FanLayout, Fans, compute_fans
+
+_WRAPPER_PREFIXES = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_WRAPPERS = (
+    nn.DataParallel,
+    nn.parallel.DistributedDataParallel,
+    torch.optim.swa_utils.AveragedModel,
+)
+
+
+@dataclass(eq=False)
+class Site:
+    """One parameter of a model, as rules see it.
+
+    The tensor of a parametrised module (weight_norm and the like) is one site, "conv.weight",
+    rather than the parameters it is computed from.
+    """
+
+    name: str
+    """Canonical: the qualified name without the prefixes of wrappers."""
+    leaf: str
+    """The last part of the name."""
+    module: nn.Module
+    """The module that owns the parameter."""
+    model: nn.Module
+    shape: torch.Size
+    """Of the whole, logical tensor, however it is sharded."""
+    dtype: torch.dtype
+    tensor: Tensor
+    """The parameter; the computed tensor of a parametrised one."""
+    parametrized: bool = False
+    aliases: list[str] = field(default_factory=list)
+    """Canonical names of the other places that hold the same parameter."""
+    layer: int | None = None
+    """Index of the block that the parameter lies in: the first number in its name."""
+    num_layers: int | None = None
+    """How many blocks lie beside that one, itself included."""
+    block: int | None = None
+    """Which part of a packed parameter this is; shape and fans are then the part's own."""
+
+    @property
+    def module_name(self) -> str:
+        """The canonical name of the module that owns the parameter."""
+        return self.name.rpartition(".")[0]
+
+    @property
+    def layout(self) -> FanLayout:
+        """How the module reads the parameter's dimensions."""
+        return fan_layout(self.module, self.leaf)
+
+    @property
+    def fans(self) -> Fans:
+        """Fan in and fan out; an error below 2 dimensions."""
+        return compute_fans(self.shape, **self.layout, function="Site.fans")
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the parameter takes no gradient."""
+        return not any(p.requires_grad for p in self.parameters())
+
+    @property
+    def loaded(self) -> bool:
+        """Whether transformers has loaded the parameter from a checkpoint."""
+        return all(getattr(p, "_is_hf_initialized", False) for p in self.parameters())
+
+    def refresh(self) -> None:
+        """Look the tensor up again, where parameters may have been replaced."""
+        with torch.no_grad():
+            self.tensor = getattr(self.module, self.leaf)
+
+    def parameters(self) -> list[Tensor]:
+        """Return the parameter, or those that a parametrised tensor is computed from."""
+        if not self.parametrized:
+            return [self.tensor]
+        originals: Any = self.module.parametrizations
+        named = originals[self.leaf].named_parameters(recurse=False)
+        return [parameter for name, parameter in named if name.startswith("original")]
+
+
+def find_sites(
+    function: str, model: nn.Module, rename: Callable[[str], str] | None = None
+) -> list[Site]:
+    """Return the sites of model in the order of its parameters, tied ones once.
+
+    Args:
+        function: name for error messages.
+        rename: maps a canonical name to the name that counts, for a model that is a part of a
+            larger one (a stage of a pipeline).
+
+    Raises:
+        TypeError: model is not a module.
+        ValueError: two parameters with one canonical name.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(describe(function, "model", type(model).__name__, "a torch.nn.Module"))
+    by_identity: dict[Any, Site] = {}
+    names: set[str] = set()
+    for prefix, module, blocks in _walk(model):
+        for leaf, tensor, parametrized in _tensors(module):
+            name = prefix + leaf
+            if rename is not None:
+                name = _renamed(function, rename, name)
+            identity = (id(module), leaf) if parametrized else id(tensor)
+            check_dense(f"{function}: {name}", tensor)
+            known = by_identity.get(identity)
+            if known is not None:
+                known.aliases.append(name)
+                continue
+            if name in names:
+                got = f"two parameters called {name}"
+                raise ValueError(describe(function, "model", got, "names that differ"))
+            names.add(name)
+            shape = logical_shape(tensor)
+            site = Site(name, leaf, module, model, shape, tensor.dtype, tensor, parametrized)
+            site.layer, site.num_layers = blocks
+            by_identity[identity] = site
+    return list(by_identity.values())
+
+
+def find_buffers(model: nn.Module) -> list[tuple[str, Tensor, bool]]:
+    """Return canonical name, buffer and whether state_dict holds it, of each of model's buffers."""
+    found: dict[int, tuple[str, Tensor, bool]] = {}
+    for prefix, module, _ in _walk(model):
+        for leaf, buffer in module._buffers.items():
+            if buffer is not None:
+                persistent = leaf not in module._non_persistent_buffers_set
+                found.setdefault(id(buffer), (prefix + leaf, buffer, persistent))
+    return list(found.values())
+
+
+def modules_by_name(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield canonical name and module for every place in model."""
+    for prefix, module, _ in _walk(model):
+        yield prefix.rstrip("."), module
+
+
+_Blocks = tuple[int | None, int | None]
+
+
+def _walk(
+    module: nn.Module, prefix: str = "", blocks: _Blocks = (None, None), above: tuple[int, ...] = ()
+) -> Iterator[tuple[str, nn.Module, _Blocks]]:
+    """Yield (prefix of canonical names, module, layer and number of layers) for every place."""
+    yield prefix, module, blocks
+    above = (*above, id(module))
+    children = {name: child for name, child in module._modules.items() if child is not None}
+    for name, child in children.items():
+        if id(child) in above:  # a module that holds one of those around it
+            continue
+        inner = blocks
+        if name.isdecimal() and blocks[0] is None:
+            inner = int(name), sum(other.isdecimal() for other in children)
+        if _is_wrapper(module, name, prefix):
+            yield from _walk(child, prefix, inner, above)
+        else:
+            yield from _walk(child, f"{prefix}{name}.", inner, above)
+
+
+def _is_wrapper(module: nn.Module, child: str, prefix: str) -> bool:
+    """Whether module is no layer of the model, but something around the child it holds."""
+    if child in _WRAPPER_PREFIXES:
+        return True
+    if child != "module":
+        return False
+    if isinstance(module, _WRAPPERS):
+        return True
+    # Other libraries' engines, around the whole model.
+    return prefix == "" and len(module._modules) == 1 and not module._parameters
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
+    """Yield (leaf, tensor, whether it is parametrised) for what a module itself holds."""
+    if parametrize.is_parametrized(module):
+        for leaf in module.parametrizations:  # type: ignore[union-attr]
+            with torch.no_grad():
+                yield leaf, getattr(module, leaf), True
+    is_list = isinstance(module, parametrize.ParametrizationList)
+    for leaf, parameter in module._parameters.items():
+        if parameter is not None and not (is_list and leaf.startswith("original")):
+            yield leaf, parameter, False
+
+
+def _renamed(function: str, rename: Callable[[str], str], name: str) -> str:
+    renamed = rename(name)
+    if not isinstance(renamed, str):
+        raise TypeError(describe(function, "rename", f"{renamed!r} for {name}", "a str"))
+    return renamed
