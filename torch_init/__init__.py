@@ -9,7 +9,7 @@ from torch_init.init import *  # noqa: F403
 from torch_init.init import __all__ as _initialisers
 from torch_init.init import _calculate_correct_fan, _calculate_fan_in_and_fan_out  # noqa: F401
 from torch_init.keys import STREAM_VERSION
-from torch_init.model import fingerprint, init_, keep, materialize_, plan, prepare, rule
+from torch_init.model import fingerprint, init_, keep, lsuv_, materialize_, plan, prepare, rule
 
 __version__: str = build_info()["version"]
 
@@ -19,6 +19,7 @@ __all__ = [
     "fingerprint",
     "init_",
     "keep",
+    "lsuv_",
     "materialize_",
     "plan",
     "prepare",

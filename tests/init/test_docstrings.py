@@ -19,8 +19,8 @@ READERS = {"torch": torch, "torch_init": torch_init, "math": math}
 
 def examples():
     finder = doctest.DocTestFinder(exclude_empty=True)
-    for info in pkgutil.iter_modules(torch_init.__path__, "torch_init."):
-        if info.ispkg or info.name.endswith(("__main__", "._C")):
+    for info in pkgutil.walk_packages(torch_init.__path__, "torch_init."):
+        if info.name.startswith("torch_init.demo") or info.name.endswith(("__main__", "._C")):
             continue
         module = importlib.import_module(info.name)
         for test in finder.find(module, module=module, globs={**vars(module), **READERS}):

@@ -2,6 +2,7 @@
 """Whole models: a plan that can be read first, one native call, a report after."""
 
 from torch_init.model.execution import PreparedPlan, init_, prepare
+from torch_init.model.lsuv import LsuvReport, lsuv_
 from torch_init.model.materialize import materialize_
 from torch_init.model.planning import plan
 from torch_init.model.report import Report, fingerprint
@@ -10,6 +11,7 @@ from torch_init.model.sites import Site
 from torch_init.model.table import Plan
 
 __all__ = [
+    "LsuvReport",
     "Plan",
     "PreparedPlan",
     "Recipe",
@@ -19,6 +21,7 @@ __all__ = [
     "fingerprint",
     "init_",
     "keep",
+    "lsuv_",
     "materialize_",
     "plan",
     "prepare",

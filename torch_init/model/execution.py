@@ -130,7 +130,7 @@ class PreparedPlan:
         seed: int,
         entries: dict[torch.device, list["_ops.Entry"]],
     ) -> None:
-        box = _intersection(piece.block, part)
+        box = intersection(piece.block, part)
         if box is None or piece.values is None:
             return
         name = part_name(row.name, piece.block.part) if piece.block.part else row.name
@@ -147,7 +147,7 @@ class PreparedPlan:
         entries.setdefault(box.view.device, []).append(entry)
 
 
-def _intersection(block: Block, part: Box) -> Box | None:
+def intersection(block: Block, part: Box) -> Box | None:
     """Return what part holds of block, in block's own coordinates."""
     view, offset = part.view, []
     for axis, (start, size) in enumerate(zip(block.offset, block.size, strict=True)):

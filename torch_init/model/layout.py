@@ -25,7 +25,7 @@ def fan_layout(module: nn.Module, leaf: str) -> FanLayout:
         return {"groups": module.groups} if module.groups > 1 else {}
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         return {"embedding": True}
-    if _is_transformers_conv1d(module):
+    if is_transformers_conv1d(module):
         return {"transposed": True}
     return {}
 
@@ -46,7 +46,7 @@ def padding_row(module: nn.Module, leaf: str) -> int | None:
     return None
 
 
-def _is_transformers_conv1d(module: nn.Module) -> bool:
+def is_transformers_conv1d(module: nn.Module) -> bool:
     """Whether module is transformers' Conv1D, a linear layer whose weight is (in, out).
 
     Told by its name: transformers need not be installed.

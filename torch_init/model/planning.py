@@ -243,7 +243,7 @@ class _RowMaker:
 
 @functools.lru_cache(maxsize=256)
 def _layout_keywords(initialiser: Callable[..., Any]) -> frozenset[str]:
-    """Return which of FanLayout's keywords an initialiser takes."""
+    """Return which of FanLayout's keywords an initialiser takes; all, if it computes fans."""
     parameters = inspect.signature(initialiser).parameters
     if "layout" in parameters:
         return frozenset(LAYOUT_KEYWORDS)
@@ -279,7 +279,7 @@ def _notes(row: Row, rule: Rule) -> list[str]:
             f"bounds more than {_FAR_BOUND:g} standard deviations ({std:.3g}) away cut nothing; "
             'bounds="sigma" counts them in standard deviations'
         )
-    scaled = "layout" in inspect.signature(rule.initialiser).parameters
+    scaled = len(_layout_keywords(rule.initialiser)) == len(LAYOUT_KEYWORDS)
     odd = len(row.shape) > 2 and not isinstance(row.site.module, nn.modules.conv._ConvNd)
     if scaled and odd and not rule.stacked and not row.pieces[0].layout:
         notes.append("read as (out, in, *kernel); stacked=True if dimension 0 counts experts")

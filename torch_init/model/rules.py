@@ -63,7 +63,10 @@ class Rule:
         if self.module is not None:
             kinds = self.module if isinstance(self.module, tuple) else (self.module,)
             name += " in " + "|".join(kind.__name__ for kind in kinds)
-        return name + (" where ..." if self.where is not None else "")
+        if self.where is not None:
+            predicate = getattr(self.where, "__name__", "<lambda>")
+            name += " where " + ("..." if predicate == "<lambda>" else predicate)
+        return name
 
 
 def rule(
