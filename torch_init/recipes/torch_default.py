@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the modules of torch.nn give themselves when they are made."""
+
+import math
+from collections.abc import Callable
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+
+import torch_init
+from torch_init.model.rules import Recipe, Rule, rule
+from torch_init.model.sites import Site
+from torch_init.recipes._sites import NORMS
+
+_ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+
+
+def torch_default() -> Recipe:
+    r"""torch-default: what ``reset_parameters`` of every torch.nn module does, as a plan.
+
+    ============================ ===============================================================
+    Linear, ConvNd               weight and bias U(-b, b), b = 1 / sqrt(fan_in)
+    ConvTransposeNd              the same, with fan_in as torch reads it: size(1) times the kernel
+    Bilinear                     weight and bias U(-b, b), b = 1 / sqrt(in1_features)
+    Embedding, EmbeddingBag      N(0, 1), zeros at padding_idx
+    RNN, LSTM, GRU and cells     all U(-b, b), b = 1 / sqrt(hidden_size)
+    MultiheadAttention           in_proj_weight, q_, k_ and v_proj_weight Xavier uniform, the packed
+                                 one as one matrix; bias_k, bias_v Xavier normal; biases 0;
+                                 out_proj.weight as Linear
+    Transformer                  every parameter with more than one dimension Xavier uniform
+    LayerNorm, RMSNorm, GroupNorm, BatchNorm, InstanceNorm: weight 1, bias 0
+    PReLU                        its ``init``, 0.25
+    ============================ ===============================================================
+
+    The packed in_proj_weight is drawn as one (3E, E) matrix because torch does so, which makes it
+    sqrt(2) too small (pytorch #166378); ``xavier`` draws three (E, E) ones. A subclass is taken
+    for its base class, whatever its own reset_parameters does. Parameters of other modules are
+    not covered.
+
+    Source: torch 2.13, torch/nn/modules: linear.py, conv.py, sparse.py, rnn.py, activation.py,
+    transformer.py, normalization.py, batchnorm.py.
+
+    Example:
+        >>> model = torch.nn.Linear(100, 8)
+        >>> [row.high for row in torch_init.plan(model, "torch-default", seed=0).rows]
+        [0.1, 0.1]
+    """
+    rules = (
+        uniform_by_fan_in((nn.Linear, _ConvNd)),
+        _uniform(nn.Bilinear, _bilinear_bound),
+        _uniform((nn.RNNBase, nn.RNNCellBase), _recurrent_bound),
+        rule("*.weight", torch_init.normal_, module=(nn.Embedding, nn.EmbeddingBag)),
+        rule("*.weight", torch_init.ones_, module=NORMS),
+        rule("*.bias", torch_init.zeros_, module=NORMS),
+        rule("*.weight", torch_init.constant_, module=nn.PReLU, val=_prelu_slope),
+        rule("*", torch_init.xavier_uniform_, module=nn.MultiheadAttention,
+             where=is_attention_weight, split=1),
+        rule("*.in_proj_bias", torch_init.zeros_, module=nn.MultiheadAttention),
+        rule("*.bias_[kv]", torch_init.xavier_normal_, module=nn.MultiheadAttention),
+        rule("*.bias", torch_init.zeros_, module=NonDynamicallyQuantizableLinear),
+        rule("*", torch_init.xavier_uniform_, where=_in_transformer, split=1),
+    )  # fmt: skip
+    return Recipe("torch-default", 1, "torch 2.13, torch/nn/modules/*.py, reset_parameters", rules)
+
+
+def is_attention_weight(site: Site) -> bool:
+    """Return whether this is a projection of torch's MultiheadAttention but the last one."""
+    return isinstance(site.module, nn.MultiheadAttention) and site.leaf in _ATTENTION_WEIGHTS
+
+
+def uniform_by_fan_in(module: type[nn.Module] | tuple[type[nn.Module], ...]) -> Rule:
+    """Return the rule for weights and biases of Linear and ConvNd."""
+    return _uniform(module, _fan_in_bound)
+
+
+def _uniform(
+    module: type[nn.Module] | tuple[type[nn.Module], ...], bound: Callable[[Site], float]
+) -> Rule:
+    return rule("*", torch_init.uniform_, module=module, a=lambda site: -bound(site), b=bound)
+
+
+def _fan_in_bound(site: Site) -> float:
+    # Also for the bias, whose bound is the weight's. kaiming_uniform_(a=sqrt(5)) comes to this.
+    shape = site.module.get_parameter("weight").shape if site.leaf == "bias" else site.shape
+    return _inverse_root(math.prod(shape[1:]))
+
+
+def _bilinear_bound(site: Site) -> float:
+    return _inverse_root(int(getattr(site.module, "in1_features")))
+
+
+def _recurrent_bound(site: Site) -> float:
+    return _inverse_root(int(getattr(site.module, "hidden_size")))
+
+
+def _inverse_root(size: int) -> float:
+    return 1 / math.sqrt(size) if size > 0 else 0.0
+
+
+def _prelu_slope(site: Site) -> float:
+    return float(getattr(site.module, "init"))
+
+
+def _in_transformer(site: Site) -> bool:
+    """Return whether torch.nn.Transformer, at or above the owner, draws this parameter again."""
+    if len(site.shape) < 2:
+        return False
+    transformers = (m for m in site.model.modules() if isinstance(m, nn.Transformer))
+    return any(site.module in set(transformer.modules()) for transformer in transformers)
