@@ -4,6 +4,7 @@
 A weight is a pure function of (seed, name, logical index, distribution).
 """
 
+from torch_init import recipes
 from torch_init._ops import build_info, stream_key
 from torch_init.init import *  # noqa: F403
 from torch_init.init import __all__ as _initialisers
@@ -23,6 +24,7 @@ __all__ = [
     "materialize_",
     "plan",
     "prepare",
+    "recipes",
     "rule",
     "stream_key",
     *_initialisers,

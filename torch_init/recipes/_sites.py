@@ -58,8 +58,9 @@ NORMS = (
     nn.RMSNorm,
     nn.modules.batchnorm._NormBase,  # BatchNorm, InstanceNorm, SyncBatchNorm
 )
-_SCALES = ("weight", "gamma", "scale", "g")
-_SHIFTS = ("bias", "beta", "b")
+# layer_norm_: of Transformer Engine's layers that begin with a norm.
+_SCALES = ("weight", "gamma", "scale", "g", "layer_norm_weight")
+_SHIFTS = ("bias", "beta", "b", "layer_norm_bias")
 # Their scale is 1 + weight. By name, since no attribute tells.
 _ZERO_CENTRED_NORMS = (
     *("GemmaRMSNorm", "Gemma2RMSNorm", "Gemma3RMSNorm", "T5GemmaRMSNorm", "T5Gemma2RMSNorm"),
@@ -133,8 +134,9 @@ def is_position(site: Site) -> bool:
 
 def is_norm(site: Site) -> bool:
     """Return whether the parameter belongs to a normalisation layer."""
-    named_so = "Norm" in type(site.module).__name__ and len(site.shape) == 1
-    return isinstance(site.module, NORMS) or named_so
+    if isinstance(site.module, NORMS) or site.leaf.startswith("layer_norm_"):
+        return True
+    return "Norm" in type(site.module).__name__ and len(site.shape) == 1
 
 
 def is_norm_scale(site: Site) -> bool:

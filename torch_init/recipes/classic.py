@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-import torch_init
+from torch_init import init
 from torch_init.errors import check_choice
 from torch_init.model.rules import Recipe, Rule, rule
 from torch_init.model.sites import Site
@@ -39,7 +39,7 @@ def xavier(gain: float = 1.0, distribution: str = "uniform") -> Recipe:
         True
     """
     check_choice("recipes.xavier", "distribution", distribution, ("uniform", "normal"))
-    fill = torch_init.xavier_uniform_ if distribution == "uniform" else torch_init.xavier_normal_
+    fill = init.xavier_uniform_ if distribution == "uniform" else init.xavier_normal_
     source = "Glorot & Bengio 2010, eq. 12 and 16"
     return Recipe("xavier", 1, source, _every_weight(fill, gain=gain))
 
@@ -66,7 +66,7 @@ def he(
         True
     """
     check_choice("recipes.he", "distribution", distribution, ("uniform", "normal"))
-    fill = torch_init.kaiming_uniform_ if distribution == "uniform" else torch_init.kaiming_normal_
+    fill = init.kaiming_uniform_ if distribution == "uniform" else init.kaiming_normal_
     rules = _every_weight(fill, mode=mode, nonlinearity=nonlinearity, a=a)
     return Recipe("he", 1, "He et al. 2015, eq. 10 and 14", rules)
 
@@ -91,7 +91,7 @@ def lecun(distribution: str = "normal") -> Recipe:
     choices = ("normal", "uniform", "truncated_normal")
     check_choice("recipes.lecun", "distribution", distribution, choices)
     arguments = {"scale": 1.0, "mode": "fan_in", "distribution": distribution}
-    rules = _every_weight(torch_init.variance_scaling_, **arguments)
+    rules = _every_weight(init.variance_scaling_, **arguments)
     return Recipe("lecun", 1, "LeCun et al. 1998, eq. 16", rules)
 
 
@@ -115,7 +115,7 @@ def zero() -> Recipe:
         tensor([[1., 0., 0.],
                 [0., 1., 0.]])
     """
-    fill = torch_init.zero_identity_
+    fill = init.zero_identity_
     rules = (
         rule("*", fill, where=_has_identity),
         rule("*", fill, where=_is_packed_weight, split=3),
@@ -131,7 +131,7 @@ def _every_weight(initialiser: Any, **arguments: Any) -> tuple[Rule, ...]:
         rule("*", initialiser, where=_is_weight, **arguments),
         rule("*", initialiser, where=_is_packed_weight, split=3, **arguments),
         rule("*", initialiser, where=_is_packed_conv1d, split=3, split_axis=1, **arguments),
-        rule("*", torch_init.zeros_, where=_is_bias),
+        rule("*", init.zeros_, where=_is_bias),
     )
 
 
@@ -170,4 +170,3 @@ def _has_identity(site: Site) -> bool:
         plain = site.module.groups == 1 and not site.module.transposed
         return plain and site.leaf == "weight"
     return _is_weight(site) and isinstance(site.module, (nn.Linear, nn.MultiheadAttention))
-

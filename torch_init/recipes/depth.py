@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from torch import nn
 
-import torch_init
+from torch_init import init
 from torch_init.errors import check_positive_int, describe
 from torch_init.model.layout import is_transformers_conv1d
 from torch_init.model.rules import Recipe, Rule, rule
@@ -62,7 +62,7 @@ def deepnet(encoder_layers: int | None = None, decoder_layers: int | None = None
             return (12 * m) ** -0.25 if in_decoder else 0.87 * (n**4 * m) ** -0.0625
         return (8 * (n or m)) ** -0.25
 
-    rules = _xavier_rules(torch_init.xavier_normal_, query_key=1.0, value=beta, others=beta)
+    rules = _xavier_rules(init.xavier_normal_, query_key=1.0, value=beta, others=beta)
     return Recipe("deepnet", 1, "Wang et al. 2022, fig. 2", rules)
 
 
@@ -111,10 +111,10 @@ def t_fixup(encoder_layers: int | None = None, decoder_layers: int | None = None
         blocks = m if m and (of_decoder or not n) else n
         return float((9 * blocks) ** -0.25 * site.shape[-1] ** -0.5)
 
-    fill = torch_init.xavier_uniform_
+    fill = init.xavier_uniform_
     rules = (
         *_xavier_rules(fill, query_key=math.sqrt(0.5), value=gain, others=gain),
-        rule("*", torch_init.normal_, where=_is_token_embedding, std=embedding_std),
+        rule("*", init.normal_, where=_is_token_embedding, std=embedding_std),
     )
     return Recipe("t-fixup", 1, "Huang et al. 2020, sec. 3.2; layer6ai-labs/T-Fixup", rules)
 
@@ -127,8 +127,8 @@ def _xavier_rules(
 
     return (
         rule("*", fill, where=_is_outside),
-        rule("*", torch_init.normal_, where=_sites.is_head, std=_width_root),
-        rule("*", torch_init.normal_, where=_sites.is_embedding, std=_width_root),
+        rule("*", init.normal_, where=_sites.is_head, std=_width_root),
+        rule("*", init.normal_, where=_sites.is_embedding, std=_width_root),
         rule("*", fill, where=_is(_sites.QUERIES_AND_KEYS), gain=query_key),
         rule("*", fill, where=_is(_sites.VALUES), gain=value),
         rule("*", fill, where=_is_packed, split=3, gain=of_three),

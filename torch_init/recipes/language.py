@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch_init
-from torch_init.errors import check_choice, check_not_negative
+from torch_init import init
+from torch_init.errors import check_choice, check_not_negative, check_positive_int
 from torch_init.model.rules import Recipe, Rule, rule
 from torch_init.model.sites import Site
 from torch_init.recipes import _sites
@@ -21,7 +21,9 @@ Std = float | Callable[[Site], float]
 _CUT_AT_THREE: dict[str, Any] = {"a": -3.0, "b": 3.0, "bounds": "sigma"}
 
 
-def gpt2(std: float = 0.02, position_std: float | None = None) -> Recipe:
+def gpt2(
+    std: float = 0.02, position_std: float | None = None, num_layers: int | None = None
+) -> Recipe:
     r"""gpt2: N(0, std²); residual outputs N(0, std² / 2L) for L blocks; biases 0, norms 1.
 
     Residual outputs are the last weights of attention and of the feed-forward network, of which
@@ -31,6 +33,8 @@ def gpt2(std: float = 0.02, position_std: float | None = None) -> Recipe:
         std: of embeddings, the head and every other matrix.
         position_std: of position embeddings; std if None, as in transformers and nanoGPT. The
             code released with the paper has 0.01, and no scaling of residual outputs.
+        num_layers: L. None: the blocks that lie beside each other in the model. Give it if the
+            model holds only some of them, as a stage of a pipeline does.
 
     Source: Radford et al. 2019, "Language models are unsupervised multitask learners", sec. 2.3;
     openai/gpt-2 src/model.py; transformers GPT2PreTrainedModel._init_weights.
@@ -47,9 +51,10 @@ def gpt2(std: float = 0.02, position_std: float | None = None) -> Recipe:
     if position_std is None:
         position_std = std
     position_std = check_not_negative("recipes.gpt2", "position_std", position_std)
+    depth = _Depth("gpt2", num_layers)
     rules = (
-        *_matrices(torch_init.normal_, std, _over_depth(std)),
-        rule("*", torch_init.normal_, where=_sites.is_position, std=position_std),
+        *_matrices(std, depth.over_root(std)),
+        rule("*", init.normal_, where=_sites.is_position, std=position_std),
         *NORMS_AND_BIASES,
     )
     return Recipe("gpt2", 1, "Radford et al. 2019, sec. 2.3; openai/gpt-2 src/model.py", rules)
@@ -82,18 +87,18 @@ def llama(std: float = 0.02) -> Recipe:
     by_index = _over_index(std)
     halves = _by_half(std, by_index)
     rules = (
-        rule("*", torch_init.normal_, where=_is_inner, std=std),
-        rule("*", torch_init.normal_, where=_is_up_projection, std=by_index),
-        rule("*", torch_init.normal_, where=_is_packed_gate, split=2, std=halves),
-        rule("*", torch_init.normal_, where=_sites.is_residual_output, std=by_index),
-        rule("*", torch_init.normal_, where=_sites.is_embedding),
-        rule("*", torch_init.trunc_normal_, where=_is_any_head, std=_width_root, **_CUT_AT_THREE),
+        rule("*", init.normal_, where=_is_inner, std=std),
+        rule("*", init.normal_, where=_is_up_projection, std=by_index),
+        rule("*", init.normal_, where=_is_packed_gate, split=2, std=halves),
+        rule("*", init.normal_, where=_sites.is_residual_output, std=by_index),
+        rule("*", init.normal_, where=_sites.is_embedding),
+        rule("*", init.trunc_normal_, where=_is_any_head, std=_width_root, **_CUT_AT_THREE),
         *NORMS_AND_BIASES,
     )
     return Recipe("llama", 1, "pytorch/torchtitan torchtitan/models/llama3/__init__.py", rules)
 
 
-def olmo(method: str = "normal", std: float = 0.02) -> Recipe:
+def olmo(method: str = "normal", std: float = 0.02, num_layers: int | None = None) -> Recipe:
     r"""olmo: OLMo-core's InitMethod. Normal distributions cut at ±3 standard deviations.
 
     ============== ============================ ===================== ============= ===============
@@ -113,6 +118,8 @@ def olmo(method: str = "normal", std: float = 0.02) -> Recipe:
     Args:
         method: as above. OLMo-core's default, and OLMo 2's, is "normal".
         std: as above.
+        num_layers: L. None: the blocks that lie beside each other in the model. Give it if the
+            model holds only some of them, as a stage of a pipeline does.
 
     Source: allenai/OLMo-core src/olmo_core/nn/transformer/init.py (InitMethod),
     nn/attention/__init__.py (Attention.init_weights).
@@ -126,6 +133,7 @@ def olmo(method: str = "normal", std: float = 0.02) -> Recipe:
     methods = ("normal", "llama", "llama_depth", "normalized", "fan_in")
     check_choice("recipes.olmo", "method", method, methods)
     std = check_not_negative("recipes.olmo", "std", std)
+    depth = _Depth("olmo", num_layers)
     inner: Std = std
     up: Std = std
     output: Std = std
@@ -134,20 +142,20 @@ def olmo(method: str = "normal", std: float = 0.02) -> Recipe:
         head = std
     elif method == "normalized":
         inner = up = _width_root
-        output = _width_root_over_depth
+        output = depth.over_root(_width_root)
     elif method == "fan_in":
         inner = up = output = _fan_in_root
     else:
-        up = output = _over_depth(std) if method == "llama" else _over_index(std)
+        up = output = depth.over_root(std) if method == "llama" else _over_index(std)
     embedding = _width_root if method == "normalized" else 1.0
     halves = _by_half(inner, up)
-    cut = torch_init.trunc_normal_
-    rules = (
+    cut = init.trunc_normal_
+    rules: tuple[Rule, ...] = (
         rule("*", cut, where=_is_inner, std=inner, **_CUT_AT_THREE),
         rule("*", cut, where=_is_up_projection, std=up, **_CUT_AT_THREE),
         rule("*", cut, where=_is_packed_gate, split=2, std=halves, **_CUT_AT_THREE),
         rule("*", cut, where=_sites.is_residual_output, std=output, **_CUT_AT_THREE),
-        rule("*", torch_init.normal_, where=_sites.is_embedding, std=embedding),
+        rule("*", init.normal_, where=_sites.is_embedding, std=embedding),
         rule("*", cut, where=_is_any_head, std=head, **_CUT_AT_THREE),
         *NORMS_AND_BIASES,
     )
@@ -156,13 +164,17 @@ def olmo(method: str = "normal", std: float = 0.02) -> Recipe:
     return Recipe("olmo", 1, "allenai/OLMo-core src/olmo_core/nn/transformer/init.py", rules)
 
 
-def megatron(std: float = 0.02, embedding_std: float | None = None) -> Recipe:
+def megatron(
+    std: float = 0.02, embedding_std: float | None = None, num_layers: int | None = None
+) -> Recipe:
     r"""megatron: N(0, std²); residual outputs N(0, std² / 2L) for L blocks; biases 0, norms 1.
 
     Args:
         std: init_method_std: of every matrix and, with the next, of the embeddings.
         embedding_std: embedding_init_method_std; std if None. Megatron-LM suggests about 1 to keep
             the embeddings from growing. A tied head takes it too.
+        num_layers: L. None: the blocks that lie beside each other in the model. Give it if the
+            model holds only some of them, as a stage of a pipeline does.
 
     Source: NVIDIA/Megatron-LM megatron/core/utils.py (init_method_normal,
     scaled_init_method_normal), core/transformer/transformer_config.py.
@@ -179,9 +191,10 @@ def megatron(std: float = 0.02, embedding_std: float | None = None) -> Recipe:
     if embedding_std is None:
         embedding_std = std
     embedding_std = check_not_negative("recipes.megatron", "embedding_std", embedding_std)
+    depth = _Depth("megatron", num_layers)
     rules = (
-        *_matrices(torch_init.normal_, std, _over_depth(std)),
-        rule("*", torch_init.normal_, where=_sites.is_embedding, std=embedding_std),
+        *_matrices(std, depth.over_root(std)),
+        rule("*", init.normal_, where=_sites.is_embedding, std=embedding_std),
         *NORMS_AND_BIASES,
     )
     source = "NVIDIA/Megatron-LM megatron/core/utils.py, core/transformer/transformer_config.py"
@@ -201,12 +214,16 @@ def small_init() -> Recipe:
         >>> round(torch_init.plan(model, "small-init", seed=0).rows[0].std, 9)
         0.1
     """
-    rules = (*_matrices(torch_init.normal_, _small, _small), *NORMS_AND_BIASES)
+    rules = (*_matrices(_small, _small), *NORMS_AND_BIASES)
     return Recipe("small-init", 1, "Nguyen & Salazar 2019, sec. 2.2", rules)
 
 
-def neox() -> Recipe:
+def neox(num_layers: int | None = None) -> Recipe:
     r"""neox: small-init, and residual outputs N(0, 4 / (L² d)) for L blocks (Wang's): GPT-NeoX-20B.
+
+    Args:
+        num_layers: L. None: the blocks that lie beside each other in the model. Give it if the
+            model holds only some of them, as a stage of a pipeline does.
 
     Source: EleutherAI/gpt-neox megatron/model/init_functions.py (small_init_init_method,
     wang_init_method), configs/20B.yml; Black et al. 2022, "GPT-NeoX-20B", sec. 2.1;
@@ -218,21 +235,42 @@ def neox() -> Recipe:
         >>> round(torch_init.plan(model, "neox", seed=0).rows[0].std, 9)
         0.1
     """
-    rules = (*_matrices(torch_init.normal_, _small, _wang), *NORMS_AND_BIASES)
+    depth = _Depth("neox", num_layers)
+
+    def wang(site: Site) -> float:
+        return 2 / (depth.of(site) * math.sqrt(_sites.width(site)))
+
+    rules = (*_matrices(_small, wang), *NORMS_AND_BIASES)
     source = "EleutherAI/gpt-neox megatron/model/init_functions.py, configs/20B.yml"
     return Recipe("neox", 1, source, rules)
 
 
-def _matrices(initialiser: Any, std: Std, residual_std: Std) -> tuple[Rule, ...]:
+class _Depth:
+    """How many blocks the stack has that a parameter lies in: as given, or as the model tells."""
+
+    def __init__(self, function: str, num_layers: int | None) -> None:
+        if num_layers is not None:
+            check_positive_int(f"recipes.{function}", "num_layers", num_layers)
+        self._given = num_layers
+
+    def of(self, site: Site) -> int:
+        return self._given or _sites.depth(site)
+
+    def over_root(self, std: Std) -> Callable[[Site], float]:
+        """Return the rule's std for residual outputs: divided by the root of their number."""
+        return lambda site: _value(std, site) / math.sqrt(2 * self.of(site))
+
+
+def _value(std: Std, site: Site) -> float:
+    return std(site) if callable(std) else std
+
+
+def _matrices(std: Std, residual_std: Std) -> tuple[Rule, ...]:
     return (
-        rule("*", initialiser, where=_sites.is_matrix, std=std),
-        rule("*", initialiser, where=_sites.is_embedding, std=std),
-        rule("*", initialiser, where=_sites.is_residual_output, std=residual_std),
+        rule("*", init.normal_, where=_sites.is_matrix, std=std),
+        rule("*", init.normal_, where=_sites.is_embedding, std=std),
+        rule("*", init.normal_, where=_sites.is_residual_output, std=residual_std),
     )
-
-
-def _over_depth(std: float) -> Callable[[Site], float]:
-    return lambda site: std / math.sqrt(2 * _sites.depth(site))
 
 
 def _over_index(std: float) -> Callable[[Site], float]:
@@ -242,19 +280,11 @@ def _over_index(std: float) -> Callable[[Site], float]:
 def _by_half(gate: Std, up: Std) -> Callable[[Site], float]:
     """Return the std of either block of a packed gate and up projection."""
 
-    def std(site: Site) -> float:
-        half = gate if site.block == 0 else up
-        return half(site) if callable(half) else half
-
-    return std
+    return lambda site: _value(gate if site.block == 0 else up, site)
 
 
 def _width_root(site: Site) -> float:
     return 1 / math.sqrt(_sites.width(site))
-
-
-def _width_root_over_depth(site: Site) -> float:
-    return 1 / math.sqrt(2 * _sites.depth(site) * _sites.width(site))
 
 
 def _fan_in_root(site: Site) -> float:
@@ -263,10 +293,6 @@ def _fan_in_root(site: Site) -> float:
 
 def _small(site: Site) -> float:
     return math.sqrt(2 / (5 * _sites.width(site)))
-
-
-def _wang(site: Site) -> float:
-    return 2 / (_sites.depth(site) * math.sqrt(_sites.width(site)))
 
 
 def _is_inner(site: Site) -> bool:

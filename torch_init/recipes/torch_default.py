@@ -3,12 +3,13 @@
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-import torch_init
+from torch_init import init
 from torch_init.model.rules import Recipe, Rule, rule
 from torch_init.model.sites import Site
 from torch_init.recipes._sites import NORMS
@@ -50,16 +51,16 @@ def torch_default() -> Recipe:
         uniform_by_fan_in((nn.Linear, _ConvNd)),
         _uniform(nn.Bilinear, _bilinear_bound),
         _uniform((nn.RNNBase, nn.RNNCellBase), _recurrent_bound),
-        rule("*.weight", torch_init.normal_, module=(nn.Embedding, nn.EmbeddingBag)),
-        rule("*.weight", torch_init.ones_, module=NORMS),
-        rule("*.bias", torch_init.zeros_, module=NORMS),
-        rule("*.weight", torch_init.constant_, module=nn.PReLU, val=_prelu_slope),
-        rule("*", torch_init.xavier_uniform_, module=nn.MultiheadAttention,
+        rule("*.weight", init.normal_, module=(nn.Embedding, nn.EmbeddingBag)),
+        rule("*.weight", init.ones_, module=NORMS),
+        rule("*.bias", init.zeros_, module=NORMS),
+        rule("*.weight", init.constant_, module=nn.PReLU, val=_prelu_slope),
+        rule("*", init.xavier_uniform_, module=nn.MultiheadAttention,
              where=is_attention_weight, split=1),
-        rule("*.in_proj_bias", torch_init.zeros_, module=nn.MultiheadAttention),
-        rule("*.bias_[kv]", torch_init.xavier_normal_, module=nn.MultiheadAttention),
-        rule("*.bias", torch_init.zeros_, module=NonDynamicallyQuantizableLinear),
-        rule("*", torch_init.xavier_uniform_, where=_in_transformer, split=1),
+        rule("*.in_proj_bias", init.zeros_, module=nn.MultiheadAttention),
+        rule("*.bias_[kv]", init.xavier_normal_, module=nn.MultiheadAttention),
+        rule("*.bias", init.zeros_, module=NonDynamicallyQuantizableLinear),
+        rule("*", init.xavier_uniform_, where=_in_transformer, split=1),
     )  # fmt: skip
     return Recipe("torch-default", 1, "torch 2.13, torch/nn/modules/*.py, reset_parameters", rules)
 
@@ -77,7 +78,7 @@ def uniform_by_fan_in(module: type[nn.Module] | tuple[type[nn.Module], ...]) -> 
 def _uniform(
     module: type[nn.Module] | tuple[type[nn.Module], ...], bound: Callable[[Site], float]
 ) -> Rule:
-    return rule("*", torch_init.uniform_, module=module, a=lambda site: -bound(site), b=bound)
+    return rule("*", init.uniform_, module=module, a=lambda site: -bound(site), b=bound)
 
 
 def _fan_in_bound(site: Site) -> float:
@@ -87,11 +88,11 @@ def _fan_in_bound(site: Site) -> float:
 
 
 def _bilinear_bound(site: Site) -> float:
-    return _inverse_root(int(getattr(site.module, "in1_features")))
+    return _inverse_root(cast(nn.Bilinear, site.module).in1_features)
 
 
 def _recurrent_bound(site: Site) -> float:
-    return _inverse_root(int(getattr(site.module, "hidden_size")))
+    return _inverse_root(cast(nn.RNNBase, site.module).hidden_size)
 
 
 def _inverse_root(size: int) -> float:
@@ -99,7 +100,7 @@ def _inverse_root(size: int) -> float:
 
 
 def _prelu_slope(site: Site) -> float:
-    return float(getattr(site.module, "init"))
+    return cast(nn.PReLU, site.module).init
 
 
 def _in_transformer(site: Site) -> bool:

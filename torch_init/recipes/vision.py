@@ -2,12 +2,12 @@
 """Images: residual networks, EfficientNet, vision transformers."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-import torch_init
+from torch_init import init
 from torch_init.errors import check_finite, check_positive_int, describe
 from torch_init.model.rules import Recipe, Rule, rule
 from torch_init.model.sites import Site
@@ -17,7 +17,7 @@ from torch_init.recipes.torch_default import uniform_by_fan_in
 
 _TOKENS = ("cls_token", "class_token", "dist_token", "distillation_token", "mask_token", "cls")
 _PRE_LOGITS = ("pre_logits", "pre_logits.fc", "pooler.dense")
-_TRUNCATED_LECUN = {"scale": 1.0, "mode": "fan_in", "distribution": "truncated_normal"}
+_LECUN: dict[str, Any] = {"scale": 1.0, "mode": "fan_in", "distribution": "truncated_normal"}
 
 
 def resnet(zero_last: bool = True) -> Recipe:
@@ -46,7 +46,7 @@ def resnet(zero_last: bool = True) -> Recipe:
 
     rules = [*_he_fan_out(), uniform_by_fan_in(nn.Linear), *_bias_and_norms()]
     if zero_last:
-        rules.append(rule("*", torch_init.constant_, where=_sites.is_norm_scale, val=scale))
+        rules.append(rule("*", init.constant_, where=_sites.is_norm_scale, val=scale))
     source = "He et al. 2015, eq. 14; Goyal et al. 2017, sec. 5.1; torchvision/models/resnet.py"
     return Recipe("resnet", 1, source, tuple(rules))
 
@@ -93,11 +93,11 @@ def fixup(num_blocks: int | None = None) -> Recipe:
         return he
 
     rules = (
-        rule("*.weight", torch_init.normal_, module=_ConvNd, std=std),
+        rule("*.weight", init.normal_, module=_ConvNd, std=std),
         *_bias_and_norms(),
-        rule("*bias*", torch_init.zeros_, where=_is_scalar),
-        rule("*.scale", torch_init.ones_, where=_is_scalar),
-        rule("*", torch_init.zeros_, module=nn.Linear, where=_is_classifier),
+        rule("*bias*", init.zeros_, where=_is_scalar),
+        rule("*.scale", init.ones_, where=_is_scalar),
+        rule("*", init.zeros_, module=nn.Linear, where=_is_classifier),
     )
     return Recipe("fixup", 1, "Zhang, Dauphin & Ma 2019, sec. 3; hongyi-zhang/Fixup", rules)
 
@@ -120,10 +120,10 @@ def efficientnet() -> Recipe:
     """
     rules = (
         *_he_fan_out(),
-        rule("*.weight", torch_init.variance_scaling_, module=nn.Linear,
+        rule("*.weight", init.variance_scaling_, module=nn.Linear,
              scale=1 / 3, mode="fan_out", distribution="uniform"),
         *_bias_and_norms(),
-        rule("*.bias", torch_init.zeros_, module=nn.Linear),
+        rule("*.bias", init.zeros_, module=nn.Linear),
     )  # fmt: skip
     source = "tensorflow/tpu models/official/efficientnet/efficientnet_model.py"
     return Recipe("efficientnet", 1, source, rules)
@@ -150,19 +150,19 @@ def vit_jax(head_bias: float = 0.0) -> Recipe:
         [0.0, -2.3026]
     """
     head_bias = check_finite("recipes.vit_jax", "head_bias", head_bias)
-    patches = torch_init.variance_scaling_
+    patches = init.variance_scaling_
     rules = (
-        rule("*.weight", torch_init.xavier_uniform_, module=nn.Linear),
-        rule("*.qkv.weight", torch_init.xavier_uniform_, module=nn.Linear, split=3),
-        rule("*.in_proj_weight", torch_init.xavier_uniform_, module=nn.MultiheadAttention),
-        rule("*.weight", patches, module=nn.Linear, where=_is_pre_logits, **_TRUNCATED_LECUN),
-        rule("*.weight", patches, module=_ConvNd, **_TRUNCATED_LECUN),
+        rule("*.weight", init.xavier_uniform_, module=nn.Linear),
+        rule("*.qkv.weight", init.xavier_uniform_, module=nn.Linear, split=3),
+        rule("*.in_proj_weight", init.xavier_uniform_, module=nn.MultiheadAttention),
+        rule("*.weight", patches, module=nn.Linear, where=_is_pre_logits, **_LECUN),
+        rule("*.weight", patches, module=_ConvNd, **_LECUN),
         *NORMS_AND_BIASES,
-        rule("*.bias", torch_init.normal_, module=nn.Linear, where=_is_feed_forward, std=1e-6),
-        rule("*", torch_init.zeros_, where=_is_token),
-        rule("*", torch_init.normal_, where=_sites.is_position, std=0.02),
-        rule("*.weight", torch_init.zeros_, module=nn.Linear, where=_is_classifier),
-        rule("*.bias", torch_init.constant_, module=nn.Linear, where=_is_classifier, val=head_bias),
+        rule("*.bias", init.normal_, module=nn.Linear, where=_is_feed_forward, std=1e-6),
+        rule("*", init.zeros_, where=_is_token),
+        rule("*", init.normal_, where=_sites.is_position, std=0.02),
+        rule("*.weight", init.zeros_, module=nn.Linear, where=_is_classifier),
+        rule("*.bias", init.constant_, module=nn.Linear, where=_is_classifier, val=head_bias),
     )
     source = "google-research/vision_transformer vit_jax/models_vit.py"
     return Recipe("vit-jax", 1, source, rules)
@@ -170,16 +170,16 @@ def vit_jax(head_bias: float = 0.0) -> Recipe:
 
 def _he_fan_out() -> list[Rule]:
     return [
-        rule("*.weight", torch_init.kaiming_normal_, module=_ConvNd, mode="fan_out",
+        rule("*.weight", init.kaiming_normal_, module=_ConvNd, mode="fan_out",
              nonlinearity="relu"),
     ]  # fmt: skip
 
 
 def _bias_and_norms() -> list[Rule]:
     return [
-        rule("*.bias", torch_init.zeros_, module=_ConvNd),
-        rule("*", torch_init.ones_, where=_sites.is_norm_scale),
-        rule("*", torch_init.zeros_, where=_sites.is_norm_offset),
+        rule("*.bias", init.zeros_, module=_ConvNd),
+        rule("*", init.ones_, where=_sites.is_norm_scale),
+        rule("*", init.zeros_, where=_sites.is_norm_offset),
     ]
 
 

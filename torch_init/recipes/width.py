@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-import torch_init
+from torch_init import init
 from torch_init.errors import check_not_negative, describe
 from torch_init.model.rules import Recipe, rule
 from torch_init.model.sites import Site, find_sites
@@ -72,7 +72,7 @@ def mup(
         return at_base
 
     rules = (
-        rule("*", torch_init.normal_, where=_is_matrix, split=1, std=scaled),
+        rule("*", init.normal_, where=_is_matrix, split=1, std=scaled),
         *NORMS_AND_BIASES,
     )
     return Recipe("mup", 1, "Yang et al. 2022, table 3; microsoft/mup mup/init.py", rules)
