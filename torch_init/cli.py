@@ -28,6 +28,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     info.set_defaults(run=_run_info)
 
+    from torch_init.model import command
+
+    plan_parser = commands.add_parser(
+        "plan", help="print how a model would be initialised, without allocating it"
+    )
+    command.add_arguments(plan_parser)
+    plan_parser.set_defaults(run=command.run)
+    recipes_parser = commands.add_parser("recipes", help="list the recipes and their sources")
+    recipes_parser.set_defaults(run=command.run_recipes)
+
     # torch_init.demo keeps its plotting and data dependencies out of its import.
     from torch_init import demo
 

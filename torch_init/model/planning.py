@@ -173,7 +173,11 @@ class _RowMaker:
             site=site,
             rule=chosen.label if chosen else "",
             recipe=chosen.recipe if chosen else "",
-            overridden=tuple(candidate.label for candidate in matches[:-1]),
+            overridden=tuple(
+                earlier.label
+                for earlier in matches[:-1]
+                if chosen and not (earlier.recipe and earlier.recipe == chosen.recipe)
+            ),
             status=self._status(site, chosen.rule if chosen else None),
             key=stream_key(self._seed, site.name),
         )

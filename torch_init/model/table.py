@@ -50,7 +50,7 @@ class Row:
     recipe: str
     """The recipe that the rule is from; empty for a rule of the caller's."""
     overridden: tuple[str, ...]
-    """Earlier rules that match too."""
+    """Earlier rules that match too, but for those of the same recipe, which means it so."""
     status: str
     """init; or, of a parameter left alone, why: keep, frozen, loaded, no rule."""
     key: int
