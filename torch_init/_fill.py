@@ -147,7 +147,7 @@ def fill_box(
     """Fill view with what a tensor of the given shape, filled with values, holds from offset on."""
     if isinstance(values, Structure):
         values.fill_box(view, offset, shape, seed, name)
-    elif isinstance(values, Constant) and view.dtype.is_complex:
+    elif isinstance(values, Constant) and not _ops.takes_constants(view.dtype):
         with torch.no_grad():
             view.fill_(values.value)
     else:

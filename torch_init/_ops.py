@@ -281,6 +281,11 @@ def can_batch(tensor: Tensor) -> bool:
     return tensor.dtype in FILLABLE_DTYPES and not is_indirect(tensor)
 
 
+def takes_constants(dtype: torch.dtype) -> bool:
+    """Whether a constant distribution means the same in dtype as torch.Tensor.fill_ does."""
+    return dtype in FILLABLE_DTYPES and not dtype.is_complex
+
+
 def is_indirect(tensor: Tensor) -> bool:
     """Whether the native module cannot write tensor's memory as it lies."""
     lazy = tensor.is_conj() or tensor.is_neg()

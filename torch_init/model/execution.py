@@ -135,8 +135,8 @@ class PreparedPlan:
             return
         name = part_name(row.name, piece.block.part) if piece.block.part else row.name
         values, shape = piece.values, piece.block.shape
-        constant = isinstance(values, Constant) and box.view.dtype.is_complex
-        if isinstance(values, Structure) or constant or not _ops.can_batch(box.view):
+        odd = isinstance(values, Constant) and not _ops.takes_constants(box.view.dtype)
+        if isinstance(values, Structure) or odd or not _ops.can_batch(box.view):
             self._others.append(partial(fill_box, values, box.view, box.offset, shape, seed, name))
             return
         first_index, index_strides = 0, None

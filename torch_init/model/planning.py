@@ -20,7 +20,7 @@ from torch_init.distributions import Constant, TruncatedNormal
 from torch_init.model.expectations import Expectation, add, expect
 from torch_init.model.layout import Block, blocks, default_split, padding_row
 from torch_init.model.rules import Recipe, Rule, keep
-from torch_init.model.sites import Site, find_buffers, find_sites
+from torch_init.model.sites import Site, check_assignable, find_buffers, find_sites
 from torch_init.model.table import Piece, Plan, Row
 from torch_init.schemes import LAYOUT_KEYWORDS, compute_fans
 
@@ -202,6 +202,8 @@ class _RowMaker:
 
     def _describe(self, row: Row, site: Site, rule: Rule) -> None:
         check_logical(self._function, site.tensor)
+        if site.parametrized:
+            check_assignable(self._function, site)
         split = rule.split(site) if callable(rule.split) else rule.split
         if split is None:
             split = default_split(site.module, site.leaf)

@@ -251,7 +251,7 @@ def read_back(plan: Plan, notes: Iterable[str] = ()) -> Report:
 def _read(sites: list[Site]) -> list[ReportRow]:
     rows = []
     places: dict[torch.device, list[tuple[ReportRow, Place]]] = {}
-    entries: dict[torch.device, list[_ops.Part]] = {}
+    entries: dict[torch.device, list[_ops.MeasureEntry]] = {}
     for site in sites:
         row = ReportRow(site.name, tuple(site.shape), str(site.dtype).removeprefix("torch."))
         rows.append(row)
@@ -266,11 +266,11 @@ def _read(sites: list[Site]) -> list[ReportRow]:
     for device, of_device in entries.items():
         measured = _ops.measure(of_device)[list(_FIELDS)].tolist()
         for (row, place), totals in zip(places[device], measured, strict=True):
-            row.readings[place] = Reading(*totals)
+            row.readings[place] = Reading(math.prod(place[2]), *totals)
     return rows
 
 
-_FIELDS = ("count", "sum", "sum_squares", "min", "max", "nonfinite", "fingerprint")
+_FIELDS = ("sum", "sum_squares", "min", "max", "nonfinite", "fingerprint")
 
 _FLOATS_BY_SIZE = {
     1: torch.float8_e5m2,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from torch_init._fill import check_dense
-from torch_init.distributed import logical_shape
+from torch_init.distributed import is_dtensor, logical_shape
 from torch_init.errors import describe
 from torch_init.model.layout import fan_layout
 from torch_init.schemes import FanLayout, Fans, compute_fans
@@ -90,6 +90,21 @@ class Site:
         originals: Any = self.module.parametrizations
         named = originals[self.leaf].named_parameters(recurse=False)
         return [parameter for name, parameter in named if name.startswith("original")]
+
+
+def check_assignable(function: str, site: Site) -> None:
+    """Raise unless the tensor of a parametrised module can be set through its right_inverse."""
+    parametrizations: Any = site.module.parametrizations
+    for parametrization in parametrizations[site.leaf]:
+        if not hasattr(parametrization, "right_inverse"):
+            got = f"a {type(parametrization).__name__}, which has none"
+            fix = "Use torch_init.keep, or initialise the module before it is parametrised"
+            expected = "a parametrisation with a right_inverse"
+            raise ValueError(describe(function, "model", got, expected, fix))
+    if any(is_dtensor(parameter) for parameter in site.parameters()):
+        got = "a parametrised tensor whose parameters are sharded"
+        fix = "Initialise it before it is sharded"
+        raise ValueError(describe(function, "model", got, "parameters held whole", fix))
 
 
 def find_sites(

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Canonical names, tied and parametrised tensors, buffers, layouts by module."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+
+import torch_init
+from torch_init import rule
+from torch_init.model.layout import blocks
+from torch_init.model.sites import find_buffers, find_sites
+
+
+def names(model):
+    return [site.name for site in find_sites("test", model)]
+
+
+def body():
+    return nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), nn.Linear(4, 4)))
+
+
+def wrapped_in_checkpoint(model):
+    from torch.distributed.algorithms._checkpoint import checkpoint_wrapper as wrapper
+
+    model[1] = wrapper.checkpoint_wrapper(model[1])
+    return model
+
+
+class Engine(nn.Module):
+    """As other libraries wrap a whole model."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+
+WRAPPERS = {
+    "none": lambda model: model,
+    "compile": torch.compile,
+    "DataParallel": nn.DataParallel,
+    "AveragedModel": torch.optim.swa_utils.AveragedModel,
+    "engine": Engine,
+    "compiled engine": lambda model: Engine(torch.compile(model)),
+    "checkpoint": wrapped_in_checkpoint,
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_wrappers_leave_names_and_values(wrapper):
+    plain = body()
+    torch_init.init_(plain, "he", seed=3)
+    model = WRAPPERS[wrapper](body())
+    assert names(model) == ["0.weight", "0.bias", "1.1.weight", "1.1.bias"]
+    torch_init.init_(model, "he", seed=3)
+    assert all(map(torch.equal, model.parameters(), plain.parameters()))
+
+
+def test_a_layer_called_module_keeps_its_name():
+    model = nn.ModuleDict({"module": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    assert names(model)[0] == "module.weight"
+    inner = nn.Sequential(nn.ModuleDict({"module": nn.Linear(2, 2)}))
+    assert names(inner)[0] == "0.module.weight"
+
+
+def test_names_that_collide_are_refused():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(2))
+            self._orig_mod = nn.LayerNorm(2)
+
+    with pytest.raises(ValueError, match=r"model: expected names that differ, got .*weight"):
+        names(Odd())
+
+
+def test_tied_parameters_are_one_under_the_first_name():
+    model = nn.ModuleDict({"embed": nn.Embedding(5, 4), "head": nn.Linear(4, 5, bias=False)})
+    model["head"].weight = model["embed"].weight
+    plan = torch_init.plan(model, [rule("*", torch_init.normal_), rule("head.*", torch_init.ones_)])
+    assert [row.name for row in plan.rows] == ["embed.weight"]
+    assert plan["embed.weight"].site.aliases == ["head.weight"]
+    assert plan.idle_rules == [
+        "head.*: matches no parameter; head.weight is tied to embed.weight and goes by that name"
+    ]
+    assert "tied: head.weight" in str(plan)
+
+
+def test_shared_modules_are_one():
+    layer = nn.Linear(2, 2)
+    model = nn.Sequential(layer, nn.ReLU(), layer)
+    assert names(model) == ["0.weight", "0.bias"]
+    assert find_sites("test", model)[0].aliases == ["2.weight"]
+
+
+def test_a_module_that_holds_its_parent_ends():
+    model = nn.Sequential(nn.Linear(2, 2))
+    model.add_module("again", nn.Sequential())
+    model.again.add_module("up", model)
+    assert names(model) == ["0.weight", "0.bias"]
+
+
+def test_rename():
+    stage = nn.Sequential(nn.Linear(4, 4))
+    whole = nn.ModuleDict({"layers": nn.ModuleList([nn.Sequential(nn.Linear(4, 4))])})
+    torch_init.init_(whole, "he", seed=1)
+    torch_init.init_(stage, "he", seed=1, rename=lambda name: f"layers.0.{name}")
+    assert torch.equal(stage[0].weight, whole["layers"][0][0].weight)
+    with pytest.raises(TypeError, match=r"rename: expected a str, got None for 0.weight"):
+        torch_init.plan(stage, "he", rename=lambda name: None)
+
+
+def test_layers_are_counted_in_their_container():
+    model = nn.ModuleDict(
+        {
+            "embed": nn.Embedding(3, 2),
+            "blocks": nn.ModuleList([nn.ModuleList([nn.Linear(2, 2)] * 1) for _ in range(5)]),
+        }
+    )
+    sites = {site.name: site for site in find_sites("test", model)}
+    assert (sites["embed.weight"].layer, sites["embed.weight"].num_layers) == (None, None)
+    assert (sites["blocks.3.0.weight"].layer, sites["blocks.3.0.weight"].num_layers) == (3, 5)
+
+
+def test_buffers_are_listed_and_left_alone():
+    model = nn.Sequential(nn.BatchNorm1d(3))
+    model.register_buffer("table", torch.arange(4.0), persistent=False)
+    found = [(name, persistent) for name, _, persistent in find_buffers(model)]
+    assert found == [
+        ("table", False),
+        ("0.running_mean", True),
+        ("0.running_var", True),
+        ("0.num_batches_tracked", True),
+    ]
+    before = [buffer.clone() for buffer in model.buffers()]
+    torch_init.init_(model, "he")
+    assert all(map(torch.equal, before, model.buffers()))
+
+
+@pytest.mark.parametrize("parametrization", ["weight_norm", "spectral_norm", "orthogonal"])
+def test_parametrised_weights(parametrization):
+    """They go by the plain name, and are what the plain weight would be, as far as they can."""
+    plain = nn.Sequential(nn.Linear(6, 6))
+    torch_init.init_(
+        plain, [rule("*", torch_init.zeros_), rule("*.weight", torch_init.orthogonal_)]
+    )
+    model = nn.Sequential(getattr(parametrizations, parametrization)(nn.Linear(6, 6)))
+    rules = [rule("*", torch_init.zeros_), rule("*.weight", torch_init.orthogonal_)]
+    report = torch_init.init_(model, rules)
+    assert [row.name for row in report.rows] == ["0.weight", "0.bias"]
+    assert report.complete
+    torch.testing.assert_close(model[0].weight, plain[0].weight, atol=1e-5, rtol=0)
+
+
+def test_parametrisation_without_an_inverse_is_refused():
+    class Squared(nn.Module):
+        def forward(self, x):
+            return x * x
+
+    layer = nn.Linear(3, 3)
+    parametrize.register_parametrization(layer, "weight", Squared())
+    with pytest.raises(ValueError, match=r"right_inverse.*parameter weight"):
+        torch_init.plan(layer, "he")
+
+
+def test_lazy_parameters_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"plan: 0.weight: tensor: .*uninitialised.*forward pass"):
+        torch_init.plan(nn.Sequential(nn.LazyLinear(3)), "he")
+
+
+def test_what_is_no_model():
+    with pytest.raises(TypeError, match=r"plan: model: expected a torch.nn.Module, got Tensor"):
+        torch_init.plan(torch.zeros(3), "he")
+
+
+class Conv1D(nn.Module):
+    """Stands for transformers' class, which is told by its name and its module's."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(6, 24))
+
+
+Conv1D.__module__ = "transformers.pytorch_utils"
+
+FANS = [
+    (nn.Linear(6, 24), "weight", (6, 24), ""),
+    (nn.Conv2d(8, 16, 3), "weight", (72, 144), ""),
+    (nn.Conv2d(32, 64, 3, groups=4), "weight", (72, 144), "groups=4"),
+    (nn.Conv2d(8, 8, 5, groups=8), "weight", (25, 25), "groups=8"),
+    (nn.ConvTranspose2d(32, 64, 4, stride=2), "weight", (512, 1024), "transposed"),
+    (nn.ConvTranspose1d(8, 6, 3, groups=2), "weight", (12, 9), "transposed, groups=2"),
+    (nn.Embedding(100, 16), "weight", (16, 16), "embedding"),
+    (nn.MultiheadAttention(8, 2), "in_proj_weight", (8, 8), "3 blocks of (8, 8)"),
+    (nn.LSTM(5, 7), "weight_ih_l0", (5, 7), "4 blocks of (7, 5)"),
+    (nn.GRU(5, 7, bidirectional=True), "weight_hh_l0_reverse", (7, 7), "3 blocks of (7, 7)"),
+    (nn.GRUCell(5, 7), "weight_ih", (5, 7), "3 blocks of (7, 5)"),
+    (nn.RNN(5, 7), "weight_ih_l0", (5, 7), ""),
+    (Conv1D(), "weight", (6, 24), "transposed"),
+]
+
+
+@pytest.mark.parametrize(("module", "leaf", "fans", "source"), FANS, ids=lambda v: str(v)[:30])
+def test_fans_of_the_logical_tensor(module, leaf, fans, source):
+    row = torch_init.plan(module, rule(leaf, torch_init.xavier_normal_), strict=False)[leaf]
+    assert (row.fan_in, row.fan_out) == fans
+    assert row.fans_from == source
+    assert row.std == pytest.approx((2 / sum(fans)) ** 0.5, rel=1e-12)
+
+
+def test_layout_given_in_a_rule_overrides_the_modules():
+    conv = nn.Conv2d(32, 64, 3, groups=4)
+    row = torch_init.plan(
+        conv, rule("weight", torch_init.he_, mode="fan_out", groups=1), strict=False
+    )["weight"]
+    assert row.fan_out == 64 * 9
+    plain = rule("in_proj_weight", torch_init.xavier_, split=1)
+    row = torch_init.plan(nn.MultiheadAttention(8, 2), plain, strict=False)["in_proj_weight"]
+    assert (row.fan_in, row.fan_out) == (8, 24)
+
+
+def test_three_dimensions_outside_convolutions_are_remarked_on():
+    model = nn.Module()
+    model.experts = nn.Parameter(torch.empty(4, 8, 6))
+    plain = torch_init.plan(model, rule("*", torch_init.xavier_))["experts"]
+    assert "stacked=True" in plain.note
+    stacked = torch_init.plan(model, rule("*", torch_init.xavier_, stacked=True))["experts"]
+    assert stacked.note == ""
+    assert (stacked.fan_in, stacked.fan_out) == (6, 8)
+    axes = torch_init.plan(model, rule("*", torch_init.xavier_, batch_axes=0))["experts"]
+    assert axes.note == ""
+    assert axes.std == stacked.std
+
+
+def test_blocks():
+    whole = blocks((6, 4), 1, 0, False)
+    assert [(b.offset, b.size, b.part) for b in whole] == [((0, 0), (6, 4), "")]
+    cut = blocks((6, 4), (1, 2, 3), 0, False)
+    assert [(b.offset, b.shape, b.part) for b in cut] == [
+        ((0, 0), (1, 4), "block 0"),
+        ((1, 0), (2, 4), "block 1"),
+        ((3, 0), (3, 4), "block 2"),
+    ]
+    stacked = blocks((2, 6, 4), 2, -1, True)
+    assert [(b.offset, b.size, b.shape, b.part, b.index) for b in stacked] == [
+        ((0, 0, 0), (1, 6, 2), (6, 2), "block 0", 0),
+        ((0, 0, 2), (1, 6, 2), (6, 2), "block 1", 1),
+        ((1, 0, 0), (1, 6, 2), (6, 2), "block 2", 0),
+        ((1, 0, 2), (1, 6, 2), (6, 2), "block 3", 1),
+    ]
+    assert blocks((), 1, 0, False)[0].size == ()
+    assert blocks((3, 0, 2), 1, 0, True)[2].offset == (2, 0, 0)
