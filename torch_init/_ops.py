@@ -48,7 +48,7 @@ FILLABLE_DTYPES = (
 _HAS_CUDA_KERNELS = _C.build_info()["cuda_archs"] != "none"
 FILLABLE_DEVICES = ("cpu", *(["cuda"] if _HAS_CUDA_KERNELS else []), "meta")
 
-_MAX_DIMS = 8  # kMaxDims of csrc/fill/task.h
+_MAX_DIMS = 8  # kMaxDims of csrc/region/region.h
 
 build_info = _C.build_info
 cuda_device_count = _C.cuda_device_count

@@ -19,10 +19,11 @@ ROOMS = {
     "portable": set(),
     "random": {"portable"},
     "distributions": {"portable", "random"},
-    "fill": {"portable", "random", "distributions"},
+    "region": {"portable"},
+    "fill": {"portable", "random", "distributions", "region"},
     "orthogonal": {"portable", "random", "distributions"},
-    "cpu": {"portable", "random", "distributions", "fill", "orthogonal"},
-    "python": {"portable", "random", "distributions", "fill", "orthogonal", "cpu"},
+    "cpu": {"portable", "random", "distributions", "region", "fill", "orthogonal"},
+    "python": {"portable", "random", "distributions", "region", "fill", "orthogonal", "cpu"},
 }
 
 # What a file compiled for a newer instruction set may include. A C++ header brings inline

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "fill/task.h"
+#include "region/region.h"
 
 namespace torch_init {
 
