@@ -12,6 +12,13 @@ import torch
 from torch import Tensor
 
 from torch_init import keys
+from torch_init._descriptors import (
+    DTYPE_CODES,
+    REAL_OF_COMPLEX,
+    describe_region,
+    memory_is_indirect,
+    row_major_strides,
+)
 from torch_init.distributions import Normal, Spec
 
 try:
@@ -23,18 +30,7 @@ except ImportError as error:
         "tree, the sources hide the installed package."
     ) from error
 
-_DTYPE_CODES = {
-    torch.float32: 0,
-    torch.float64: 1,
-    torch.bfloat16: 2,
-    torch.float16: 3,
-    torch.float8_e4m3fn: 4,
-    torch.float8_e5m2: 5,
-    torch.int32: 6,
-    torch.uint32: 6,
-}
-_REAL_OF_COMPLEX = {torch.complex64: torch.float32, torch.complex128: torch.float64}
-"""complex32 is left out: half-precision complex tensors have almost no operators."""
+from torch_init import _ops_moments
 
 FILLABLE_DTYPES = (
     torch.float32,
@@ -43,18 +39,20 @@ FILLABLE_DTYPES = (
     torch.float16,
     torch.float8_e4m3fn,
     torch.float8_e5m2,
-    *_REAL_OF_COMPLEX,
+    *REAL_OF_COMPLEX,
 )
 _HAS_CUDA_KERNELS = _C.build_info()["cuda_archs"] != "none"
 FILLABLE_DEVICES = ("cpu", *(["cuda"] if _HAS_CUDA_KERNELS else []), "meta")
-
-_MAX_DIMS = 8  # kMaxDims of csrc/region/region.h
 
 build_info = _C.build_info
 cuda_device_count = _C.cuda_device_count
 cpu_isa = _C.cpu_isa
 cpu_isas = _C.cpu_isas
 set_cpu_isa = _C.set_cpu_isa
+
+MEASUREMENT = _ops_moments.MEASUREMENT
+measure = _ops_moments.measure
+measure_with_cuda_body_on_host = _ops_moments.measure_with_cuda_body_on_host
 
 
 def stream_key(seed: int, name: str = "") -> int:
@@ -147,26 +145,7 @@ def _task(
     index_strides: Sequence[int] | None = None,
 ) -> "_C._Task":
     kind, numbers = spec
-    if tensor.is_complex():  # the real and imaginary parts are one dimension more
-        tensor = torch.view_as_real(tensor.detach())
-        first_index *= 2
-        if index_strides is not None:
-            index_strides = (*(2 * stride for stride in index_strides), 1)
-    code = _DTYPE_CODES[tensor.dtype]
-    address = tensor.data_ptr()
-    sizes: Sequence[int] = (tensor.numel(),)
-    strides: Sequence[int] = (1,)
-    if index_strides is None and tensor.is_contiguous():
-        index_strides = strides
-    else:
-        sizes, strides = tensor.shape, tensor.stride()
-        if index_strides is None:
-            index_strides = _row_major_strides(sizes)
-    return (address, code, sizes, strides, index_strides, first_index, key, (kind, *numbers))
-
-
-def _row_major_strides(sizes: Sequence[int]) -> tuple[int, ...]:
-    return tuple(math.prod(sizes[d + 1 :]) for d in range(len(sizes)))
+    return (*describe_region(tensor, first_index, index_strides), key, (kind, *numbers))
 
 
 def fill_box_(
@@ -198,7 +177,7 @@ def fill_box_(
 
 def box_index(offset: Sequence[int], shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:
     """Return the logical index of a box's first element, and its strides of the index."""
-    strides = _row_major_strides(shape)
+    strides = row_major_strides(shape)
     return sum(o * s for o, s in zip(offset, strides, strict=True)), strides
 
 
@@ -239,7 +218,7 @@ def _fill_now(
 ) -> None:
     if tensor.numel() == 0:
         return
-    if is_indirect(tensor):
+    if memory_is_indirect(tensor):
         staged = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
         _fill_now(staged, spec, seed, name, first_index, index_strides)
         tensor.data.copy_(staged)
@@ -254,7 +233,7 @@ def _fill_now(
 
 
 def _orthogonal_now(tensor: Tensor, gain: float, seed: int, name: str) -> None:
-    wider = (torch.float64, *_REAL_OF_COMPLEX)
+    wider = (torch.float64, *REAL_OF_COMPLEX)
     dtype = tensor.dtype if tensor.dtype in wider else torch.float32
     rows = tensor.shape[0]
     matrix = torch.empty(rows, tensor.numel() // rows, dtype=dtype, device="cpu")
@@ -262,7 +241,7 @@ def _orthogonal_now(tensor: Tensor, gain: float, seed: int, name: str) -> None:
     _fill_now(matrix, Normal(0.0, component_std).spec(), seed, name)
     is_wide = matrix.shape[0] < matrix.shape[1]
     tall = matrix.T.contiguous() if is_wide else matrix
-    code = _DTYPE_CODES[_REAL_OF_COMPLEX.get(dtype, dtype)]
+    code = DTYPE_CODES[REAL_OF_COMPLEX.get(dtype, dtype)]
     rows, columns = tall.shape
     threads = torch.get_num_threads()
     _C.orthonormalize_columns(tall.data_ptr(), code, dtype.is_complex, rows, columns, threads)
@@ -278,18 +257,12 @@ def count_writes(tensors: Iterable[Tensor]) -> None:
 
 def can_batch(tensor: Tensor) -> bool:
     """Whether tensor may be an entry of a FillPlan."""
-    return tensor.dtype in FILLABLE_DTYPES and not is_indirect(tensor)
+    return tensor.dtype in FILLABLE_DTYPES and not memory_is_indirect(tensor)
 
 
 def takes_constants(dtype: torch.dtype) -> bool:
     """Whether a constant distribution means the same in dtype as torch.Tensor.fill_ does."""
     return dtype in FILLABLE_DTYPES and not dtype.is_complex
-
-
-def is_indirect(tensor: Tensor) -> bool:
-    """Whether the native module cannot write tensor's memory as it lies."""
-    lazy = tensor.is_conj() or tensor.is_neg()
-    return lazy or (tensor.dim() >= _MAX_DIMS and not tensor.is_contiguous())
 
 
 _library = torch.library.Library("torch_init", "DEF")

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "fill/cpu_kernels.h"
+#include "moments/kernels.h"
 #include "orthogonal/kernels.h"
 
 namespace torch_init {
@@ -22,6 +23,7 @@ struct Tier {
   const char* name;
   const CpuKernels* fill;
   const OrthogonalKernels* orthogonal;
+  const MomentsKernels* moments;
 };
 
 // The tier called `name` if it was built and this processor can run it, else null.

@@ -1,28 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cuda_runtime.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "fill/device_blob.h"
 #include "fill/fill_cuda.h"
 #include "fill/fill_kernel.h"
+#include "portable/cuda_launch.h"
+#include "portable/thread_block.h"
 
 namespace torch_init {
 namespace {
-
-// Enough resident blocks to hide latency, few enough that a block stages its table once.
-constexpr int kBlocksPerMultiprocessor = 8;
-
-struct DeviceBlock {
-  __device__ __forceinline__ int64_t index() const { return blockIdx.x; }
-  __device__ __forceinline__ int64_t count() const { return gridDim.x; }
-  __device__ __forceinline__ void barrier() const { __syncthreads(); }
-  template <typename Function>
-  __device__ __forceinline__ void for_each_thread(const Function& function) const {
-    function(static_cast<int>(threadIdx.x));
-  }
-};
 
 // Kernel arguments may take 32,764 bytes since CUDA 12.1 (driver 530).
 
@@ -56,24 +43,6 @@ __global__ void __launch_bounds__(kFillThreads)
   for (int64_t i = threadIdx.x; i < piece.count; i += blockDim.x) out[i] = piece.word[i];
 }
 
-// Makes the device current, and says how many blocks to launch on it.
-cudaError_t grid_size(int device, int64_t tiles, unsigned* blocks) {
-  int multiprocessors = 0;
-  cudaError_t status = cudaSetDevice(device);
-  if (status == cudaSuccess) {
-    status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-  }
-  const int64_t resident = int64_t{multiprocessors} * kBlocksPerMultiprocessor;
-  *blocks = static_cast<unsigned>(std::max<int64_t>(1, std::min(tiles, resident)));
-  return status;
-}
-
-const char* text(cudaError_t status) {
-  if (status == cudaSuccess) return nullptr;
-  cudaGetLastError();  // forgets it, or the next launch would report it
-  return cudaGetErrorString(status);
-}
-
 }  // namespace
 
 const char* cuda_fill_one(const FillTask& task, int device, void* stream) {
@@ -81,7 +50,7 @@ const char* cuda_fill_one(const FillTask& task, int device, void* stream) {
   if (tiles == 0) return nullptr;
   unsigned blocks = 0;
   const cudaError_t status = grid_size(device, tiles, &blocks);
-  if (status != cudaSuccess) return text(status);
+  if (status != cudaSuccess) return error_text(status);
 
   OneTask argument;
   argument.task = task;
@@ -90,7 +59,7 @@ const char* cuda_fill_one(const FillTask& task, int device, void* stream) {
   const QuantileRows<float>& table = task.distribution.table_f32;
   if (table.rows != nullptr) std::copy_n(table.rows, table_size(table), argument.rows);
   fill_one_kernel<<<blocks, kFillThreads, 0, static_cast<cudaStream_t>(stream)>>>(argument);
-  return text(cudaGetLastError());
+  return error_text(cudaGetLastError());
 }
 
 const char* cuda_fill_many(const void* blob, size_t count, int64_t tiles, int device,
@@ -98,10 +67,10 @@ const char* cuda_fill_many(const void* blob, size_t count, int64_t tiles, int de
   if (tiles == 0) return nullptr;
   unsigned blocks = 0;
   const cudaError_t status = grid_size(device, tiles, &blocks);
-  if (status != cudaSuccess) return text(status);
+  if (status != cudaSuccess) return error_text(status);
   fill_many_kernel<<<blocks, kFillThreads, 0, static_cast<cudaStream_t>(stream)>>>(
       list_in_blob(blob, count));
-  return text(cudaGetLastError());
+  return error_text(cudaGetLastError());
 }
 
 const char* cuda_upload(const void* host, size_t size, void* out, int device, void* stream) {
@@ -117,7 +86,7 @@ const char* cuda_upload(const void* host, size_t size, void* out, int device, vo
     status = cudaGetLastError();
     done += now;
   }
-  return text(status);
+  return error_text(status);
 }
 
 int cuda_device_count() {

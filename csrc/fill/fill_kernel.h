@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The CUDA fill kernel's body, for host and device. A block of threads is an object that runs a
-// function for each of its threads and meets at barriers; the device's does so in hardware, the
-// host's with a loop, so the code that runs on a GPU is the code the host tests run.
+// The CUDA fill kernel's body, for host and device (portable/thread_block.h).
 //
 //   region -> runs of consecutive logical indices
 //   run    -> groups: the elements that share one Philox block (4, or 2 of float64)

@@ -19,14 +19,34 @@
 #include "fill/host_fill.h"
 #include "orthogonal/householder.h"
 #include "portable/float_environment.h"
+#include "python/bindings.h"
 #include "random/key.h"
 
 namespace py = pybind11;
 
 namespace torch_init {
-namespace {
 
 std::atomic<const Tier*> active_tier{&best_tier()};
+
+Region region_of(const py::handle& sizes, const py::handle& strides,
+                 const py::handle& index_strides, const py::handle& first_index) {
+  const auto size = sizes.cast<std::vector<int64_t>>();
+  const auto stride = strides.cast<std::vector<int64_t>>();
+  const auto index_stride = index_strides.cast<std::vector<int64_t>>();
+  Region region;
+  if (!make_region(static_cast<int>(size.size()), size.data(), stride.data(), index_stride.data(),
+                   first_index.cast<uint64_t>(), &region)) {
+    throw std::invalid_argument("torch_init: a tensor's layout has more than " +
+                                std::to_string(kMaxDims) + " dimensions that cannot be joined");
+  }
+  return region;
+}
+
+void check_cuda(const char* error) {
+  if (error != nullptr) throw std::runtime_error(std::string("torch_init: CUDA: ") + error);
+}
+
+namespace {
 
 std::vector<std::string> cpu_isas() {
   std::vector<std::string> names;
@@ -95,14 +115,14 @@ class FillPlan {
   void upload(int device, uint64_t stream, uint64_t address) const {
     std::vector<uint64_t> blob(blob_size() / sizeof(uint64_t));
     write_device_blob(tasks_.data(), tasks_.size(), address, blob.data());
-    check(cuda_upload(blob.data(), blob_size(), reinterpret_cast<void*>(address), device,
-                      reinterpret_cast<void*>(stream)));
+    check_cuda(cuda_upload(blob.data(), blob_size(), reinterpret_cast<void*>(address), device,
+                           reinterpret_cast<void*>(stream)));
   }
   void run_on_cuda(int device, uint64_t stream, uint64_t blob) const {
     void* const on_stream = reinterpret_cast<void*>(stream);
-    check(blob == 0 ? cuda_fill_one(tasks_[0], device, on_stream)
-                    : cuda_fill_many(reinterpret_cast<const void*>(blob), tasks_.size(), tiles_,
-                                     device, on_stream));
+    check_cuda(blob == 0 ? cuda_fill_one(tasks_[0], device, on_stream)
+                         : cuda_fill_many(reinterpret_cast<const void*>(blob), tasks_.size(),
+                                          tiles_, device, on_stream));
   }
 #endif
   size_t blob_size() const { return device_blob_size(tasks_.data(), tasks_.size()); }
@@ -112,26 +132,13 @@ class FillPlan {
     FillTask task{};
     task.data = reinterpret_cast<void*>(spec[0].cast<uint64_t>());
     task.dtype = static_cast<DType>(spec[1].cast<int>());
-    const auto sizes = spec[2].cast<std::vector<int64_t>>();
-    const auto strides = spec[3].cast<std::vector<int64_t>>();
-    const auto index_strides = spec[4].cast<std::vector<int64_t>>();
-    if (!make_region(static_cast<int>(sizes.size()), sizes.data(), strides.data(),
-                     index_strides.data(), spec[5].cast<uint64_t>(), &task.region)) {
-      throw std::invalid_argument("torch_init: a tensor's layout has more than " +
-                                  std::to_string(kMaxDims) + " dimensions that cannot be joined");
-    }
+    task.region = region_of(spec[2], spec[3], spec[4], spec[5]);
     task.key = spec[6].cast<uint64_t>();
     LoweredDistribution lowered = lower(spec[7].cast<py::tuple>(), task.dtype);
     task.distribution = lowered.distribution;
     tasks_.push_back(task);
     lowered_.push_back(std::move(lowered));
   }
-
-#if defined(TORCH_INIT_HAVE_CUDA)
-  static void check(const char* error) {
-    if (error != nullptr) throw std::runtime_error(std::string("torch_init: CUDA: ") + error);
-  }
-#endif
 
   std::vector<FillTask> tasks_;
   std::vector<LoweredDistribution> lowered_;  // keeps the tables alive
@@ -200,6 +207,7 @@ PYBIND11_MODULE(_C, m) {
                                   threads);
       },
       release_gil);
+  bind_moments(m);
   m.def("fold_key", &fold_key_from_bytes);
   m.def("cpu_isa", [] { return active_tier.load()->name; });
   m.def("cpu_isas", &cpu_isas);

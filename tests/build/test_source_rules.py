@@ -21,9 +21,19 @@ ROOMS = {
     "distributions": {"portable", "random"},
     "region": {"portable"},
     "fill": {"portable", "random", "distributions", "region"},
+    "moments": {"portable", "region"},
     "orthogonal": {"portable", "random", "distributions"},
-    "cpu": {"portable", "random", "distributions", "region", "fill", "orthogonal"},
-    "python": {"portable", "random", "distributions", "region", "fill", "orthogonal", "cpu"},
+    "cpu": {"portable", "random", "distributions", "region", "fill", "moments", "orthogonal"},
+    "python": {
+        "portable",
+        "random",
+        "distributions",
+        "region",
+        "fill",
+        "moments",
+        "orthogonal",
+        "cpu",
+    },
 }
 
 # What a file compiled for a newer instruction set may include. A C++ header brings inline
@@ -42,6 +52,8 @@ LIBM = re.compile(
     r"|floor|ceil|round|trunc|rint|nearbyint|fmod|lgamma|tgamma)(2|10|1p|m1)?f?\("
 )
 NATIVE_MODULE = re.compile(r"(?<!torch\.)\b_C\b")
+# Files that use the native module for _ops.py, their only importer.
+PARTS_OF_OPS = ["_ops_moments.py"]
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 
 
@@ -111,8 +123,16 @@ def libm(root):
 
 def native_module_users(root):
     python = files(root, {".py"}, ["torch_init", "benchmarks", "examples"])
-    allowed = {root / "torch_init" / "_ops.py", root / "setup.py"}
+    allowed = {root / "torch_init" / name for name in ("_ops.py", *PARTS_OF_OPS)}
+    allowed.add(root / "setup.py")
     return matches(root, [p for p in python if p not in allowed], NATIVE_MODULE)
+
+
+def users_of_parts_of_ops(root):
+    python = files(root, {".py"}, ["torch_init", "benchmarks", "examples"])
+    names = "|".join(name.removesuffix(".py") for name in PARTS_OF_OPS)
+    imports = re.compile(rf"\bimport\b.*\b({names})\b|\bfrom\b.*\b({names})\b.*\bimport\b")
+    return matches(root, [p for p in python if p != root / "torch_init" / "_ops.py"], imports)
 
 
 def unlicensed(root):
@@ -131,6 +151,7 @@ RULES = {
     approximate_math: ("cmake/Flags.cmake", "add_compile_options(-O" + "fast)"),
     libm: ("csrc/fill/a.cpp", "double y = std::" + "expm1(x);"),
     native_module_users: ("torch_init/init.py", "from torch_init import _" + "C"),
+    users_of_parts_of_ops: ("torch_init/init.py", "from torch_init import _ops_moments"),
     unlicensed: ("torch_init/init.py", "import torch"),
     machine_paths: ("docs/build.md", "Run it in /" + "home/me/project."),
 }

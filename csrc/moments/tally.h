@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Reading elements one by one: all of them on a GPU, the odd ones at the ends on a CPU.
+#pragma once
+
+#include "moments/fingerprint.h"
+#include "moments/formats.h"
+#include "moments/moments.h"
+
+namespace torch_init {
+
+// What is read off a tensor besides count, sums, extremes, zeros and non-finite elements.
+enum class Reading : int32_t {
+  kFingerprint = 0,  // the fingerprint
+  kFlow = 1,         // subnormals, and how many elements lie at or beyond two limits
+};
+
+// order_code of bits of the tensor's dtype: the last at or below the lower limit, the first at or
+// above the upper one.
+struct Limits {
+  int64_t low;
+  int64_t high;
+};
+
+template <typename Format, Reading kReading>
+class Tally {
+ public:
+  using Code = typename Format::Code;
+  using Unsigned = typename UnsignedOf<Code>::Type;
+
+  TI_HOST_DEVICE_MEMBER void add(Code bits, const Limits& limits) {
+    const Code magnitude = static_cast<Code>(bits & kMagnitude<Code>);
+    const Code order = order_code(bits);
+    zeros_ += magnitude == 0;
+    if constexpr (kReading == Reading::kFlow) {
+      const bool is_number = magnitude <= Format::kNotFinite;
+      subnormals_ += magnitude != 0 && magnitude < Format::kTiny;
+      at_or_below_ += order <= limits.low && is_number;
+      at_or_above_ += order >= limits.high && is_number;
+    }
+    if (magnitude >= Format::kNotFinite) {
+      not_finite_ += 1;
+      return;
+    }
+    const double value = unscaled<Format>(bits);
+    sum_ += value;
+    sum_squares_ += value * value;
+    if (order < lowest_) lowest_ = order;
+    if (order > highest_) highest_ = order;
+  }
+
+  TI_HOST_DEVICE_MEMBER void add_fingerprint(uint64_t term) { fingerprint_ += term; }
+
+  // Adds itself, the tally of `count` elements.
+  TI_HOST_DEVICE_MEMBER void add_to(int64_t count, Moments* moments) const {
+    Moments part = no_moments();
+    part.count = count;
+    part.zeros = zeros_;
+    part.not_finite = not_finite_;
+    part.subnormals = subnormals_;
+    part.at_or_below = at_or_below_;
+    part.at_or_above = at_or_above_;
+    part.fingerprint = fingerprint_;
+    part.sum = sum_ * power_of_two(Format::kScale);
+    part.sum_squares = sum_squares_ * power_of_two(2 * Format::kScale);
+    set_extremes<Format>(lowest_, highest_, &part);
+    add_moments(moments, part);
+  }
+
+ private:
+  double sum_ = 0.0;
+  double sum_squares_ = 0.0;
+  uint64_t fingerprint_ = 0;
+  int32_t zeros_ = 0;
+  int32_t not_finite_ = 0;
+  int32_t subnormals_ = 0;
+  int32_t at_or_below_ = 0;
+  int32_t at_or_above_ = 0;
+  Code lowest_ = kMagnitude<Code>;
+  Code highest_ = static_cast<Code>(~kMagnitude<Code>);
+};
+
+}  // namespace torch_init

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <vector>
+
+#include "moments/measure.h"
+#include "moments/measure_cuda.h"
+#include "python/bindings.h"
+
+namespace py = pybind11;
+
+namespace torch_init {
+namespace {
+
+// Regions to measure. The memory they point to is the caller's. Every `out` is the address of an
+// array of Moments, one for each region.
+class MeasurePlan {
+ public:
+  // A task: (address, dtype, sizes, strides, index strides, first index).
+  explicit MeasurePlan(const std::vector<py::tuple>& tasks) {
+    tasks_.reserve(tasks.size());
+    for (const py::tuple& task : tasks) {
+      tasks_.push_back({reinterpret_cast<const void*>(task[0].cast<uint64_t>()),
+                        static_cast<DType>(task[1].cast<int>()),
+                        region_of(task[2], task[3], task[4], task[5])});
+    }
+  }
+
+  void run_on_host(int max_threads, uint64_t out) const {
+    host_measure(tasks_.data(), tasks_.size(), *active_tier.load()->moments, max_threads,
+                 reinterpret_cast<Moments*>(out));
+  }
+
+  // The CUDA kernels' bodies, run by the host on `blocks` blocks of threads.
+  void run_cuda_body_on_host(int blocks, uint64_t out) const {
+    std::vector<uint64_t> blob(blob_size() / sizeof(uint64_t));
+    write_measure_blob(tasks_.data(), tasks_.size(), blob.data());
+    measure_body_on_host(measure_list_in_blob(blob.data(), tasks_.size()), blocks,
+                         reinterpret_cast<Moments*>(out));
+  }
+
+  size_t blob_size() const { return measure_blob_size(tasks_.size()); }
+  py::bytes blob() const {
+    std::string bytes(blob_size(), '\0');
+    write_measure_blob(tasks_.data(), tasks_.size(), bytes.data());
+    return bytes;
+  }
+  int64_t chunks() const {
+    int64_t chunks = 0;
+    for (const MeasureTask& task : tasks_) chunks += chunk_count(task.region);
+    return chunks;
+  }
+
+#if defined(TORCH_INIT_HAVE_CUDA)
+  // Everything lies on the device: the blob, and room for the moments of each chunk.
+  void run_on_cuda(int device, uint64_t stream, uint64_t blob, uint64_t of_chunk,
+                   uint64_t out) const {
+    check_cuda(cuda_measure(reinterpret_cast<const void*>(blob), tasks_.size(), chunks(),
+                            reinterpret_cast<Moments*>(of_chunk), reinterpret_cast<Moments*>(out),
+                            device, reinterpret_cast<void*>(stream)));
+  }
+#endif
+
+ private:
+  std::vector<MeasureTask> tasks_;
+};
+
+}  // namespace
+
+void bind_moments(py::module_& module) {
+  const auto release_gil = py::call_guard<py::gil_scoped_release>();
+  auto plan = py::class_<MeasurePlan>(module, "MeasurePlan")
+                  .def(py::init<const std::vector<py::tuple>&>())
+                  .def("run_on_host", &MeasurePlan::run_on_host, release_gil)
+                  .def("run_cuda_body_on_host", &MeasurePlan::run_cuda_body_on_host, release_gil)
+                  .def("blob", &MeasurePlan::blob)
+                  .def("chunks", &MeasurePlan::chunks);
+#if defined(TORCH_INIT_HAVE_CUDA)
+  plan.def("run_on_cuda", &MeasurePlan::run_on_cuda, release_gil);
+#endif
+}
+
+}  // namespace torch_init

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tensors as the native module knows them: an address, a dtype, sizes and strides."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+DTYPE_CODES = {
+    torch.float32: 0,
+    torch.float64: 1,
+    torch.bfloat16: 2,
+    torch.float16: 3,
+    torch.float8_e4m3fn: 4,
+    torch.float8_e5m2: 5,
+    torch.int32: 6,
+    torch.uint32: 6,
+}
+REAL_OF_COMPLEX = {torch.complex64: torch.float32, torch.complex128: torch.float64}
+"""complex32 is left out: half-precision complex tensors have almost no operators."""
+
+MAX_DIMS = 8  # kMaxDims of csrc/region/region.h
+
+Descriptor = tuple[int, int, Sequence[int], Sequence[int], Sequence[int], int]
+
+
+def describe_region(
+    tensor: Tensor, first_index: int = 0, index_strides: Sequence[int] | None = None
+) -> Descriptor:
+    """Return (address, dtype, sizes, strides, index strides, first index) of a tensor.
+
+    Without index_strides the tensor is a whole one, whose logical indices are row-major. A complex
+    tensor is a real one with a dimension more: real part, imaginary part.
+    """
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.detach())
+        first_index *= 2
+        if index_strides is not None:
+            index_strides = (*(2 * stride for stride in index_strides), 1)
+    code = DTYPE_CODES[tensor.dtype]
+    address = tensor.data_ptr()
+    sizes: Sequence[int] = (tensor.numel(),)
+    strides: Sequence[int] = (1,)
+    if index_strides is None and tensor.is_contiguous():
+        index_strides = strides
+    else:
+        sizes, strides = tensor.shape, tensor.stride()
+        if index_strides is None:
+            index_strides = row_major_strides(sizes)
+    return (address, code, sizes, strides, index_strides, first_index)
+
+
+def row_major_strides(sizes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(math.prod(sizes[d + 1 :]) for d in range(len(sizes)))
+
+
+def memory_is_indirect(tensor: Tensor) -> bool:
+    """Whether the native module cannot use tensor's memory as it lies."""
+    lazy = tensor.is_conj() or tensor.is_neg()
+    return lazy or (tensor.dim() >= MAX_DIMS and not tensor.is_contiguous())
