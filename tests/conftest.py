@@ -54,3 +54,11 @@ def run_plan(tier):
             plan.run()
 
     return run
+
+
+@pytest.fixture
+def measure(tier):
+    """_ops.measure with the implementation `tier`."""
+    if tier == CUDA_BODY:
+        return lambda entries: _ops.measure_with_cuda_body_on_host(entries, 3)
+    return _ops.measure
