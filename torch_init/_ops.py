@@ -50,6 +50,7 @@ cpu_isa = _C.cpu_isa
 cpu_isas = _C.cpu_isas
 set_cpu_isa = _C.set_cpu_isa
 
+MeasureEntry = _ops_moments.MeasureEntry
 MEASUREMENT = _ops_moments.MEASUREMENT
 measure = _ops_moments.measure
 measure_with_cuda_body_on_host = _ops_moments.measure_with_cuda_body_on_host

@@ -91,8 +91,7 @@ def _measurable(tensor: Tensor) -> Tensor:
 
 def _regions(tensors: Sequence[Tensor], entries: Sequence[MeasureEntry]) -> list[Descriptor]:
     return [
-        describe_region(tensor, *entry[1:])
-        for tensor, entry in zip(tensors, entries, strict=True)
+        describe_region(tensor, *entry[1:]) for tensor, entry in zip(tensors, entries, strict=True)
     ]
 
 

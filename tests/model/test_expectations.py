@@ -63,7 +63,9 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.flo
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(("initialiser", "arguments"), DRAWS, ids=str)
+@pytest.mark.parametrize(
+    ("initialiser", "arguments"), DRAWS, ids=lambda v: getattr(v, "__name__", str(v))
+)
 def test_values_meet_the_plans_expectation(initialiser, arguments, dtype):
     if dtype == torch.float8_e5m2 and arguments.get("b") == INF:
         pytest.skip("a step of float8_e5m2 there is as wide as the distribution")

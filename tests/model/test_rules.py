@@ -102,7 +102,7 @@ def test_callable_arguments_are_called_for_each_block():
         (("*", torch_init.zeros_), {"split": (1, -1)}, ValueError, "split: expected an int >= 1"),
         (("*", torch_init.zeros_), {"split": "qkv"}, TypeError, "split: expected an int"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_bad_rules(arguments, keywords, error, text):
     with pytest.raises(error, match=f"torch_init.rule: {text}"):
@@ -122,7 +122,7 @@ def test_bad_rules(arguments, keywords, error, text):
         (rule("*.bias", torch_init.zeros_, stacked=True), ValueError, "stacked"),
         (rule("*", nn.init.normal_), TypeError, "an initialiser of torch_init"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_errors_of_a_plan_name_the_parameter_and_the_rule(bad, error, text):
     linear = nn.Linear(4, 4)
@@ -132,7 +132,11 @@ def test_errors_of_a_plan_name_the_parameter_and_the_rule(bad, error, text):
     assert all(map(torch.equal, before, linear.parameters()))
 
 
-@pytest.mark.parametrize("rules", [None, 3, {"*": torch_init.zeros_}, [torch_init.zeros_]], ids=str)
+@pytest.mark.parametrize(
+    "rules",
+    [None, 3, {"*": torch_init.zeros_}, [torch_init.zeros_]],
+    ids=["None", "int", "dict", "function"],
+)
 def test_what_are_no_rules(rules):
     with pytest.raises(TypeError, match="plan: rules: expected a recipe's name, a Recipe, a rule"):
         torch_init.plan(nn.Linear(2, 2), rules)

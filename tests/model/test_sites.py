@@ -200,7 +200,7 @@ FANS = [
 ]
 
 
-@pytest.mark.parametrize(("module", "leaf", "fans", "source"), FANS, ids=lambda v: str(v)[:30])
+@pytest.mark.parametrize(("module", "leaf", "fans", "source"), FANS, ids=lambda v: type(v).__name__)
 def test_fans_of_the_logical_tensor(module, leaf, fans, source):
     row = torch_init.plan(module, rule(leaf, torch_init.xavier_normal_), strict=False)[leaf]
     assert (row.fan_in, row.fan_out) == fans

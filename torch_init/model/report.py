@@ -239,7 +239,8 @@ def read_back(plan: Plan, notes: Iterable[str] = ()) -> Report:
     for row, planned in zip(rows, plan.rows, strict=True):
         row.status = planned.status
         row.expectation = planned.expectation
-        if planned.site.parametrized:  # what is read is what the tensor is computed from
+        # What is read of a parametrised tensor is what it is computed from; of integers, the bits.
+        if planned.site.parametrized or not _is_inexact(planned.site.dtype):
             row.expectation = None
         # A part of a structure, or of blocks that differ, tells nothing.
         alike = len(planned.pieces) == 1 and not isinstance(planned.pieces[0].values, Structure)
@@ -282,9 +283,13 @@ _FLOATS_BY_SIZE = {
 
 def _as_float(view: Tensor) -> Tensor:
     """Return view as a tensor that can be read; the bits of integers are read as floats are."""
-    if view.dtype.is_floating_point or view.dtype.is_complex:
+    if _is_inexact(view.dtype):
         return view
     return view.view(_FLOATS_BY_SIZE[view.element_size()])
+
+
+def _is_inexact(dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point or dtype.is_complex
 
 
 def _total(readings: Mapping[Place, Reading], name: str) -> float:
