@@ -56,15 +56,24 @@ def init_(
         []
     """
     if isinstance(rules, Plan):
-        if rules.model is not model:
-            raise ValueError(
-                describe("init_", "rules", "the plan of another model", "a plan of this model")
-            )
+        _check_plan(rules, model, seed, strict, include, rename)
         made = rules
     else:
         made = make_plan("init_", model, rules, seed, strict, include, rename)
     prepare(made).run()
     return read_back(made)
+
+
+def _check_plan(
+    plan: Plan, model: nn.Module, seed: int, strict: bool, include: object, rename: object
+) -> None:
+    if plan.model is not model:
+        got = "the plan of another model"
+        raise ValueError(describe("init_", "rules", got, "a plan of this model"))
+    if seed not in (0, plan.seed) or not strict or include or rename is not None:
+        fix = "Make another plan with these"
+        got = "others beside a plan"
+        raise ValueError(describe("init_", "arguments", got, "the plan's own", fix))
 
 
 def prepare(plan: Plan) -> "PreparedPlan":

@@ -64,6 +64,7 @@ def materialize_(
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise TypeError(describe("materialize_", "dtype", f"{dtype!r}", "a floating-point dtype"))
     plan = make_plan("materialize_", model, rules, seed, strict, include, rename, dtype)
+    _check_nothing_kept(plan)
     lost = [(name, buffer) for name, buffer, _ in find_buffers(model) if buffer.is_meta]
     _allocate(model, plan, device, dtype)
     prepare(plan).run()
@@ -73,6 +74,15 @@ def materialize_(
     if notes:
         warnings.warn("torch_init.materialize_: " + "; ".join(notes), stacklevel=2)
     return read_back(plan, notes)
+
+
+def _check_nothing_kept(plan: Plan) -> None:
+    for row in plan.rows:
+        if row.site.tensor.is_meta and row.status != "init":
+            got = f"{row.name} left alone ({row.status}), on the meta device"
+            fix = "There is nothing to keep; give it a rule, also if a checkpoint is loaded later"
+            expected = "a rule that initialises every such parameter"
+            raise ValueError(describe("materialize_", "rules", got, expected, fix))
 
 
 def _allocate(

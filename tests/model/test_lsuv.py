@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LSUV: every layer's output has unit variance, and all else is as it was."""
+
+import pytest
+import torch
+from torch import nn
+
+import torch_init
+from torch_init import rule
+
+
+def outputs(model, batch, kinds):
+    """Standard deviations of the outputs of layers, in order, as a plain forward pass has them."""
+    found = []
+
+    def note(module, args, output):
+        found.append((output[0] if isinstance(output, tuple) else output).std(correction=0).item())
+
+    handles = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, kinds)]
+    was = model.training
+    with torch.no_grad():
+        model.eval()(batch)
+        model.train(was)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def mlp(depth, activation):
+    layers = [(nn.Linear(64, 64), activation()) for _ in range(depth)]
+    return nn.Sequential(*[part for pair in layers for part in pair])
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU])
+def test_deep_perceptrons(activation):
+    torch.manual_seed(0)
+    model, batch = mlp(20, activation), torch.randn(256, 64)
+    report = torch_init.lsuv_(model, batch, seed=1)
+    assert len(report.rows) == 20
+    found = outputs(model, batch, nn.Linear)
+    assert found == pytest.approx([row.std for row in report.rows], rel=1e-4)
+    assert all(abs(std - 1) <= 0.1 for std in found)
+
+
+def test_the_first_pass_does_all_layers():
+    """The next layer is measured on outputs that are already rescaled: one pass, one to check."""
+    torch.manual_seed(0)
+    model, batch = mlp(20, nn.ReLU), 100 * torch.randn(256, 64)
+    report = torch_init.lsuv_(model, batch, max_tries=2, tolerance=1e-3)
+    assert all(row.tries == 1 for row in report.rows)
+
+
+def test_weights_are_scaled_orthogonal_ones():
+    torch.manual_seed(0)
+    model, batch = mlp(3, nn.Tanh), torch.randn(256, 64)
+    report = torch_init.lsuv_(model, batch, seed=7)
+    for i, row in zip((0, 2, 4), report.rows, strict=True):
+        alone = torch_init.orthogonal_(torch.empty(64, 64), seed=7, name=f"{i}.weight")
+        torch.testing.assert_close(model[i].weight.detach(), alone * row.scale)
+        assert not model[i].bias.any()
+
+
+def test_convolutions():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(),
+        nn.Conv2d(12, 12, 3, groups=3), nn.ReLU(),
+        nn.ConvTranspose2d(12, 4, 2, stride=2), nn.Flatten(), nn.Linear(4 * 12 * 12, 10),
+    )  # fmt: skip
+    batch = 5 * torch.randn(32, 3, 8, 8) + 3
+    torch_init.lsuv_(model, batch)
+    kinds = (nn.Linear, nn.modules.conv._ConvNd)
+    assert outputs(model, batch, kinds) == pytest.approx([1] * 4, abs=0.1)
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_attention(norm_first):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, norm_first=norm_first)
+    model = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+    batch = torch.randn(16, 10, 32)
+    report = torch_init.lsuv_(model, batch)
+    names = [row.name for row in report.rows[:6]]
+    attention = "layers.0.self_attn."
+    assert names == [
+        *(f"{attention}in_proj_weight[{i}]" for i in range(3)),
+        f"{attention}out_proj.weight",
+        "layers.0.linear1.weight",
+        "layers.0.linear2.weight",
+    ]
+    kinds = (nn.Linear, nn.MultiheadAttention)
+    assert outputs(model, batch, kinds) == pytest.approx([1] * 9, abs=0.1)
+
+
+def test_projections_of_their_own_widths():
+    torch.manual_seed(0)
+
+    class Cross(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attend = nn.MultiheadAttention(16, 2, kdim=8, vdim=12, batch_first=True)
+
+        def forward(self, q, k, v):
+            return self.attend(q, k, value=v)[0]
+
+    model = Cross()
+    batch = (9 * torch.randn(8, 5, 16), torch.randn(8, 7, 8), torch.randn(8, 7, 12))
+    report = torch_init.lsuv_(model, batch)
+    assert len(report.rows) == 4
+    q = batch[0] @ model.attend.q_proj_weight.T
+    assert q.std().item() == pytest.approx(1, abs=0.1)
+    assert model(*batch).std().item() == pytest.approx(1, abs=0.1)
+
+
+def test_weight_norm_and_keyword_batches():
+    torch.manual_seed(0)
+
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.utils.parametrizations.weight_norm(nn.Linear(16, 16))
+
+        def forward(self, *, x):
+            return self.fc(x)
+
+    model = Named()
+    batch = {"x": 7 * torch.randn(64, 16)}
+    torch_init.lsuv_(model, batch)
+    assert model(**batch).std().item() == pytest.approx(1, abs=0.1)
+
+
+def test_mode_buffers_generators_and_grads_are_put_back():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 8))
+    model[1].eval()
+    buffers = [b.clone() for b in model.buffers()]
+    modes = [m.training for m in model.modules()]
+    state = torch.get_rng_state()
+
+    class Draws(nn.Module):
+        def forward(self, x):
+            return x + torch.randn_like(x)
+
+    model.append(Draws())
+    torch_init.lsuv_(model, torch.randn(32, 8, generator=torch.Generator().manual_seed(1)))
+    assert all(map(torch.equal, buffers, model.buffers()))
+    assert modes == [m.training for m in model.modules()][:-1]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.is_grad_enabled()
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("batch", "text"),
+    [
+        (torch.zeros(4, 8), "batch: expected outputs that vary.*with standard deviation 0.0"),
+        (torch.full((4, 8), float("nan")), "outputs that vary and are finite"),
+        (torch.ones(4, 7), "mat1 and mat2"),
+    ],
+    ids=["zeros", "nan", "wrong shape"],
+)
+def test_errors_put_everything_back(batch, text):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises((ValueError, RuntimeError), match=text):
+        torch_init.lsuv_(model, batch)
+    assert all(map(torch.equal, before, model.parameters()))
+    assert model.training
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_what_cannot_converge_is_told():
+    """A weight used twice: what suits the first call does not suit the second layer's way in."""
+    layer = nn.Linear(8, 8)
+
+    class Fixed(nn.Module):
+        def forward(self, w):
+            return w / w.norm()
+
+        def right_inverse(self, w):
+            return w
+
+    nn.utils.parametrize.register_parametrization(layer, "weight", Fixed())
+    with pytest.raises(ValueError, match=r"all layers within 0.1 of 1.0 in 3 passes, got weight"):
+        torch_init.lsuv_(layer, 10 * torch.randn(64, 8), max_tries=3)
+
+
+def test_arguments():
+    torch.manual_seed(0)
+    model, batch = mlp(3, nn.ReLU), torch.randn(128, 64)
+    torch_init.lsuv_(model, batch, target_std=0.25)
+    assert outputs(model, batch, nn.Linear) == pytest.approx([0.25] * 3, abs=0.1)
+    kept = model[0].weight.detach().clone()
+    report = torch_init.lsuv_(
+        model, batch, rule("*", torch_init.keep), where=lambda site: site.name != "0.weight"
+    )
+    assert [row.name for row in report.rows] == ["2.weight", "4.weight"]
+    assert torch.equal(model[0].weight, kept)
+    assert "2.weight  std" in str(report)
+    for arguments, text in [
+        ({"target_std": 0}, "target_std: expected a number > 0"),
+        ({"tolerance": -1}, "tolerance: expected a number >= 0"),
+        ({"max_tries": 0}, "max_tries: expected an int >= 1"),
+        ({"where": lambda site: False}, "model: expected a model with linear layers"),
+    ]:
+        with pytest.raises(ValueError, match=f"lsuv_: {text}"):
+            torch_init.lsuv_(model, batch, **arguments)
