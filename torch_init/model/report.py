@@ -262,8 +262,9 @@ def _read(sites: list[Site]) -> list[ReportRow]:
             for view, offset in boxes("fingerprint", tensor.detach()):
                 place = (number, tuple(offset), tuple(view.shape))
                 places.setdefault(view.device, []).append((row, place))
-                part = (_as_float(view), *_ops.box_index(offset, shape))
-                entries.setdefault(view.device, []).append(part)
+                whole = view.shape == shape
+                index = () if whole else _ops.box_index(offset, shape)
+                entries.setdefault(view.device, []).append((_as_float(view), *index))
     for device, of_device in entries.items():
         measured = _ops.measure(of_device)[list(_FIELDS)].tolist()
         for (row, place), totals in zip(places[device], measured, strict=True):
