@@ -242,8 +242,9 @@ def read_back(plan: Plan, notes: Iterable[str] = ()) -> Report:
         # What is read of a parametrised tensor is what it is computed from; of integers, the bits.
         if planned.site.parametrized or not _is_inexact(planned.site.dtype):
             row.expectation = None
-        # A part of a structure, or of blocks that differ, tells nothing.
+        # A part of a structure, or of rows or blocks that differ, tells nothing.
         alike = len(planned.pieces) == 1 and not isinstance(planned.pieces[0].values, Structure)
+        alike = alike and planned.padding_row is None
         if row.complete or alike:
             row.problem = _problem(row)
     return Report(rows, notes)
