@@ -172,28 +172,30 @@ class Report:
         """Return the report of the whole model, from the parts that the ranks hold.
 
         A collective call: every rank of the group must make it. Elements that several ranks hold
-        count once, and are a problem if the ranks differ in them.
+        count once, and are a problem if the ranks differ in them. Parameters that only some ranks
+        hold, as in a pipeline's stages, are in the report of every rank.
 
         Args:
             group: a process group; the default one if None.
         """
         import torch.distributed as dist
 
-        mine = [(row.name, row.readings) for row in self.rows]
         parts: list[Any] = [None] * dist.get_world_size(group)
-        dist.all_gather_object(parts, mine, group=group)
-        rows = {row.name: replace(row, readings={}, problem="") for row in self.rows}
-        for rank, of_rank in enumerate(parts):
-            for name, readings in of_rank:
-                if name not in rows:
-                    continue
-                for place, reading in readings.items():
-                    known = rows[name].readings.setdefault(place, reading)
+        dist.all_gather_object(parts, (self.rows, self.notes), group=group)
+        rows: dict[str, ReportRow] = {}
+        for rank, (of_rank, _) in enumerate(parts):
+            for part in of_rank:
+                row = rows.setdefault(part.name, replace(part, readings={}, problem=""))
+                if (row.shape, row.dtype) != (part.shape, part.dtype):
+                    row.problem = f"rank {rank} has {part.dtype} {part.shape}"
+                for place, reading in part.readings.items():
+                    known = row.readings.setdefault(place, reading)
                     if known.fingerprint != reading.fingerprint:
-                        rows[name].problem = f"rank {rank} holds other values than a rank before"
+                        row.problem = f"rank {rank} holds other values than a rank before"
         for row in rows.values():
             row.problem = row.problem or _problem(row)
-        return Report(list(rows.values()), self.notes)
+        notes = dict.fromkeys(note for _, of_rank in parts for note in of_rank)
+        return Report(list(rows.values()), notes)
 
     def to_json(self) -> str:
         """Return the report as JSON text."""
