@@ -85,6 +85,20 @@ def check_logical(function: str, tensor: Tensor) -> None:
             _check_placement(function, placement)
 
 
+def reshard(model: torch.nn.Module) -> None:
+    """Have modules sharded by fully_shard hold their shards, as they do not after a forward pass.
+
+    Until the backward pass the outermost holds whole parameters, and forgets what they are given.
+
+    Example:
+        >>> torch_init.distributed.reshard(torch.nn.Linear(3, 5))
+    """
+    module = sys.modules.get("torch.distributed.fsdp")
+    for part in model.modules():
+        if isinstance(part, getattr(module, "FSDPModule", ())):
+            part.reshard()
+
+
 def boxes(function: str, tensor: Tensor) -> list[Box]:
     """Return the boxes of the logical tensor that lie in this rank's memory.
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from torch_init import _ops
 from torch_init._fill import fill_box
-from torch_init.distributed import Box, boxes
+from torch_init.distributed import Box, boxes, logical_shape, reshard
 from torch_init.distributions import Constant
 from torch_init.errors import describe
 from torch_init.keys import part_name
@@ -99,7 +99,9 @@ class PreparedPlan:
         self._written: list[Tensor] = []
         self._others: list[Callable[[], None]] = []
         self._parametrized: list[Callable[[], None]] = []
+        reshard(plan.model)
         for row in plan.rows:
+            row.site.refresh()
             if row.status == "init":
                 self._add(row, plan.seed, entries)
         self._native = [_ops.FillPlan(of_device) for of_device in entries.values()]
@@ -120,6 +122,10 @@ class PreparedPlan:
             fix = "Use torch_init.materialize_, or model.to_empty(device=...) first"
             got = f"{row.name} on the meta device"
             raise ValueError(describe("init_", "model", got, "parameters that hold memory", fix))
+        if (tensor.dtype, logical_shape(tensor)) != (row.dtype, row.shape):
+            got = f"{row.name} of {tensor.dtype} and shape {tuple(logical_shape(tensor))}"
+            expected = f"{row.dtype} and {tuple(row.shape)}, as when the plan was made"
+            raise ValueError(describe("init_", "model", got, expected, "Make the plan anew"))
         if row.site.parametrized:
             tensor = torch.empty(row.shape, dtype=row.dtype, device=tensor.device)
             self._parametrized.append(partial(_assign, row, tensor))
