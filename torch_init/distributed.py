@@ -96,7 +96,7 @@ def reshard(model: torch.nn.Module) -> None:
     module = sys.modules.get("torch.distributed.fsdp")
     for part in model.modules():
         if isinstance(part, getattr(module, "FSDPModule", ())):
-            part.reshard()
+            part.reshard()  # type: ignore[operator]
 
 
 def boxes(function: str, tensor: Tensor) -> list[Box]:

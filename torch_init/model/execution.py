@@ -3,13 +3,14 @@
 
 from collections.abc import Callable, Collection
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from torch_init import _ops
 from torch_init._fill import fill_box
-from torch_init.distributed import Box, boxes, logical_shape, reshard
+from torch_init.distributed import Box, boxes, is_dtensor, logical_shape, reshard
 from torch_init.distributions import Constant
 from torch_init.errors import describe
 from torch_init.keys import part_name
@@ -187,4 +188,20 @@ def _zero_row(parts: list[Box], row: int) -> None:
 
 def _assign(row: Row, value: Tensor) -> None:
     with torch.no_grad():
-        setattr(row.site.module, row.site.leaf, value)
+        if any(is_dtensor(original) for original in row.site.parameters()):
+            _assign_parts(row, value)
+        else:
+            setattr(row.site.module, row.site.leaf, value)
+
+
+def _assign_parts(row: Row, value: Any) -> None:
+    """Do what assigning to a parametrised tensor does where its originals are sharded."""
+    parametrizations: Any = row.site.module.parametrizations
+    for parametrization in reversed(parametrizations[row.site.leaf]):
+        value = parametrization.right_inverse(value)
+    wholes = [value] if isinstance(value, Tensor) else value
+    for original, whole in zip(row.site.parameters(), wholes, strict=True):
+        for view, offset in boxes("init_", original.detach()):
+            part = tuple(slice(o, o + n) for o, n in zip(offset, view.shape, strict=True))
+            view.copy_(whole[part])
+        _ops.count_writes([original])

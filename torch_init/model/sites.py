@@ -101,10 +101,6 @@ def check_assignable(function: str, site: Site) -> None:
             fix = "Use torch_init.keep, or initialise the module before it is parametrised"
             expected = "a parametrisation with a right_inverse"
             raise ValueError(describe(function, "model", got, expected, fix))
-    if any(is_dtensor(parameter) for parameter in site.parameters()):
-        got = "a parametrised tensor whose parameters are sharded"
-        fix = "Initialise it before it is sharded"
-        raise ValueError(describe(function, "model", got, "parameters held whole", fix))
 
 
 def find_sites(
@@ -126,7 +122,7 @@ def find_sites(
     by_identity: dict[Any, Site] = {}
     names: set[str] = set()
     for prefix, module, blocks in _walk(model):
-        for leaf, tensor, parametrized in _tensors(module):
+        for leaf, tensor, parametrized in _tensors(function, module):
             name = prefix + leaf
             if rename is not None:
                 name = _renamed(function, rename, name)
@@ -198,16 +194,30 @@ def _is_wrapper(module: nn.Module, child: str, prefix: str) -> bool:
     return prefix == "" and len(module._modules) == 1 and not module._parameters
 
 
-def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
+def _tensors(function: str, module: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
     """Yield (leaf, tensor, whether it is parametrised) for what a module itself holds."""
     if parametrize.is_parametrized(module):
         for leaf in module.parametrizations:  # type: ignore[union-attr]
-            with torch.no_grad():
-                yield leaf, getattr(module, leaf), True
+            yield leaf, _computed(function, module, leaf), True
     is_list = isinstance(module, parametrize.ParametrizationList)
     for leaf, parameter in module._parameters.items():
         if parameter is not None and not (is_list and leaf.startswith("original")):
             yield leaf, parameter, False
+
+
+def _computed(function: str, module: nn.Module, leaf: str) -> Tensor:
+    """Return the parametrised tensor that module has under that name."""
+    try:
+        with torch.no_grad():
+            tensor: Tensor = getattr(module, leaf)
+            return tensor
+    except RuntimeError as error:
+        if not any(is_dtensor(parameter) for parameter in module.parameters()):
+            raise
+        got = f"a sharded {type(module).__name__} whose {leaf} cannot be computed from shards"
+        fix = "Initialise it before it is sharded"
+        expected = "parametrisations that work on DTensors"
+        raise ValueError(describe(function, "model", got, expected, fix)) from error
 
 
 def _renamed(function: str, rename: Callable[[str], str], name: str) -> str:
