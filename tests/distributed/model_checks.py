@@ -294,3 +294,32 @@ def check_ranks_outside_the_mesh(rank, ranks):
     report = torch_init.init_(model, rule("*", torch_init.normal_), seed=SEED)
     assert report.problems == []
     assert report.gather().fingerprint == expected
+
+
+def check_lsuv(rank, ranks):
+    """As one process would, whether a layer is sharded alone, in a block, or by columns."""
+
+    def make():
+        layers = [nn.Linear(8, 24), nn.ReLU(), nn.Linear(24, 12), nn.ReLU(), nn.Linear(12, 12)]
+        return nn.Sequential(*layers)
+
+    def shard(model):
+        fully_shard(model[2])
+        fully_shard(model)
+        with torch.no_grad():
+            model(batch)  # what this leaves whole is not to be rescaled
+
+    def cut(model):
+        plan = {"0": ColwiseParallel(), "2": RowwiseParallel(), "4": ColwiseParallel()}
+        parallelize_module(model, init_device_mesh("cpu", (ranks,)), plan)
+
+    batch = torch_init.normal_(torch.empty(64, 8), seed=1)
+    expected = make()
+    torch_init.lsuv_(expected, batch, seed=SEED, tolerance=1e-3)
+    for way in (shard, cut):
+        model = make()
+        way(model)
+        report = torch_init.lsuv_(model, batch, seed=SEED, tolerance=1e-3)
+        assert all(abs(row.std - 1) <= 1e-3 for row in report.rows)
+        for mine, whole in zip(model.parameters(), expected.parameters(), strict=True):
+            assert torch.allclose(mine.full_tensor(), whole, rtol=1e-5, atol=1e-6), way.__name__

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from torch_init import errors
-from torch_init.distributed import boxes
+from torch_init.distributed import boxes, is_dtensor, reshard
 from torch_init.elementwise import zeros_
 from torch_init.model.execution import init_, intersection
 from torch_init.model.layout import Block, blocks, default_split, is_transformers_conv1d
@@ -83,7 +83,7 @@ def lsuv_(
     random number generators are put back. An error puts the parameters back too.
 
     Args:
-        model: holds memory; whole, replicated or sharded by fully_shard.
+        model: holds memory; whole, replicated, or sharded by fully_shard or parallelize_module.
         batch: the model's input; a tuple of its positional or a dict of its keyword arguments.
         rules: for the weights before scaling, as init_ takes them; default: orthogonal_ for the
             layers' weights, zeros_ for their biases, everything else is kept. To scale what is
@@ -110,6 +110,7 @@ def lsuv_(
     errors.check_positive_int("lsuv_", "max_tries", max_tries)
     if target_std <= 0:
         raise ValueError(errors.describe("lsuv_", "target_std", f"{target_std}", "a number > 0"))
+    reshard(model)
     sites = [site for site in find_sites("lsuv_", model) if _is_layer_weight(site)]
     sites = [site for site in sites if where is None or where(site)]
     if not sites:
@@ -232,6 +233,7 @@ class _Scaler:
         finally:
             for handle in handles:
                 handle.remove()
+            reshard(model)  # the next pass must not use what this one has gathered
         scaled = [layer for layer in everything if layer.pending != 1.0]
         for layer in scaled:
             layer.rescale()
@@ -302,7 +304,7 @@ class _Scaler:
         if isinstance(bias, Tensor):
             shape = [1] * output.dim()
             shape[axis] = -1
-            shift = bias.detach().reshape(shape)
+            shift = _as_in(output, bias.detach(), axis).reshape(shape)
             output = (output - shift) * scale + shift
         else:
             output = output * scale
@@ -323,6 +325,14 @@ class _Scaler:
             raise ValueError(errors.describe("lsuv_", "batch", got, expected, fix))
         if abs(std - self._target) > self._tolerance:
             layer.pending = self._target / std
+
+
+def _as_in(output: Tensor, bias: Any, axis: int) -> Tensor:
+    """Return what an output that is no DTensor holds of a bias, whole or this rank's part."""
+    if not is_dtensor(bias) or is_dtensor(output):
+        return bias
+    whole: Tensor = bias.full_tensor()
+    return whole if output.shape[axis] == whole.shape[0] else bias.to_local()
 
 
 def _call(model: nn.Module, batch: Any) -> None:
