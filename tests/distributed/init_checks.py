@@ -68,7 +68,7 @@ def check_every_initialiser(rank, ranks):
                     empty = torch.full(shape, 7.0, dtype=dtype)
                     dtensor = distribute_tensor(empty, mesh, placements, src_data_rank=None)
                     assert_same_part(case, dtensor, expected)
-                    if Replicate() not in placements or shape == shapes(case)[1]:
+                    if shape == shapes(case)[1]:
                         assert same_bits(dtensor.full_tensor(), expected)
 
 
@@ -100,7 +100,7 @@ def check_fsdp2_over_tensor_parallelism(rank, ranks):
     mesh = init_device_mesh("cpu", (ranks // tp_size, tp_size), mesh_dim_names=("dp", "tp"))
     offload = {"offload_policy": CPUOffloadPolicy(pin_memory=False)}
     for case, dtype in itertools.product(CASES, (torch.float32, torch.bfloat16)):
-        for shape in shapes(case):
+        for shape in shapes(case) if dtype == torch.float32 else shapes(case)[1:2]:
             expected = whole(case, shape, dtype)
             for tp, options in [(None, {}), (Shard(0), {}), (Shard(1), {}), (Shard(0), offload)]:
                 empty = torch.full(shape, 7.0, dtype=dtype)
