@@ -131,7 +131,7 @@ def fill_tensor(
         return tensor
     for view, offset in boxes(function, tensor):
         fill_box(values, view, offset, tensor.shape, seed, name or "")
-    if is_dtensor(tensor):
+    if is_dtensor(tensor) and not torch.compiler.is_compiling():
         _ops.count_writes((tensor,))
     return tensor
 

@@ -164,6 +164,27 @@ def check_ranks_outside_the_mesh(rank, ranks):
         assert_same_part(case, dtensor, whole(case, case.shape, torch.float32))
 
 
+def check_plain_shards_wrapped_for_the_call(rank, ranks):
+    """As with layers of Megatron-LM, whose parameters are local tensors."""
+    mesh = init_device_mesh("cpu", (ranks,))
+    expected = torch_init.normal_(torch.empty(12, 6), seed=3, name="weight")
+    parameter = nn.Parameter(torch.zeros(12 // ranks, 6))
+    wrapped = DTensor.from_local(parameter.detach(), mesh, [Shard(0)])
+    torch_init.normal_(wrapped, seed=3, name="weight")
+    assert same_bits(parameter, expected.chunk(ranks)[rank])
+
+
+@only_on(2)
+def check_compiled(rank, ranks):
+    mesh = init_device_mesh("cpu", (ranks,))
+    for case in CASES:
+        if case.name in ("normal_", "sparse_", "eye_"):
+            dtensor = distribute_tensor(torch.zeros(case.shape), mesh, [Shard(0)])
+            fill = torch.compile(case.fill, backend="aot_eager", fullgraph=True)
+            fill(dtensor)
+            assert same_bits(dtensor.full_tensor(), whole(case, case.shape, torch.float32))
+
+
 def check_a_seed_is_asked_for(rank, ranks):
     mesh = init_device_mesh("cpu", (ranks,))
     for case in RANDOM:
