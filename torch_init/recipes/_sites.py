@@ -48,7 +48,7 @@ RESIDUAL_OUTPUTS = (
 HEADS = (
     *("lm_head", "output", "output_layer", "embed_out", "final_linear", "lm_head.w_out"),
     *("head", "heads.head", "head_dist", "score", "classifier", "cls_classifier"),
-    *("distillation_classifier", "fc", "output_projection", "predictions.decoder"),
+    *("distillation_classifier", "output_projection", "predictions.decoder"),
 )
 """What makes logits, outside all blocks."""
 
@@ -152,7 +152,9 @@ def is_norm_offset(site: Site) -> bool:
 
 def is_bias(site: Site) -> bool:
     """Return whether this is the bias of a layer that is not a norm."""
-    return site.leaf in ("bias", "in_proj_bias") and not is_norm(site)
+    leaf = site.leaf
+    recurrent = leaf.startswith(("bias_ih", "bias_hh"))
+    return (leaf in ("bias", "in_proj_bias") or recurrent) and not is_norm(site)
 
 
 def depth(site: Site) -> int:

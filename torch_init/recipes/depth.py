@@ -48,7 +48,8 @@ def deepnet(encoder_layers: int | None = None, decoder_layers: int | None = None
     microsoft/torchscale torchscale/architecture/{encoder,decoder}.py.
 
     Example:
-        >>> model = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(8, 2, 32), 2)
+        >>> layer = torch.nn.TransformerEncoderLayer(8, 2, 32, batch_first=True)
+        >>> model = torch.nn.TransformerEncoder(layer, 2)
         >>> plan = torch_init.plan(model, "deepnet", seed=0)
         >>> round(plan["layers.0.linear1.weight"].std, 6)  # (8 * 2)**(-1/4) * sqrt(2 / (8 + 32))
         0.111803

@@ -229,9 +229,13 @@ def _is_scalar(site: Site) -> bool:
 
 
 def _is_classifier(site: Site) -> bool:
-    """Return whether the owner makes logits; transformers' ResNet has it in a Sequential."""
-    name = "." + site.module_name
-    return name.endswith(tuple("." + end for end in (*_sites.HEADS, "classifier.1")))
+    """Return whether the owner makes logits.
+
+    Of an fc inside something else one cannot tell; transformers' ResNet has it in a Sequential.
+    """
+    name = site.module_name
+    ends = tuple("." + end for end in (*_sites.HEADS, "classifier.1"))
+    return name == "fc" or ("." + name).endswith(ends)
 
 
 def _is_pre_logits(site: Site) -> bool:

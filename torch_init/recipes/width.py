@@ -28,7 +28,8 @@ def mup(
     Which dimensions are widths is told by comparing shapes with a base model's, as in the mup
     package: a dimension that differs is one. With two, the weight is a hidden matrix; with the
     inputs of a linear or convolutional layer alone, a readout; else (embeddings, the first layer,
-    position embeddings, tokens) an input. Biases are 0, norms 1. It knows every name.
+    position embeddings, tokens) an input. Biases are 0, norms 1; other vectors are
+    not covered.
 
     The method is more than the first weights. With Adam, hidden matrices and the readout learn at
     1/m of the base's rate, all else at the base's; attention logits are q·k / d in place of

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""gpt2, llama, olmo, megatron, small-init and neox: every weight of models under the sources' own
+names, against the sources' formulas."""
+
+import math
+
+import pytest
+import recipe_models as models
+import torch
+from recipe_models import INNER, LAYERS, WIDTH, filled, language_model, stds, tree
+from torch import nn
+
+import torch_init
+from torch_init import recipes
+
+CUT = 0.9865784925  # standard deviation of the standard normal restricted to [-3, 3]
+HEAD = CUT * WIDTH**-0.5
+
+
+def expect(found, expected):
+    """expected: {end of names: std}; each weight has exactly one end."""
+    for name, std in found.items():
+        ends = [end for end in expected if name.endswith(f"{end}.weight")]
+        assert len(ends) == 1, (name, ends)
+        value = expected[ends[0]]
+        if callable(value):
+            value = value(int(next(part for part in name.split(".") if part.isdecimal())))
+        assert std == pytest.approx(value, rel=1e-6), name
+    assert {end for end in expected if not any(n.endswith(f"{end}.weight") for n in found)} == set()
+
+
+@pytest.mark.parametrize("std", [0.02, 0.1])
+def test_gpt2(std):
+    residual = std / math.sqrt(2 * LAYERS)
+    expected = {
+        "wte": std, "wpe": std, "c_attn": std, "c_fc": std,
+        "attn.c_proj": residual, "mlp.c_proj": residual,
+    }  # fmt: skip
+    model = models.nano_gpt()
+    expect(stds(model, recipes.gpt2(std=std)), expected)
+    filled(model, recipes.gpt2(std=std))
+
+
+def test_gpt2_as_released():
+    found = stds(models.nano_gpt(), recipes.gpt2(position_std=0.01))
+    assert (found["transformer.wpe.weight"], found["transformer.wte.weight"]) == (0.01, 0.02)
+
+
+def test_gpt2_of_position_parameters():
+    model = tree(pos_emb=nn.Parameter(torch.empty(1, 8, WIDTH)))
+    assert stds(model, "gpt2") == {"pos_emb": 0.02}
+
+
+@pytest.mark.parametrize("recipe", [recipes.gpt2, recipes.megatron])
+def test_a_part_of_a_model_is_told_the_depth(recipe):
+    found = stds(models.nano_gpt(), recipe(num_layers=50))
+    assert found["transformer.h.0.attn.c_proj.weight"] == pytest.approx(0.02 / 10)
+
+
+@pytest.mark.parametrize("recipe", ["gpt2", "llama", "olmo", "megatron", "neox", "deepnet"])
+def test_an_unknown_weight_in_a_block_is_an_error(recipe):
+    model = language_model(
+        {"attn__c_attn": (WIDTH, 3 * WIDTH), "attn__onwards": (WIDTH, WIDTH)}, {},
+        "h", "wte", "lm_head",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"(?s)h\.0\.attn\.onwards\.weight.*h\.2\.attn\.onwards"):
+        torch_init.plan(model, recipe, seed=0)
+
+
+def test_llama():
+    def by_depth(layer):
+        return 0.02 / math.sqrt(2 * (layer + 1))
+
+    expected = {
+        "tok_embeddings": 1.0, "lm_head": HEAD,
+        "wq": 0.02, "wk": 0.02, "wv": 0.02, "wo": by_depth,
+        "w1": 0.02, "w2": by_depth, "w3": by_depth,
+    }  # fmt: skip
+    model = models.torchtitan()
+    expect(stds(model, "llama"), expected)
+    plan = filled(model, "llama")
+    assert plan["lm_head.weight"].high == pytest.approx(3 * WIDTH**-0.5)
+
+
+def test_llama_of_packed_gate_and_up():
+    model = tree(layers__1__mlp__gate_up_proj=nn.Linear(WIDTH, 2 * INNER, bias=False))
+    torch_init.prepare(torch_init.plan(model, "llama", seed=0)).run()
+    gate, up = model.get_parameter("layers.1.mlp.gate_up_proj.weight").detach().chunk(2)
+    assert gate.std().item() == pytest.approx(0.02, rel=0.1)
+    assert up.std().item() == pytest.approx(0.01, rel=0.1)
+
+
+def test_llama_head_decides_for_a_tied_embedding():
+    model = models.torchtitan()
+    model.tok_embeddings.weight = model.lm_head.weight
+    row = torch_init.plan(model, "llama", seed=0)["tok_embeddings.weight"]
+    assert row.std == pytest.approx(HEAD, rel=1e-6)
+    assert row.high == pytest.approx(3 * WIDTH**-0.5)
+
+
+def test_llama_does_not_know_experts():
+    model = tree(layers__0__mlp__experts__gate_up_proj=nn.Parameter(torch.empty(2, 8, 4)))
+    with pytest.raises(ValueError, match="gate_up_proj"):
+        torch_init.plan(model, "llama", seed=0)
+
+
+def olmo_table(method):
+    """InitMethod of OLMo-core: query and w1, w3, outputs, embeddings, head."""
+    root = WIDTH**-0.5
+    in_all = 0.02 / math.sqrt(2 * LAYERS)
+
+    def by_depth(layer):
+        return CUT * 0.02 / math.sqrt(2 * (layer + 1))
+
+    return {
+        "normal": (CUT * 0.02, CUT * 0.02, CUT * 0.02, CUT * 0.02, CUT * 0.02, CUT * 0.02),
+        "llama": (CUT * 0.02, CUT * in_all, CUT * in_all, CUT * in_all, 1.0, HEAD),
+        "llama_depth": (CUT * 0.02, by_depth, by_depth, by_depth, 1.0, HEAD),
+        "normalized": (HEAD, HEAD, *[HEAD / math.sqrt(2 * LAYERS)] * 2, root, HEAD),
+        "fan_in": (HEAD, HEAD, HEAD, CUT * INNER**-0.5, 1.0, HEAD),
+    }[method]
+
+
+@pytest.mark.parametrize("method", ["normal", "llama", "llama_depth", "normalized", "fan_in"])
+def test_olmo(method):
+    inner, up, output, down, embedding, head = olmo_table(method)
+    expected = {
+        "w_q": inner, "w_k": inner, "w_v": inner, "attention.w_out": output,
+        "w1": inner, "w3": up, "w2": down, "embeddings": embedding, "lm_head.w_out": head,
+    }  # fmt: skip
+    model = models.olmo_core()
+    expect(stds(model, recipes.olmo(method)), expected)
+    filled(model, recipes.olmo(method))
+
+
+def test_olmo_cuts_at_three_sigma():
+    plan = torch_init.plan(models.olmo_core(), "olmo", seed=0)
+    for row in plan.rows:
+        if len(row.shape) > 1:
+            assert (row.low, row.high) == pytest.approx((-0.06, 0.06)), row.name
+
+
+def test_megatron():
+    residual = 0.02 / math.sqrt(2 * LAYERS)
+    expected = {
+        "word_embeddings": 0.02, "position_embeddings": 0.02, "output_layer": 0.02,
+        "linear_qkv": 0.02, "linear_fc1": 0.02, "linear_proj": residual, "linear_fc2": residual,
+    }  # fmt: skip
+    model = models.megatron_core()
+    expect(stds(model, "megatron"), expected)
+    filled(model, "megatron")
+    wide = recipes.megatron(embedding_std=1.0)
+    expect(stds(model, wide), {**expected, "word_embeddings": 1.0, "position_embeddings": 1.0})
+
+
+def test_small_init_and_neox():
+    model = models.torchtitan()
+    small = math.sqrt(2 / (5 * WIDTH))
+    expected = dict.fromkeys(
+        ["tok_embeddings", "lm_head", "wq", "wk", "wv", "wo", "w1", "w2", "w3"], small
+    )
+    expect(stds(model, "small-init"), expected)
+    wang = small / (LAYERS / math.sqrt(10))  # as llm-foundry writes 2 / (L sqrt(d))
+    expect(stds(model, "neox"), {**expected, "wo": wang, "w2": wang})
+    filled(model, "neox")
+    assert stds(model, recipes.neox(num_layers=44))["layers.0.attention.wo.weight"] == (
+        pytest.approx(2 / 44 / math.sqrt(WIDTH))
+    )
+
+
+def test_small_init_refuses_stacked_experts():
+    model = tree(layers__0__mlp__experts__down_proj=nn.Parameter(torch.empty(2, 4, 8)))
+    with pytest.raises(ValueError, match="stacked experts"):
+        torch_init.plan(model, "small-init", seed=0)
+    own = torch_init.rule("*.down_proj", torch_init.normal_, std=0.1)
+    assert stds(model, ["small-init", own]) == {"layers.0.mlp.experts.down_proj": 0.1}
+
+
+def test_biases_are_zero_and_norms_one():
+    for recipe in ("gpt2", "llama", "olmo", "megatron", "small-init", "neox"):
+        for row in torch_init.plan(models.torchtitan(), recipe, seed=0).rows:
+            if len(row.shape) == 1:
+                is_norm = "norm" in row.name and row.name.endswith("weight")
+                assert (row.mean, row.std) == (float(is_norm), 0), (recipe, row.name)
+
+
+def test_norms_of_transformer_engine_are_known():
+    fused = {f"layer_norm_{leaf}": nn.Parameter(torch.empty(4)) for leaf in ("weight", "bias")}
+    model = tree(**{f"layers__0__mlp__linear_fc1__{leaf}": p for leaf, p in fused.items()})
+    assert [row.mean for row in torch_init.plan(model, "megatron", seed=0).rows] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "argument"),
+    [
+        (lambda: recipes.gpt2(std=-1), "std"),
+        (lambda: recipes.gpt2(num_layers=0), "num_layers"),
+        (lambda: recipes.olmo("mup"), "method"),
+        (lambda: recipes.megatron(embedding_std="1"), "embedding_std"),
+    ],
+)
+def test_arguments_are_checked(recipe, argument):
+    with pytest.raises((TypeError, ValueError), match=rf"recipes\.\w+: {argument}"):
+        recipe()
