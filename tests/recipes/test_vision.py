@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """resnet, fixup, efficientnet and vit-jax, under the names of torchvision, timm and the papers."""
 
+import itertools
 import math
 
 import pytest
@@ -15,7 +16,7 @@ from torch_init import recipes
 def branch(name, channels, norms=True):
     """A residual branch: channels are those in front of, between and behind its convolutions."""
     parts = {}
-    for i, (inputs, outputs) in enumerate(zip(channels, channels[1:], strict=False), 1):
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(channels), 1):
         parts[f"{name}__conv{i}"] = nn.Conv2d(inputs, outputs, 3, bias=False)
         if norms:
             parts[f"{name}__bn{i}"] = nn.BatchNorm2d(outputs)
