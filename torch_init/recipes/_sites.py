@@ -64,8 +64,10 @@ _SHIFTS = ("bias", "beta", "b", "layer_norm_bias")
 # Their scale is 1 + weight. By name, since no attribute tells.
 _ZERO_CENTRED_NORMS = (
     *("GemmaRMSNorm", "Gemma2RMSNorm", "Gemma3RMSNorm", "T5GemmaRMSNorm", "T5Gemma2RMSNorm"),
-    *("RecurrentGemmaRMSNorm", "VaultGemmaRMSNorm", "Qwen3NextRMSNorm", "Qwen3_5RMSNorm"),
-    *("Qwen3_5MoeRMSNorm", "Step3p7RMSNorm", "MiniMaxM3VLRMSNorm", "VideoPrismLayerNorm"),
+    *("RecurrentGemmaRMSNorm", "VaultGemmaRMSNorm", "NemotronLayerNorm1P", "VideoPrismLayerNorm"),
+    *("Qwen3NextRMSNorm", "Qwen3_5RMSNorm", "Qwen3_5MoeRMSNorm", "Qwen4ExpTextRMSNorm"),
+    *("MuseGlimmerTextCenteredRMSNorm", "MuseSparkTextCenteredRMSNorm"),
+    *("MuseSparkTextInputScaledRMSNorm", "MiniMaxM3VLRMSNorm", "Step3p7RMSNorm"),
 )
 
 
