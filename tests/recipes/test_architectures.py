@@ -16,10 +16,7 @@ from torch_init.recipes._sites import _ZERO_CENTRED_NORMS
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 D, F, V, L = 32, 64, 100, 2
-LLAMA = {
-    "vocab_size": V, "hidden_size": D, "intermediate_size": F, "num_hidden_layers": L, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None,
-}  # fmt: skip
+NO_TOKENS = {"bos_token_id": None, "eos_token_id": None}
 BERT = {
     "vocab_size": V,
     "hidden_size": D,
@@ -27,24 +24,29 @@ BERT = {
     "num_hidden_layers": L,
     "num_attention_heads": 4,
 }
-GPT = {
-    "vocab_size": V,
-    "n_embd": D,
-    "n_layer": L,
-    "n_head": 4,
-    "bos_token_id": None,
-    "eos_token_id": None,
-}
+LLAMA = {**BERT, **NO_TOKENS, "num_key_value_heads": 2, "pad_token_id": None}
 VIT = {name: size for name, size in BERT.items() if name != "vocab_size"}
-BART = {
-    "vocab_size": V, "d_model": D, "encoder_layers": 2, "decoder_layers": 3, "encoder_ffn_dim": F,
-    "decoder_ffn_dim": F, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
-}  # fmt: skip
-T5 = {"vocab_size": V, "d_model": D, "d_ff": F, "d_kv": 8, "num_layers": L, "num_heads": 4}
+GPT = {**NO_TOKENS, "vocab_size": V, "n_embd": D, "n_layer": L, "n_head": 4}
+BLOOM = {"vocab_size": V, "hidden_size": D, "n_layer": L, "n_head": 4}
 OPT = {
-    "vocab_size": V, "hidden_size": D, "ffn_dim": F, "num_hidden_layers": L, "num_attention_heads": 4,
+    "vocab_size": V,
+    "hidden_size": D,
+    "ffn_dim": F,
     "word_embed_proj_dim": D,
-}  # fmt: skip
+    "num_hidden_layers": L,
+    "num_attention_heads": 4,
+}
+BART = {
+    "vocab_size": V,
+    "d_model": D,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "encoder_ffn_dim": F,
+    "decoder_ffn_dim": F,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+}
+T5 = {"vocab_size": V, "d_model": D, "d_ff": F, "d_kv": 8, "num_layers": L, "num_heads": 4}
 
 DECODERS = ("gpt2", "llama", "olmo", "megatron", "small-init", "neox")
 EXPERTS = ("gpt2", "megatron")
@@ -55,9 +57,9 @@ COVERED = {
     "GPT2LMHeadModel": (GPT, (*DECODERS, "deepnet")),
     "GPTBigCodeForCausalLM": (GPT, DECODERS),
     "GPTJForCausalLM": ({**GPT, "rotary_dim": 4}, (*DECODERS, "deepnet")),
-    "GPTNeoXForCausalLM": ({**BERT, "bos_token_id": None, "eos_token_id": None}, DECODERS),
-    "BloomForCausalLM": ({"vocab_size": V, "hidden_size": D, "n_layer": L, "n_head": 4}, DECODERS),
-    "FalconForCausalLM": ({**BERT, "bos_token_id": None, "eos_token_id": None}, DECODERS),
+    "GPTNeoXForCausalLM": ({**BERT, **NO_TOKENS}, DECODERS),
+    "BloomForCausalLM": (BLOOM, DECODERS),
+    "FalconForCausalLM": ({**BERT, **NO_TOKENS}, DECODERS),
     "OPTForCausalLM": (OPT, (*DECODERS, "deepnet")),
     "LlamaForCausalLM": (LLAMA, (*DECODERS, "deepnet")),
     "MistralForCausalLM": (LLAMA, (*DECODERS, "deepnet")),
