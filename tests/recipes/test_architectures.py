@@ -136,7 +136,7 @@ def test_gpt2_is_what_transformers_draws():
     theirs = dict(transformers.GPT2LMHeadModel(config).named_parameters())
     model = transformers.GPT2LMHeadModel(config)
     plan = torch_init.plan(model, "gpt2", seed=0)
-    torch_init.prepare(plan).run()
+    torch_init.init_(model, plan)
     for name, mine in model.named_parameters():
         theirs_std, mine_std = theirs[name].std().item(), mine.std().item()
         assert mine_std == pytest.approx(theirs_std, rel=0.06, abs=1e-9), name

@@ -115,7 +115,7 @@ def test_zero_does_not_cover_what_its_paper_does_not(module):
 
 
 def filled_by_zero(model):
-    torch_init.prepare(torch_init.plan(model, "zero", seed=0)).run()
+    torch_init.init_(model, "zero", seed=0)
 
 
 def test_distributions_are_checked():
@@ -126,7 +126,7 @@ def test_distributions_are_checked():
 
 def test_gates_have_streams_of_their_own():
     model = nn.LSTM(8, 8)
-    torch_init.prepare(torch_init.plan(model, "xavier", seed=0)).run()
+    torch_init.init_(model, "xavier", seed=0)
     gates = model.weight_ih_l0.detach().chunk(4)
     assert not any(torch.equal(gates[0], gate) for gate in gates[1:])
     assert stds(model, "xavier")["weight_ih_l0"] == pytest.approx(math.sqrt(2 / 16))

@@ -84,7 +84,7 @@ def test_llama():
 
 def test_llama_of_packed_gate_and_up():
     model = tree(layers__1__mlp__gate_up_proj=nn.Linear(WIDTH, 2 * INNER, bias=False))
-    torch_init.prepare(torch_init.plan(model, "llama", seed=0)).run()
+    torch_init.init_(model, "llama", seed=0)
     gate, up = model.get_parameter("layers.1.mlp.gate_up_proj.weight").detach().chunk(2)
     assert gate.std().item() == pytest.approx(0.02, rel=0.1)
     assert up.std().item() == pytest.approx(0.01, rel=0.1)

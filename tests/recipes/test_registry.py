@@ -102,7 +102,7 @@ def described(name):
     model = MODELS[name]()
     recipe = mup_of_half_the_width() if name == "mup@1" else recipes.get(name)
     plan = torch_init.plan(model, recipe, seed=0)
-    torch_init.prepare(plan).run()
+    torch_init.init_(model, plan)
     digest = hashlib.sha256()
     for row in plan.rows:
         digest.update(row.name.encode())

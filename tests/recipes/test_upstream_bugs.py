@@ -14,7 +14,7 @@ from torch_init import rule
 
 
 def run(model, rules):
-    torch_init.prepare(torch_init.plan(model, rules, seed=0)).run()
+    torch_init.init_(model, rules, seed=0)
     return model
 
 
