@@ -19,6 +19,7 @@ from torch import nn
 
 import torch_init
 from torch_init import recipes
+from torch_init.recipes import _sites
 
 FROZEN = Path(__file__).parents[1] / "data" / "recipes.json"
 
@@ -131,6 +132,14 @@ def test_recipe_bears_its_name_and_source(name):
     assert str(recipe) == name
     assert len(recipe.source) > 10
     assert str(recipes.get(recipe.name)) == name
+
+
+def test_page_names_every_recipe_and_every_name_they_know():
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
+    known = [*_sites.BLOCK_INPUTS, *_sites.RESIDUAL_OUTPUTS, *_sites.HEADS]
+    assert [end for end in known if f"`{end}`" not in page and "Attention." not in end] == []
+    headings = " ".join(line for line in page.splitlines() if line.startswith("## "))
+    assert [name for name in recipes.available() if name.partition("@")[0] not in headings] == []
 
 
 @pytest.mark.parametrize("name", recipes.__all__)
