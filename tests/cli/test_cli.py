@@ -2,6 +2,7 @@
 """`torch-init` and `python -m torch_init`."""
 
 import importlib.metadata
+import json
 import os
 import subprocess
 import sys
@@ -68,3 +69,92 @@ def test_bad_arguments(arguments, complaint, capsys):
         cli.main(arguments)
     assert stopped.value.code == 2
     assert complaint in capsys.readouterr().err
+
+
+FACTORY = """
+from torch import nn
+
+def small():
+    return nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8))
+
+def huge():
+    return nn.Linear(2**22, 2**22)
+
+def odd():
+    model = nn.Module()
+    model.own = nn.Parameter(__import__("torch").empty(3))
+    return model
+
+not_a_model = dict
+number = 3
+"""
+
+
+@pytest.fixture
+def factories(tmp_path):
+    path = tmp_path / "factories.py"
+    path.write_text(FACTORY)
+    return path
+
+
+def test_plan_of_a_file(factories, capsys):
+    assert cli.main(["plan", f"{factories}:small", "--recipe", "he", "--seed", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("name ")
+    assert "he@1: " in printed
+    assert "4 parameters, 56 elements; seed 3" in printed
+
+
+def test_plan_allocates_nothing(factories, capsys):
+    assert cli.main(["plan", f"{factories}:huge"]) == 0
+    assert "17,592,190,238,720 elements" in capsys.readouterr().out
+
+
+def test_plan_of_a_module_as_json_in_a_dtype(capsys):
+    arguments = ["--json", "--dtype", "bfloat16", "--recipe", "xavier@1"]
+    assert cli.main(["plan", "torch.nn:Transformer", *arguments]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["parameters"]) > 100
+    assert {row["dtype"] for row in found["parameters"]} == {"bfloat16"}
+
+
+def test_plan_with_a_line_for_each_layer(capsys):
+    assert cli.main(["plan", "torch.nn:Transformer", "--all"]) == 0
+    assert "decoder.layers.3.linear1.weight " in capsys.readouterr().out
+
+
+def test_plan_lenient(factories, capsys):
+    assert cli.main(["plan", f"{factories}:odd", "--recipe", "he"]) == 1
+    assert "own  (3,)  of a Module" in capsys.readouterr().err
+    assert cli.main(["plan", f"{factories}:odd", "--recipe", "he", "--lenient"]) == 0
+    assert "left alone: no rule" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["small"], "MODULE:FACTORY: expected package.module:attribute"),
+        (["nowhere.py:small"], "MODULE: expected a file that exists, got 'nowhere.py'"),
+        (["no_such_module:small"], "No module named 'no_such_module'"),
+        (["torch.nn:Transfomer"], "FACTORY: expected a name in torch.nn, got 'Transfomer'"),
+        (["torch.nn:Linear"], "missing 2 required positional arguments"),
+        (["torch.nn:Transformer", "--recipe", "gtp2"], "Did you mean 'gpt2'"),
+        (["torch.nn:Transformer", "--dtype", "half2"], "--dtype: expected a dtype's name"),
+    ],
+)
+def test_plan_errors_are_one_message(arguments, text, capsys):
+    assert cli.main(["plan", *arguments]) == 1
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["not_a_model", "number"])
+def test_plan_of_what_makes_no_model(factories, name, capsys):
+    assert cli.main(["plan", f"{factories}:{name}"]) == 1
+    assert "plan: FACTORY: expected" in capsys.readouterr().err
+
+
+def test_recipes_are_listed(capsys):
+    assert cli.main(["recipes"]) == 0
+    printed = capsys.readouterr().out
+    for name in torch_init.recipes.available():
+        assert f"{name}\n  " in printed

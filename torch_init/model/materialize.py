@@ -66,7 +66,7 @@ def materialize_(
     plan = make_plan("materialize_", model, rules, seed, strict, include, rename, dtype)
     _check_nothing_kept(plan)
     lost = [(name, buffer) for name, buffer, _ in find_buffers(model) if buffer.is_meta]
-    _allocate(model, plan, device, dtype)
+    _allocate(model, device, dtype)
     prepare(plan).run()
     unknown = _rebuild_buffers(model, {name for name, _ in lost}, buffers)
     notes = [f"{name}: a buffer whose values were not rebuilt" for name in unknown]
@@ -85,9 +85,7 @@ def _check_nothing_kept(plan: Plan) -> None:
             raise ValueError(describe("materialize_", "rules", got, expected, fix))
 
 
-def _allocate(
-    model: nn.Module, plan: Plan, device: torch.device, dtype: torch.dtype | None
-) -> None:
+def _allocate(model: nn.Module, device: torch.device, dtype: torch.dtype | None) -> None:
     parameters = {id(parameter) for parameter in model.parameters()}
     made: dict[int, Tensor] = {}
 
@@ -109,8 +107,6 @@ def _allocate(
         vars(parameter).update(kept)
         for other, alias in places[1:]:
             other._parameters[alias] = parameter
-    for row in plan.rows:
-        row.site.refresh()
 
 
 def _places_by_parameter(model: nn.Module) -> list[list[tuple[nn.Module, str]]]:
