@@ -255,6 +255,7 @@ def parts(args: argparse.Namespace, output: Path) -> list[Part]:
         tests(
             "cuda-parity",
             *("tests/cuda/test_fill_cuda.py", "tests/cuda/test_functions_cuda.py"),
+            "tests/cuda/test_models_cuda.py",
             limit=600,
             **{cuda: "1"},
         ),

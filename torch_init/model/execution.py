@@ -93,6 +93,9 @@ class PreparedPlan:
 
     Valid as long as the parameters keep their memory. run() may be captured into a CUDA graph,
     which must not outlive this object, unless an initialiser needs the CPU (orthogonal_).
+
+    Attributes:
+        native: what fills everything elementwise, one for each device.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -105,11 +108,11 @@ class PreparedPlan:
             row.site.refresh()
             if row.status == "init":
                 self._add(row, plan.seed, entries)
-        self._native = [_ops.FillPlan(of_device) for of_device in entries.values()]
+        self.native = [_ops.FillPlan(of_device) for of_device in entries.values()]
 
     def run(self) -> None:
         """Fill all parameters that the plan initialises, on the current stream of a GPU."""
-        for native in self._native:
+        for native in self.native:
             native.run()
         _ops.count_writes(self._written)
         for fill in self._others:
