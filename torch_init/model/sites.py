@@ -46,6 +46,8 @@ class Site:
     parametrized: bool = False
     aliases: list[str] = field(default_factory=list)
     """Canonical names of the other places that hold the same parameter."""
+    path: tuple[nn.Module, ...] = ()
+    """The modules from the model down to the one that owns the parameter."""
     layer: int | None = None
     """Index of the block that the parameter lies in: the first number in its name."""
     num_layers: int | None = None
@@ -121,7 +123,8 @@ def find_sites(
         raise TypeError(describe(function, "model", type(model).__name__, "a torch.nn.Module"))
     by_identity: dict[Any, Site] = {}
     names: set[str] = set()
-    for prefix, module, blocks in _walk(model):
+    for prefix, path, blocks in _walk(model):
+        module = path[-1]
         for leaf, tensor, parametrized in _tensors(function, module):
             name = prefix + leaf
             if rename is not None:
@@ -138,6 +141,7 @@ def find_sites(
             names.add(name)
             shape = logical_shape(tensor)
             site = Site(name, leaf, module, model, shape, tensor.dtype, tensor, parametrized)
+            site.path = path
             site.layer, site.num_layers = blocks
             by_identity[identity] = site
     return list(by_identity.values())
@@ -146,40 +150,42 @@ def find_sites(
 def find_buffers(model: nn.Module) -> list[tuple[str, Tensor, bool]]:
     """Return canonical name, buffer and whether state_dict holds it, of each of model's buffers."""
     found: dict[int, tuple[str, Tensor, bool]] = {}
-    for prefix, module, _ in _walk(model):
-        for leaf, buffer in module._buffers.items():
+    for prefix, path, _ in _walk(model):
+        for leaf, buffer in path[-1]._buffers.items():
             if buffer is not None:
-                persistent = leaf not in module._non_persistent_buffers_set
+                persistent = leaf not in path[-1]._non_persistent_buffers_set
                 found.setdefault(id(buffer), (prefix + leaf, buffer, persistent))
     return list(found.values())
 
 
 def modules_by_name(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield canonical name and module for every place in model."""
-    for prefix, module, _ in _walk(model):
-        yield prefix.rstrip("."), module
+    for prefix, path, _ in _walk(model):
+        yield prefix.rstrip("."), path[-1]
 
 
 _Blocks = tuple[int | None, int | None]
+_Path = tuple[nn.Module, ...]
 
 
 def _walk(
-    module: nn.Module, prefix: str = "", blocks: _Blocks = (None, None), above: tuple[int, ...] = ()
-) -> Iterator[tuple[str, nn.Module, _Blocks]]:
-    """Yield (prefix of canonical names, module, layer and number of layers) for every place."""
-    yield prefix, module, blocks
-    above = (*above, id(module))
+    module: nn.Module, prefix: str = "", blocks: _Blocks = (None, None), above: _Path = ()
+) -> Iterator[tuple[str, _Path, _Blocks]]:
+    """Yield, for every place in a model, the prefix of its canonical names, the modules from the
+    model down to the one there, and its layer and number of layers."""
+    path = (*above, module)
+    yield prefix, path, blocks
     children = {name: child for name, child in module._modules.items() if child is not None}
     for name, child in children.items():
-        if id(child) in above:  # a module that holds one of those around it
+        if any(child is other for other in path):  # a module that holds one of those around it
             continue
         inner = blocks
         if name.isdecimal() and blocks[0] is None:
             inner = int(name), sum(other.isdecimal() for other in children)
         if _is_wrapper(module, name, prefix):
-            yield from _walk(child, prefix, inner, above)
+            yield from _walk(child, prefix, inner, path)
         else:
-            yield from _walk(child, f"{prefix}{name}.", inner, above)
+            yield from _walk(child, f"{prefix}{name}.", inner, path)
 
 
 def _is_wrapper(module: nn.Module, child: str, prefix: str) -> bool:
