@@ -61,7 +61,7 @@ COVERED = {
     "BloomForCausalLM": (BLOOM, DECODERS),
     "FalconForCausalLM": ({**BERT, **NO_TOKENS}, DECODERS),
     "OPTForCausalLM": (OPT, (*DECODERS, "deepnet")),
-    "LlamaForCausalLM": (LLAMA, (*DECODERS, "deepnet")),
+    "LlamaForCausalLM": (LLAMA, (*DECODERS, "deepnet", "xavier", "he", "lecun")),
     "MistralForCausalLM": (LLAMA, (*DECODERS, "deepnet")),
     "Qwen2ForCausalLM": (LLAMA, (*DECODERS, "deepnet")),
     "Qwen3ForCausalLM": (LLAMA, (*DECODERS, "deepnet")),

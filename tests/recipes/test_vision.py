@@ -63,6 +63,13 @@ def test_resnet_without_branches_is_an_error():
     torch_init.plan(model, recipes.resnet(zero_last=False), seed=0)
 
 
+def test_norms_under_other_names_are_an_error():
+    parts = branch("layer1__0", [8, 8, 8], norms=False)
+    model = tree(**parts, layer1__0__last_norm=nn.BatchNorm2d(8))
+    with pytest.raises(ValueError, match="residual branches with norms"):
+        torch_init.plan(model, "resnet", seed=0)
+
+
 def test_resnext_has_the_fan_out_of_a_group():
     row = torch_init.plan(nn.Conv2d(32, 64, 3, groups=4), "resnet", seed=0)["weight"]
     assert row.std == pytest.approx(math.sqrt(2 / (64 / 4 * 9)))

@@ -5,9 +5,10 @@ from torch_init import init
 from torch_init.model.rules import rule
 from torch_init.recipes import _sites
 
-NORMS_AND_BIASES = (
-    rule("*", init.zeros_, where=_sites.is_bias),
+NORMS = (
     rule("*", init.ones_, where=_sites.is_norm_scale),
     rule("*", init.zeros_, where=_sites.is_norm_offset),
 )
-"""Norms start as the identity; biases are zero."""
+"""Norms, torch's or not, start as the identity."""
+
+NORMS_AND_BIASES = (rule("*", init.zeros_, where=_sites.is_bias), *NORMS)

@@ -10,7 +10,7 @@ from torch_init import init
 from torch_init.errors import check_choice
 from torch_init.model.rules import Recipe, Rule, rule
 from torch_init.model.sites import Site
-from torch_init.recipes._parts import NORMS_AND_BIASES
+from torch_init.recipes._parts import NORMS, NORMS_AND_BIASES
 from torch_init.recipes._sites import PACKED_THIRDS, ends_with, is_linear
 from torch_init.recipes.torch_default import is_attention_weight, torch_default
 
@@ -23,7 +23,8 @@ def xavier(gain: float = 1.0, distribution: str = "uniform") -> Recipe:
     Weights: Linear, ConvNd, ConvTransposeNd, RNN, LSTM, GRU and their cells, MultiheadAttention,
     transformers' Conv1D. Each gate, and each of a packed query, key and value (in_proj_weight;
     ``qkv`` and ``c_attn`` of three equal parts), is a matrix with fans of its own. Embeddings,
-    norms, PReLU and Bilinear are as in torch-default; other parameters are not covered.
+    PReLU and Bilinear are as in torch-default, norms 1, torch's or not; other parameters are not
+    covered.
 
     Args:
         gain: see torch_init.calculate_gain.
@@ -131,6 +132,7 @@ def _every_weight(initialiser: Any, **arguments: Any) -> tuple[Rule, ...]:
         rule("*", initialiser, where=_is_weight, **arguments),
         rule("*", initialiser, where=_is_packed_weight, split=3, **arguments),
         rule("*", initialiser, where=_is_packed_conv1d, split=3, split_axis=1, **arguments),
+        *NORMS,
         rule("*", init.zeros_, where=_is_bias),
     )
 

@@ -105,7 +105,4 @@ def _prelu_slope(site: Site) -> float:
 
 def _in_transformer(site: Site) -> bool:
     """Return whether torch.nn.Transformer, at or above the owner, draws this parameter again."""
-    if len(site.shape) < 2:
-        return False
-    transformers = (m for m in site.model.modules() if isinstance(m, nn.Transformer))
-    return any(site.module in set(transformer.modules()) for transformer in transformers)
+    return len(site.shape) > 1 and any(isinstance(m, nn.Transformer) for m in site.path)

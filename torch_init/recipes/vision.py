@@ -9,14 +9,18 @@ from torch.nn.modules.conv import _ConvNd
 
 from torch_init import init
 from torch_init.errors import check_finite, check_positive_int, describe
-from torch_init.model.rules import Recipe, Rule, rule
+from torch_init.model.rules import Recipe, rule
 from torch_init.model.sites import Site
 from torch_init.recipes import _sites
-from torch_init.recipes._parts import NORMS_AND_BIASES
+from torch_init.recipes._parts import NORMS, NORMS_AND_BIASES
 from torch_init.recipes.torch_default import uniform_by_fan_in
 
 _TOKENS = ("cls_token", "class_token", "dist_token", "distillation_token", "mask_token", "cls")
 _PRE_LOGITS = ("pre_logits", "pre_logits.fc", "pooler.dense")
+_HE_FAN_OUT = rule(
+    "*.weight", init.kaiming_normal_, module=_ConvNd, mode="fan_out", nonlinearity="relu"
+)
+_BIASES_AND_NORMS = (rule("*.bias", init.zeros_, module=_ConvNd), *NORMS)
 _LECUN: dict[str, Any] = {"scale": 1.0, "mode": "fan_in", "distribution": "truncated_normal"}
 
 
@@ -42,9 +46,10 @@ def resnet(zero_last: bool = True) -> Recipe:
     """
 
     def scale(site: Site) -> float:
-        return 0.0 if _is_last(site, "resnet", "zero_last=False", "norms") else 1.0
+        branch = _own_branch(site, "resnet", "norms", "Pass zero_last=False, or rename them")
+        return 0.0 if branch and branch.norms[-1] is site.module else 1.0
 
-    rules = [*_he_fan_out(), uniform_by_fan_in(nn.Linear), *_bias_and_norms()]
+    rules = [_HE_FAN_OUT, uniform_by_fan_in(nn.Linear), *_BIASES_AND_NORMS]
     if zero_last:
         rules.append(rule("*", init.constant_, where=_sites.is_norm_scale, val=scale))
     source = "He et al. 2015, eq. 14; Goyal et al. 2017, sec. 5.1; torchvision/models/resnet.py"
@@ -82,19 +87,18 @@ def fixup(num_blocks: int | None = None) -> Recipe:
         check_positive_int("recipes.fixup", "num_blocks", num_blocks)
 
     def std(site: Site) -> float:
-        if _is_last(site, "fixup", "", "convolutions"):
-            return 0.0
         he = math.sqrt(2 / site.fans.fan_out)
-        branches = _branches(site.model)
-        for branch in branches:
-            if any(site.module is convolution for convolution in branch.convolutions):
-                exponent = -1 / (2 * len(branch.convolutions) - 2)
-                return float(he * (num_blocks or len(branches)) ** exponent)
-        return he
+        branch = _own_branch(site, "fixup", "convolutions", "Rename its layers")
+        if branch is None:
+            return he
+        if branch.convolutions[-1] is site.module:
+            return 0.0
+        exponent = -1 / (2 * len(branch.convolutions) - 2)
+        return float(he * (num_blocks or len(_branches(site.model))) ** exponent)
 
     rules = (
         rule("*.weight", init.normal_, module=_ConvNd, std=std),
-        *_bias_and_norms(),
+        *_BIASES_AND_NORMS,
         rule("*bias*", init.zeros_, where=_is_scalar),
         rule("*.scale", init.ones_, where=_is_scalar),
         rule("*", init.zeros_, module=nn.Linear, where=_is_classifier),
@@ -119,10 +123,10 @@ def efficientnet() -> Recipe:
         0.282842712
     """
     rules = (
-        *_he_fan_out(),
+        _HE_FAN_OUT,
         rule("*.weight", init.variance_scaling_, module=nn.Linear,
              scale=1 / 3, mode="fan_out", distribution="uniform"),
-        *_bias_and_norms(),
+        *_BIASES_AND_NORMS,
         rule("*.bias", init.zeros_, module=nn.Linear),
     )  # fmt: skip
     source = "tensorflow/tpu models/official/efficientnet/efficientnet_model.py"
@@ -168,21 +172,6 @@ def vit_jax(head_bias: float = 0.0) -> Recipe:
     return Recipe("vit-jax", 1, source, rules)
 
 
-def _he_fan_out() -> list[Rule]:
-    return [
-        rule("*.weight", init.kaiming_normal_, module=_ConvNd, mode="fan_out",
-             nonlinearity="relu"),
-    ]  # fmt: skip
-
-
-def _bias_and_norms() -> list[Rule]:
-    return [
-        rule("*.bias", init.zeros_, module=_ConvNd),
-        rule("*", init.ones_, where=_sites.is_norm_scale),
-        rule("*", init.zeros_, where=_sites.is_norm_offset),
-    ]
-
-
 class _Branch(NamedTuple):
     """The layers of a residual branch, in order."""
 
@@ -190,38 +179,42 @@ class _Branch(NamedTuple):
     norms: list[nn.Module]
 
 
+def _branch(block: nn.Module) -> _Branch | None:
+    """Return the residual branch that a block has, if its names are known."""
+    layers = block._modules.get("layer")
+    if isinstance(layers, nn.Sequential):  # of transformers
+        convolutions = [layer._modules.get("convolution") for layer in layers]
+        norms = [layer._modules.get("normalization") for layer in layers]
+    else:
+        convolutions = [block._modules.get(f"conv{i}") for i in range(1, 4)]
+        norms = [block._modules.get(f"bn{i}") for i in range(1, 4)]
+    branch = _Branch(_with_weights(convolutions), _with_weights(norms))
+    return branch if len(branch.convolutions) > 1 else None
+
+
+def _with_weights(layers: list[nn.Module | None]) -> list[nn.Module]:
+    return [layer for layer in layers if layer is not None and hasattr(layer, "weight")]
+
+
 def _branches(model: nn.Module) -> list[_Branch]:
-    """Return the residual branches of a model whose names are known."""
-    found = []
-    for module in model.modules():
-        layers = module._modules.get("layer")
-        if isinstance(layers, nn.Sequential):  # of transformers
-            branch = _Branch(
-                [conv for layer in layers if (conv := layer._modules.get("convolution"))],
-                [norm for layer in layers if (norm := layer._modules.get("normalization"))],
-            )
-        else:
-            branch = _Branch(_numbered(module, "conv"), _numbered(module, "bn"))
-        if len(branch.convolutions) > 1:
-            found.append(branch)
-    return found
+    """Return the residual branches of a model."""
+    return [branch for block in model.modules() if (branch := _branch(block))]
 
 
-def _numbered(module: nn.Module, name: str) -> list[nn.Module]:
-    """Return the children called name1, name2 and so on that have a weight."""
-    children = [module._modules.get(f"{name}{i}") for i in range(1, 4)]
-    return [child for child in children if child is not None and hasattr(child, "weight")]
+def _own_branch(site: Site, recipe: str, kind: str, fix: str) -> _Branch | None:
+    """Return the residual branch that the owner is a layer of, if of one.
 
-
-def _is_last(site: Site, recipe: str, without: str, kind: str) -> bool:
-    """Return whether the owner is the last of its kind in a residual branch."""
-    lasts = [layers[-1] for branch in _branches(site.model) if (layers := getattr(branch, kind))]
-    if not lasts:
+    A model without a branch that has layers of that kind is an error: they go by other names.
+    """
+    for block in reversed(site.path):
+        branch = _branch(block)
+        if branch and any(site.module is layer for layers in branch for layer in layers):
+            return branch
+    if not any(getattr(branch, kind) for branch in _branches(site.model)):
         got = f"a {type(site.model).__name__} without any that is known by its names"
-        fix = f"Pass {without}, or add rules" if without else "Rename its layers, or add rules"
         expected = f"residual branches with {kind}"
         raise ValueError(describe(f"recipes.{recipe}", "model", got, expected, fix))
-    return any(site.module is last for last in lasts)
+    return None
 
 
 def _is_scalar(site: Site) -> bool:
