@@ -250,3 +250,24 @@ def test_blocks():
     ]
     assert blocks((), 1, 0, False)[0].size == ()
     assert blocks((3, 0, 2), 1, 0, True)[2].offset == (2, 0, 0)
+
+
+def test_a_part_of_a_stack_does_not_know_how_many_blocks_there_are():
+    whole = nn.ModuleDict({str(i): nn.Linear(2, 2) for i in (0, 1, 2)})
+    part = nn.ModuleDict({str(i): nn.Linear(2, 2) for i in (3, 4)})
+    assert [(s.layer, s.num_layers) for s in find_sites("test", whole)][-1] == (2, 3)
+    assert [(s.layer, s.num_layers) for s in find_sites("test", part)][-1] == (4, None)
+
+
+def test_a_renamed_block_has_the_number_of_its_new_name():
+    block = nn.Linear(2, 2, bias=False)
+    (site,) = find_sites("test", block, rename=lambda name: f"layers.7.{name}")
+    assert (site.name, site.layer, site.num_layers) == ("layers.7.weight", 7, None)
+
+
+def test_path_leads_from_the_model_to_the_owner():
+    model = body()
+    (*_, site) = find_sites("test", wrapped_in_checkpoint(model))
+    assert site.path[0] is model
+    assert site.path[-1] is site.module
+    assert type(site.path[1]).__name__ == "CheckpointWrapper"

@@ -51,7 +51,8 @@ class Site:
     layer: int | None = None
     """Index of the block that the parameter lies in: the first number in its name."""
     num_layers: int | None = None
-    """How many blocks lie beside that one, itself included."""
+    """How many blocks lie beside that one, itself included. None where the model is seen to hold
+    only a part of them: a plan with rename, or a container whose numbers do not run from 0 on."""
     block: int | None = None
     """Which part of a packed parameter this is; shape and fans are then the part's own."""
 
@@ -142,7 +143,7 @@ def find_sites(
             shape = logical_shape(tensor)
             site = Site(name, leaf, module, model, shape, tensor.dtype, tensor, parametrized)
             site.path = path
-            site.layer, site.num_layers = blocks
+            site.layer, site.num_layers = blocks if rename is None else (_first_number(name), None)
             by_identity[identity] = site
     return list(by_identity.values())
 
@@ -176,12 +177,14 @@ def _walk(
     path = (*above, module)
     yield prefix, path, blocks
     children = {name: child for name, child in module._modules.items() if child is not None}
+    numbers = {int(name) for name in children if name.isdecimal()}
+    count = len(numbers) if numbers == set(range(len(numbers))) else None
     for name, child in children.items():
         if any(child is other for other in path):  # a module that holds one of those around it
             continue
         inner = blocks
         if name.isdecimal() and blocks[0] is None:
-            inner = int(name), sum(other.isdecimal() for other in children)
+            inner = int(name), count
         if _is_wrapper(module, name, prefix):
             yield from _walk(child, prefix, inner, path)
         else:
@@ -224,6 +227,10 @@ def _computed(function: str, module: nn.Module, leaf: str) -> Tensor:
         fix = "Initialise it before it is sharded"
         expected = "parametrisations that work on DTensors"
         raise ValueError(describe(function, "model", got, expected, fix)) from error
+
+
+def _first_number(name: str) -> int | None:
+    return next((int(part) for part in name.split(".") if part.isdecimal()), None)
 
 
 def _renamed(function: str, rename: Callable[[str], str], name: str) -> str:
