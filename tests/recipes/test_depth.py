@@ -114,6 +114,14 @@ def test_two_depths_beside_a_decoder_are_an_error():
     torch_init.plan(tree(**layers), recipes.deepnet(encoder_layers=6), seed=0)
 
 
+@pytest.mark.parametrize("recipe", [recipes.deepnet, recipes.t_fixup])
+def test_a_part_of_an_encoder_is_told_the_depth(recipe):
+    model = tree(**{f"encoder__layers__{layer}__fc1": nn.Linear(D, F) for layer in (4, 5)})
+    with pytest.raises(ValueError, match=r"a part of its encoder\. Pass encoder_layers="):
+        torch_init.plan(model, recipe(), seed=0)
+    torch_init.plan(model, recipe(encoder_layers=6), seed=0)
+
+
 def test_deepnet_does_not_guess_at_interleaved_heads():
     model = tree(h__0__self_attention__query_key_value=nn.Linear(D, 3 * D))
     with pytest.raises(ValueError, match="query_key_value"):

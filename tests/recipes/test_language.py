@@ -57,6 +57,34 @@ def test_a_part_of_a_model_is_told_the_depth(recipe):
     assert found["transformer.h.0.attn.c_proj.weight"] == pytest.approx(0.02 / 10)
 
 
+def stage_of_a_pipeline():
+    """torchtitan keeps the numbers of the blocks that a stage holds: here 2, 3 and 4."""
+    model = models.torchtitan()
+    layers = dict(model.layers.named_children())
+    model.layers = nn.ModuleDict({str(int(i) + 2): block for i, block in layers.items()})
+    return model
+
+
+@pytest.mark.parametrize("recipe", [recipes.gpt2, recipes.megatron, recipes.neox])
+def test_a_part_that_shows_is_an_error(recipe):
+    for model, options in (
+        (stage_of_a_pipeline(), {}),
+        (models.torchtitan(), {"rename": lambda name: f"stage.{name}"}),
+    ):
+        with pytest.raises(ValueError, match=r"Pass num_layers= to torch_init\.recipes"):
+            torch_init.plan(model, recipe(), seed=0, **options)
+        torch_init.plan(model, recipe(num_layers=9), seed=0, **options)
+
+
+def test_llama_follows_the_number_in_the_name():
+    expected = 0.02 / math.sqrt(2 * 5)
+    found = stds(stage_of_a_pipeline(), "llama")
+    assert found["layers.4.attention.wo.weight"] == pytest.approx(expected)
+    block = models.torchtitan().layers.get_submodule("0")
+    plan = torch_init.plan(block, "llama", seed=0, rename=lambda name: f"layers.4.{name}")
+    assert plan["layers.4.attention.wo.weight"].std == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("recipe", ["gpt2", "llama", "olmo", "megatron", "neox", "deepnet"])
 def test_an_unknown_weight_in_a_block_is_an_error(recipe):
     model = language_model(

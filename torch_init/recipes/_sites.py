@@ -159,9 +159,14 @@ def is_bias(site: Site) -> bool:
     return (leaf in ("bias", "in_proj_bias") or recurrent) and not is_norm(site)
 
 
-def depth(site: Site) -> int:
+def depth(site: Site, recipe: str, argument: str) -> int:
     """Return how many blocks the stack has that the parameter lies in."""
-    return site.num_layers or 1
+    if site.num_layers is None:
+        got = f"a part of one, with {site.name}"
+        fix = f"Pass {argument}= to torch_init.recipes.{recipe}"
+        expected = "a model that holds all blocks, numbered from 0"
+        raise ValueError(describe(f"recipes.{recipe}", "model", got, expected, fix))
+    return site.num_layers
 
 
 def index(site: Site) -> int:

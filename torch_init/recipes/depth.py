@@ -157,31 +157,35 @@ class _Depths:
 
         Blocks in neither count as a decoder's.
         """
-        counts: dict[str, set[int]] = {"encoder": set(), "decoder": set()}
+        counts: dict[str, set[int | None]] = {"encoder": set(), "decoder": set()}
         for name, blocks in _stacks_of_blocks(site.model):
             counts[_stack(name) or "decoder"].add(blocks)
         both = all(self._given[stack] or counts[stack] for stack in counts)
-        own = _stack(site.name) or "decoder"
-        if not both and _sites.in_block(site):  # the stacks of two encoders are apart
-            counts[own] = {_sites.depth(site)}
-        return self._one("encoder", counts), self._one("decoder", counts)
+        # The stacks of two encoders are apart.
+        if _sites.in_block(site) and (not both or site.num_layers is None):
+            counts[_stack(site.name) or "decoder"] = {site.num_layers}
+        return self._one("encoder", counts["encoder"]), self._one("decoder", counts["decoder"])
 
-    def _one(self, stack: str, counts: dict[str, set[int]]) -> int:
+    def _one(self, stack: str, counts: set[int | None]) -> int:
         layers = self._given[stack]
         if layers is not None:
             return layers
-        if len(counts[stack]) > 1:
-            got = f"{stack}s of {sorted(counts[stack])} blocks"
+        depths = sorted(count for count in counts if count is not None)
+        if len(counts) > 1 or len(depths) < len(counts):
+            got = f"{stack}s of {depths} blocks" if depths else f"a part of its {stack}"
             fix = f"Pass {stack}_layers="
             raise ValueError(describe(self._function, "model", got, "one depth", fix))
-        return max(counts[stack], default=0)
+        return depths[0] if depths else 0
 
 
-def _stacks_of_blocks(module: nn.Module, name: str = "") -> Iterator[tuple[str, int]]:
-    """Yield the name and the number of blocks of each outermost container of numbered blocks."""
-    numbered = sum(child.isdecimal() for child in module._modules)
-    if numbered:
-        yield name, numbered
+def _stacks_of_blocks(module: nn.Module, name: str = "") -> Iterator[tuple[str, int | None]]:
+    """Yield the name and the number of blocks of each outermost container of numbered blocks.
+
+    None is the number of one that is seen to lack some.
+    """
+    numbers = {int(child) for child in module._modules if child.isdecimal()}
+    if numbers:
+        yield name, len(numbers) if numbers == set(range(len(numbers))) else None
         return
     for child, inner in module._modules.items():
         if inner is not None:

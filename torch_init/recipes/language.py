@@ -33,8 +33,8 @@ def gpt2(
         std: of embeddings, the head and every other matrix.
         position_std: of position embeddings; std if None, as in transformers and nanoGPT. The
             code released with the paper has 0.01, and no scaling of residual outputs.
-        num_layers: L. None: the blocks that lie beside each other in the model. Give it if the
-            model holds only some of them, as a stage of a pipeline does.
+        num_layers: L. None: counted in the model. Give it if the model holds only some of the
+            blocks, as a stage of a pipeline does.
 
     Source: Radford et al. 2019, "Language models are unsupervised multitask learners", sec. 2.3;
     openai/gpt-2 src/model.py; transformers GPT2PreTrainedModel._init_weights.
@@ -118,8 +118,8 @@ def olmo(method: str = "normal", std: float = 0.02, num_layers: int | None = Non
     Args:
         method: as above. OLMo-core's default, and OLMo 2's, is "normal".
         std: as above.
-        num_layers: L. None: the blocks that lie beside each other in the model. Give it if the
-            model holds only some of them, as a stage of a pipeline does.
+        num_layers: L. None: counted in the model. Give it if the model holds only some of the
+            blocks, as a stage of a pipeline does.
 
     Source: allenai/OLMo-core src/olmo_core/nn/transformer/init.py (InitMethod),
     nn/attention/__init__.py (Attention.init_weights).
@@ -173,8 +173,8 @@ def megatron(
         std: init_method_std: of every matrix and, with the next, of the embeddings.
         embedding_std: embedding_init_method_std; std if None. Megatron-LM suggests about 1 to keep
             the embeddings from growing. A tied head takes it too.
-        num_layers: L. None: the blocks that lie beside each other in the model. Give it if the
-            model holds only some of them, as a stage of a pipeline does.
+        num_layers: L. None: counted in the model. Give it if the model holds only some of the
+            blocks, as a stage of a pipeline does.
 
     Source: NVIDIA/Megatron-LM megatron/core/utils.py (init_method_normal,
     scaled_init_method_normal), core/transformer/transformer_config.py.
@@ -222,8 +222,8 @@ def neox(num_layers: int | None = None) -> Recipe:
     r"""neox: small-init, and residual outputs N(0, 4 / (L² d)) for L blocks (Wang's): GPT-NeoX-20B.
 
     Args:
-        num_layers: L. None: the blocks that lie beside each other in the model. Give it if the
-            model holds only some of them, as a stage of a pipeline does.
+        num_layers: L. None: counted in the model. Give it if the model holds only some of the
+            blocks, as a stage of a pipeline does.
 
     Source: EleutherAI/gpt-neox megatron/model/init_functions.py (small_init_init_method,
     wang_init_method), configs/20B.yml; Black et al. 2022, "GPT-NeoX-20B", sec. 2.1;
@@ -251,10 +251,11 @@ class _Depth:
     def __init__(self, function: str, num_layers: int | None) -> None:
         if num_layers is not None:
             check_positive_int(f"recipes.{function}", "num_layers", num_layers)
+        self._function = function
         self._given = num_layers
 
     def of(self, site: Site) -> int:
-        return self._given or _sites.depth(site)
+        return self._given or _sites.depth(site, self._function, "num_layers")
 
     def over_root(self, std: Std) -> Callable[[Site], float]:
         """Return the rule's std for residual outputs: divided by the root of their number."""
