@@ -95,6 +95,18 @@ def test_an_unknown_weight_in_a_block_is_an_error(recipe):
         torch_init.plan(model, recipe, seed=0)
 
 
+@pytest.mark.parametrize("recipe", ["gpt2", "megatron", "small-init", "neox", "deepnet"])
+def test_a_residual_output_in_a_block_without_a_number_is_an_error(recipe):
+    model = tree(block3__c_fc=nn.Linear(WIDTH, INNER), block3__c_proj=nn.Linear(INNER, WIDTH))
+    with pytest.raises(ValueError, match=r"block3\.c_proj\.weight"):
+        torch_init.plan(model, recipe, seed=0)
+
+
+def test_wrappers_change_nothing():
+    for wrap in (torch.compile, nn.DataParallel):
+        assert stds(wrap(models.torchtitan()), "llama") == stds(models.torchtitan(), "llama")
+
+
 def test_llama():
     def by_depth(layer):
         return 0.02 / math.sqrt(2 * (layer + 1))

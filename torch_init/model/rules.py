@@ -65,7 +65,7 @@ class Rule:
             name += " in " + "|".join(kind.__name__ for kind in kinds)
         if self.where is not None:
             predicate = getattr(self.where, "__name__", "<lambda>")
-            name += " where " + ("..." if predicate == "<lambda>" else predicate)
+            name += " where " + ("..." if predicate == "<lambda>" else predicate.lstrip("_"))
         return name
 
 

@@ -49,6 +49,7 @@ HEADS = (
     *("lm_head", "output", "output_layer", "embed_out", "final_linear", "lm_head.w_out"),
     *("head", "heads.head", "head_dist", "score", "classifier", "cls_classifier"),
     *("distillation_classifier", "output_projection", "predictions.decoder"),
+    *("classifier.out_proj", "classification_head.out_proj"),
 )
 """What makes logits, outside all blocks."""
 
@@ -96,7 +97,16 @@ def is_matrix(site: Site) -> bool:
         return False
     if in_block(site):
         return ends_with(site, BLOCK_INPUTS) and not is_residual_output(site)
-    return site.leaf == "weight" and (is_linear(site) or ends_with(site, HEADS))
+    return is_head(site) or is_outside(site)
+
+
+def is_outside(site: Site) -> bool:
+    """Return whether this is the weight of a linear layer outside the numbered blocks.
+
+    Not if it has a residual output's name: it lies in a block whose number is not found.
+    """
+    outside = not in_block(site) and site.leaf == "weight" and is_linear(site)
+    return outside and not ends_with(site, RESIDUAL_OUTPUTS)
 
 
 def is_residual_output(site: Site) -> bool:

@@ -127,17 +127,16 @@ def _xavier_rules(
         return value(site) if site.block == 2 else query_key
 
     return (
-        rule("*", fill, where=_is_outside),
+        rule("*", fill, where=_sites.is_outside),
         rule("*", init.normal_, where=_sites.is_head, std=_width_root),
         rule("*", init.normal_, where=_sites.is_embedding, std=_width_root),
-        rule("*", fill, where=_is(_sites.QUERIES_AND_KEYS), gain=query_key),
-        rule("*", fill, where=_is(_sites.VALUES), gain=value),
+        rule("*", fill, where=_is_query_or_key, gain=query_key),
+        rule("*", fill, where=_is_value, gain=value),
         rule("*", fill, where=_is_packed, split=3, gain=of_three),
         rule("*", fill, where=_is_packed_conv1d, split=3, split_axis=1, gain=of_three),
-        rule("*", fill, where=_is(_sites.FEED_FORWARD_INPUTS), gain=others),
-        rule("*", fill, where=_is(_sites.UP_PROJECTIONS), gain=others),
-        rule("*", fill, where=_is(_sites.PACKED_GATES), split=2, gain=others),
-        rule("*", fill, where=_is(_sites.RESIDUAL_OUTPUTS), gain=others),
+        rule("*", fill, where=_is_feed_forward_input, gain=others),
+        rule("*", fill, where=_is_packed_gate, split=2, gain=others),
+        rule("*", fill, where=_is_residual_output, gain=others),
         *NORMS_AND_BIASES,
     )
 
@@ -202,11 +201,25 @@ def _stack(name: str) -> str | None:
     return None
 
 
-def _is(ends: tuple[str, ...]) -> Callable[[Site], bool]:
-    def is_one(site: Site) -> bool:
-        return _is_matrix_in_block(site) and _sites.ends_with(site, ends)
+def _is_query_or_key(site: Site) -> bool:
+    return _is_matrix_in_block(site) and _sites.ends_with(site, _sites.QUERIES_AND_KEYS)
 
-    return is_one
+
+def _is_value(site: Site) -> bool:
+    return _is_matrix_in_block(site) and _sites.ends_with(site, _sites.VALUES)
+
+
+def _is_feed_forward_input(site: Site) -> bool:
+    ends = (*_sites.FEED_FORWARD_INPUTS, *_sites.UP_PROJECTIONS)
+    return _is_matrix_in_block(site) and _sites.ends_with(site, ends)
+
+
+def _is_packed_gate(site: Site) -> bool:
+    return _is_matrix_in_block(site) and _sites.ends_with(site, _sites.PACKED_GATES)
+
+
+def _is_residual_output(site: Site) -> bool:
+    return _is_matrix_in_block(site) and _sites.is_residual_output(site)
 
 
 def _is_matrix_in_block(site: Site) -> bool:
@@ -224,10 +237,6 @@ def _is_packed_conv1d(site: Site) -> bool:
 def _is_three(site: Site) -> bool:
     packed = _is_matrix_in_block(site) and _sites.ends_with(site, _sites.PACKED_THIRDS)
     return packed and site.fans.fan_out == 3 * site.fans.fan_in
-
-
-def _is_outside(site: Site) -> bool:
-    return not _sites.in_block(site) and site.leaf == "weight" and _sites.is_linear(site)
 
 
 def _is_token_embedding(site: Site) -> bool:
