@@ -111,6 +111,15 @@ def test_attention_is_packed_as_in_torch():
     assert plan["out_proj.weight"].high == pytest.approx(128**-0.5)
 
 
+def test_a_parametrised_layer_is_drawn_as_the_layer():
+    model = nn.utils.parametrizations.weight_norm(nn.Linear(300, 20))
+    plan = torch_init.plan(model, "torch-default", seed=0)
+    assert {row.name: row.high for row in plan.rows} == pytest.approx(
+        {"weight": 300**-0.5, "bias": 300**-0.5}
+    )
+    assert torch_init.init_(model, plan).problems == []
+
+
 def test_what_torch_does_not_draw_is_an_error():
     module = nn.Module()
     module.scale = nn.Parameter(torch.zeros(3))

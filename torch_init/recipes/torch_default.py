@@ -83,7 +83,8 @@ def _uniform(
 
 def _fan_in_bound(site: Site) -> float:
     # Also for the bias, whose bound is the weight's. kaiming_uniform_(a=sqrt(5)) comes to this.
-    shape = site.module.get_parameter("weight").shape if site.leaf == "bias" else site.shape
+    of_bias = site.leaf == "bias"
+    shape = cast(nn.Linear, site.module).weight.shape if of_bias else site.shape
     return _inverse_root(math.prod(shape[1:]))
 
 
