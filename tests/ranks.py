@@ -33,19 +33,22 @@ def only_on(*counts):
     return decorate
 
 
-def run_on_ranks(ranks, file):
-    """Run the checks of file on so many ranks, and fail as the first of them does."""
+def run_on_ranks(ranks, file, limit=TIME_LIMIT):
+    """Run the checks of file on so many ranks, and fail as the first of them does.
+
+    limit: in seconds, after which all ranks are ended.
+    """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, str(ranks), f"{folder}/store", str(file)]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         try:
-            output, _ = process.communicate(timeout=TIME_LIMIT)
+            output, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             process.terminate()  # see _end
             output, _ = process.communicate()
-            raise AssertionError(f"{ranks} ranks took over {TIME_LIMIT} s:\n{output}") from None
+            raise AssertionError(f"{ranks} ranks took over {limit} s:\n{output}") from None
     assert process.returncode == 0, f"on {ranks} ranks:\n{output}"
 
 
@@ -55,6 +58,8 @@ def _main(ranks, store, file):
     import torch.distributed.tensor.parallel
 
     torch.set_num_threads(1)
+    if sys.platform == "linux":  # where the host's own name may lead nowhere
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -63,27 +68,26 @@ def _main(ranks, store, file):
         for name, value in vars(module).items()
         if name.startswith("check_") and ranks in getattr(value, "counts", (1, 2, 3, 4))
     ]
-    children = []
-    signal.signal(signal.SIGTERM, lambda *_: _end(children))
+    assert checks, f"{file} has no check for {ranks} ranks"
+    running = {}
+    signal.signal(signal.SIGTERM, lambda *_: _end(running))
     for rank in range(ranks):
         child = os.fork()
         if child == 0:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             _work(rank, ranks, store, checks)
-        children.append(child)
-    running = set(children)
+        running[child] = rank
     while running:
         child, status = os.wait()
-        running.remove(child)
+        rank = running.pop(child)
         if status != 0:
-            code = os.waitstatus_to_exitcode(status)
-            print(f"rank {children.index(child)} ended with {code}")
-            print(_report(store, children.index(child)).read_text(), flush=True)
+            print(f"rank {rank} ended with {os.waitstatus_to_exitcode(status)}")
+            print(_report(store, rank).read_text(), flush=True)
             _end(running)
 
 
-def _end(children):
-    for child in children:
+def _end(running):
+    for child in running:
         os.kill(child, signal.SIGKILL)
     os._exit(1)
 
