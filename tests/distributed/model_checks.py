@@ -192,10 +192,24 @@ def check_gather_of_a_pipeline(rank, ranks):
 @only_on(2)
 def check_gather_finds_ranks_that_differ(rank, ranks):
     everywhere = rule("*", torch_init.normal_)
-    values = torch_init.init_(nn.Linear(4, 4), everywhere, seed=rank).gather()
-    assert len(values.problems) == 2 and "rank 1 holds other values" in values.problems[0]
-    shapes = torch_init.init_(nn.Linear(4, 4 + rank), everywhere, seed=SEED).gather()
-    assert "weight: rank 1 has float32 (5, 4)" in shapes.problems
+
+    def problems(model, seed):
+        return torch_init.init_(model, everywhere, seed=seed).gather().problems
+
+    assert problems(nn.Linear(4, 4 + rank), SEED)[0] == "weight: rank 1 has float32 (5, 4)"
+    sharded = nn.Linear(4, 4)
+    fully_shard(sharded)
+    other = "rank 1 filled it from another seed than a rank before"
+    assert problems(sharded, rank) == [f"weight: {other}", f"bias: {other}"]
+
+    model = nn.Linear(4, 4)
+    report = torch_init.init_(model, everywhere, seed=SEED)
+    assert report.gather().problems == []
+    if rank == 1:
+        with torch.no_grad():
+            model.bias.add_(1)
+    report = torch_init.init_(model, rule("*", torch_init.keep))
+    assert report.gather().problems == ["bias: rank 1 holds other values than a rank before"]
 
 
 def check_what_a_forward_pass_left_whole(rank, ranks):

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 from ranks import run_on_ranks
+from torch import nn
+
+import torch_init
 
 CHECKS = Path(__file__).with_name("model_checks.py")
 
@@ -12,3 +15,8 @@ CHECKS = Path(__file__).with_name("model_checks.py")
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_models_on_ranks(ranks):
     run_on_ranks(ranks, CHECKS)
+
+
+def test_one_process_has_nothing_to_gather():
+    report = torch_init.init_(nn.Linear(4, 4), "he", seed=0)
+    assert report.gather() is report

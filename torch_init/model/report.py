@@ -49,6 +49,7 @@ class ReportRow:
         shape: of the logical tensor.
         dtype: without "torch.".
         status: as in the plan; empty if there was none.
+        key: of the stream that filled it; None if none did.
         expectation: what the plan gives it; None if it was left alone.
         elements: how many there are to read (of a parametrised tensor, those it is made from).
         readings: what was read, by place.
@@ -59,6 +60,7 @@ class ReportRow:
     shape: tuple[int, ...]
     dtype: str
     status: str = ""
+    key: int | None = None
     expectation: Expectation | None = None
     elements: int = 0
     readings: dict[Place, Reading] = field(default_factory=dict)
@@ -171,15 +173,18 @@ class Report:
     def gather(self, group: Any = None) -> "Report":
         """Return the report of the whole model, from the parts that the ranks hold.
 
-        A collective call: every rank of the group must make it. Elements that several ranks hold
-        count once, and are a problem if the ranks differ in them. Parameters that only some ranks
-        hold, as in a pipeline's stages, are in the report of every rank.
+        A collective call: every rank of the group must make it; without a process group, there is
+        nothing to gather. Elements that several ranks hold count once, and are a problem if the
+        ranks differ in them; so is a parameter that ranks filled from different seeds. Parameters
+        that only some ranks hold, as in a pipeline's stages, are in the report of every rank.
 
         Args:
             group: a process group; the default one if None.
         """
         import torch.distributed as dist
 
+        if not (dist.is_available() and dist.is_initialized()):
+            return self
         parts: list[Any] = [None] * dist.get_world_size(group)
         dist.all_gather_object(parts, (self.rows, self.notes), group=group)
         rows: dict[str, ReportRow] = {}
@@ -188,6 +193,8 @@ class Report:
                 row = rows.setdefault(part.name, replace(part, readings={}, problem=""))
                 if (row.shape, row.dtype) != (part.shape, part.dtype):
                     row.problem = f"rank {rank} has {part.dtype} {part.shape}"
+                elif row.key != part.key:
+                    row.problem = f"rank {rank} filled it from another seed than a rank before"
                 for place, reading in part.readings.items():
                     known = row.readings.setdefault(place, reading)
                     if known.fingerprint != reading.fingerprint:
@@ -240,6 +247,7 @@ def read_back(plan: Plan, notes: Iterable[str] = ()) -> Report:
     rows = _read([row.site for row in plan.rows])
     for row, planned in zip(rows, plan.rows, strict=True):
         row.status = planned.status
+        row.key = planned.key if planned.status == "init" else None
         row.expectation = planned.expectation
         # What is read of a parametrised tensor is what it is computed from; of integers, the bits.
         if planned.site.parametrized or not _is_inexact(planned.site.dtype):
