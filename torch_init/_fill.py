@@ -121,7 +121,7 @@ def fill_tensor(
     if values is not None:
         values = _componentwise(function, tensor, values)
     if tensor.is_meta:
-        note(values)
+        note(tensor, values)
         return tensor
     if values is None or tensor.numel() == 0:
         return tensor
@@ -154,19 +154,20 @@ def fill_box(
         _ops.fill_box_(view, values.spec(), seed, name, offset, shape)
 
 
-class _Asked(threading.local):
-    """Where a thread's initialisers note what they would fill meta tensors with, if asked."""
+class _Question(threading.local):
+    """A meta tensor that values_of asks about, and what a thread's initialisers said of it."""
 
-    values: list[Values | None] | None = None
-
-
-_asked = _Asked()
+    tensor: Tensor | None = None
+    answers: list[Values | None]
 
 
-def note(values: Values | None) -> None:
-    """Tell values_of, if it asks, what a tensor would be filled with."""
-    if _asked.values is not None:
-        _asked.values.append(values)
+_question = _Question()
+
+
+def note(tensor: Tensor, values: Values | None) -> None:
+    """Tell values_of, if it asks, what a meta tensor would be filled with."""
+    if tensor is _question.tensor:
+        _question.answers.append(values)
 
 
 def values_of(
@@ -182,20 +183,23 @@ def values_of(
     with what happens, and bad arguments raise the initialiser's own errors.
 
     Raises:
-        TypeError: initialiser does not end in one call of an initialiser of torch_init.
+        TypeError: initialiser does anything else to its tensor than to call one initialiser of
+            torch_init on it: its values would not be those that are planned.
     """
-    noted: list[Values | None] = []
-    _asked.values = noted
-    try:
-        initialiser(torch.empty(tuple(shape), dtype=dtype, device="meta"), **arguments)
-    finally:
-        _asked.values = None
-    if len(noted) != 1:
+    with torch.inference_mode(False), torch.no_grad():  # whose tensors count no writes
+        tensor = torch.empty(tuple(shape), dtype=dtype, device="meta")
+        _question.tensor, _question.answers = tensor, []
+        try:
+            initialiser(tensor, **arguments)
+        finally:
+            _question.tensor = None
+    if len(_question.answers) != 1 or tensor._version != 0:
         name = getattr(initialiser, "__name__", repr(initialiser))
-        got = f"{name}, which calls {len(noted)} of them"
+        also = " and writes it besides" if tensor._version != 0 else ""
+        got = f"{name}, which calls {len(_question.answers)} of them on its tensor{also}"
         expected = "an initialiser of torch_init, or a function that calls one on its tensor"
         raise TypeError(describe(function, "initialiser", got, expected))
-    return noted[0]
+    return _question.answers[0]
 
 
 def resolve_seed(

@@ -257,7 +257,9 @@ def _fill_constant(function: str, tensor: Tensor, val: float) -> Tensor:
     if not torch.compiler.is_compiling():
         check_logical(function, tensor)
     if tensor.is_meta:
-        note(Constant(val))
+        tensor.new_empty(()).fill_(val)  # for its errors
+        note(tensor, Constant(val))
+        return tensor
     with torch.no_grad():
         return tensor.fill_(val)
 

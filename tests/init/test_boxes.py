@@ -87,3 +87,21 @@ def test_values_of_refuses_what_is_not_one_initialiser(calls):
 
     with pytest.raises(TypeError, match=f"got odd, which calls {calls} of them"):
         values_of("test", odd, (3,), torch.float32, {})
+
+
+def test_values_of_refuses_what_writes_besides():
+    """Its values would not be those of the initialiser alone, which the plan knows of."""
+
+    def scaled(tensor):
+        torch_init.uniform_(tensor, 1, 16).log_()
+
+    with pytest.raises(TypeError, match="calls 1 of them on its tensor and writes it besides"):
+        values_of("test", scaled, (3,), torch.float32, {})
+
+
+def test_values_of_refuses_what_fills_a_part():
+    def half(tensor):
+        torch_init.normal_(tensor[:2])
+
+    with pytest.raises(TypeError, match="got half, which calls 0 of them on its tensor"):
+        values_of("test", half, (3,), torch.float32, {})
