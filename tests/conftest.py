@@ -62,3 +62,9 @@ def measure(tier):
     if tier == CUDA_BODY:
         return lambda entries: _ops.measure_with_cuda_body_on_host(entries, 3)
     return _ops.measure
+
+
+@pytest.fixture
+def accumulate(tier):
+    """_ops.accumulate_moments_ with the implementation `tier`."""
+    return _ops.accumulate_with_cuda_body_on_host if tier == CUDA_BODY else _ops.accumulate_moments_

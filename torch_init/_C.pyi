@@ -24,6 +24,27 @@ class MeasurePlan:
     def chunks(self) -> int: ...
     def run_on_cuda(self, device: int, stream: int, blob: int, of_chunk: int, out: int) -> None: ...
 
+class Accumulation:
+    def __init__(
+        self,
+        address: int,
+        dtype: int,
+        sizes: Sequence[int],
+        strides: Sequence[int],
+        row: int,
+        histogram: bool,
+        features: int,
+        low: float,
+        high: float,
+        order: int,
+        scale: int,
+        gate: int,
+    ) -> None: ...
+    def run_on_host(self, max_threads: int) -> None: ...
+    def run_cuda_body_on_host(self, blocks: int) -> None: ...
+    def scratch_size(self) -> int: ...
+    def run_on_cuda(self, device: int, stream: int, scratch: int) -> None: ...
+
 def orthonormalize_columns(
     address: int, dtype: int, is_complex: bool, rows: int, cols: int, max_threads: int
 ) -> None: ...

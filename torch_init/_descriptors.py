@@ -30,8 +30,8 @@ def describe_region(
 ) -> Descriptor:
     """Return (address, dtype, sizes, strides, index strides, first index) of a tensor.
 
-    Without index_strides the tensor is a whole one, whose logical indices are row-major. A complex
-    tensor is a real one with a dimension more: real part, imaginary part.
+    Without index_strides the tensor is a whole one, whose logical indices are row-major. The real
+    and imaginary parts of a complex one are one dimension more.
     """
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.detach())
@@ -55,7 +55,24 @@ def row_major_strides(sizes: Sequence[int]) -> tuple[int, ...]:
     return tuple(math.prod(sizes[d + 1 :]) for d in range(len(sizes)))
 
 
-def memory_is_indirect(tensor: Tensor) -> bool:
+def is_indirect(tensor: Tensor) -> bool:
     """Whether the native module cannot use tensor's memory as it lies."""
     lazy = tensor.is_conj() or tensor.is_neg()
     return lazy or (tensor.dim() >= MAX_DIMS and not tensor.is_contiguous())
+
+
+def readable(tensor: Tensor) -> Tensor:
+    """Return tensor, or a copy of it if its memory is indirect."""
+    if not is_indirect(tensor):
+        return tensor
+    return tensor.detach().clone(memory_format=torch.contiguous_format).resolve_conj().resolve_neg()
+
+
+def must_dispatch(tensor: Tensor) -> bool:
+    """Whether a call on tensor is traced or intercepted, and must go through an operator."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+        or type(tensor).__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl
+    )

@@ -16,7 +16,8 @@ from torch_init._descriptors import (
     DTYPE_CODES,
     REAL_OF_COMPLEX,
     describe_region,
-    memory_is_indirect,
+    is_indirect,
+    must_dispatch,
     row_major_strides,
 )
 from torch_init.distributions import Normal, Spec
@@ -30,7 +31,15 @@ except ImportError as error:
         "tree, the sources hide the installed package."
     ) from error
 
-from torch_init import _ops_moments
+from torch_init import _ops_flow
+from torch_init._ops_flow import accumulate_moments_ as accumulate_moments_
+from torch_init._ops_flow import (
+    accumulate_with_cuda_body_on_host as accumulate_with_cuda_body_on_host,
+)
+from torch_init._ops_measure import MEASUREMENT as MEASUREMENT
+from torch_init._ops_measure import Part as Part
+from torch_init._ops_measure import measure as measure
+from torch_init._ops_measure import measure_with_cuda_body_on_host as measure_with_cuda_body_on_host
 
 FILLABLE_DTYPES = (
     torch.float32,
@@ -49,11 +58,6 @@ cuda_device_count = _C.cuda_device_count
 cpu_isa = _C.cpu_isa
 cpu_isas = _C.cpu_isas
 set_cpu_isa = _C.set_cpu_isa
-
-MeasureEntry = _ops_moments.MeasureEntry
-MEASUREMENT = _ops_moments.MEASUREMENT
-measure = _ops_moments.measure
-measure_with_cuda_body_on_host = _ops_moments.measure_with_cuda_body_on_host
 
 
 def stream_key(seed: int, name: str = "") -> int:
@@ -190,16 +194,6 @@ def orthogonal_(tensor: Tensor, gain: float, seed: int | Tensor, name: str) -> N
         _orthogonal_now(tensor, gain, int(seed), name)
 
 
-def must_dispatch(tensor: Tensor) -> bool:
-    """Whether a call on tensor is traced or intercepted, and must go through an operator."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or torch._C._len_torch_dispatch_stack() > 0
-        or type(tensor).__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl
-    )
-
-
 def _seed_tensor(tensor: Tensor, seed: int | Tensor) -> Tensor:
     if isinstance(seed, Tensor):
         return seed
@@ -219,7 +213,7 @@ def _fill_now(
 ) -> None:
     if tensor.numel() == 0:
         return
-    if memory_is_indirect(tensor):
+    if is_indirect(tensor):
         staged = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
         _fill_now(staged, spec, seed, name, first_index, index_strides)
         tensor.data.copy_(staged)
@@ -258,7 +252,7 @@ def count_writes(tensors: Iterable[Tensor]) -> None:
 
 def can_batch(tensor: Tensor) -> bool:
     """Whether tensor may be an entry of a FillPlan."""
-    return tensor.dtype in FILLABLE_DTYPES and not memory_is_indirect(tensor)
+    return tensor.dtype in FILLABLE_DTYPES and not is_indirect(tensor)
 
 
 def takes_constants(dtype: torch.dtype) -> bool:
@@ -303,6 +297,7 @@ for _key in ("CPU", "CUDA"):
     _library.impl("fill_", _fill_op, _key)
     _library.impl("orthogonal_", _orthogonal_op, _key)
     _library.impl("draw_seed_", _draw_seed_op, _key)
+_ops_flow.register(_library)
 
 
 @torch.library.register_fake("torch_init::fill_", lib=_library)

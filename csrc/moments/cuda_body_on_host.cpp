@@ -2,6 +2,7 @@
 #include <cstring>
 #include <vector>
 
+#include "moments/flow_cuda.h"
 #include "moments/measure_cuda.h"
 #include "portable/float_environment.h"
 #include "portable/thread_block.h"
@@ -33,6 +34,31 @@ void measure_body_on_host(const MeasureList& list, int blocks, Moments* of_task)
   for (int64_t i = 0; i < blocks; ++i) {
     add_up_chunks(HostBlock{i, blocks, kMeasureThreads}, list, of_chunk.data(), of_thread.data(),
                   of_task);
+  }
+}
+
+size_t flow_scratch_size(const FlowTask& task) {
+  const FlowWork work = flow_work(task);
+  const int64_t columns = work.tiles == 0 ? 0 : 3 * task.features.columns;
+  return static_cast<size_t>(work.chunks) * sizeof(Moments) +
+         static_cast<size_t>(work.segments * columns) * sizeof(double);
+}
+
+FlowScratch flow_scratch_at(const FlowTask& task, void* memory) {
+  Moments* const of_chunk = static_cast<Moments*>(memory);
+  return {of_chunk, reinterpret_cast<double*>(of_chunk + flow_work(task).chunks)};
+}
+
+void accumulate_body_on_host(const FlowTask& task, int blocks) {
+  const DefaultFloatEnvironment environment;
+  std::vector<double> memory(flow_scratch_size(task) / sizeof(double));
+  const FlowScratch scratch = flow_scratch_at(task, memory.data());
+  FlowShared shared;
+  for (int64_t i = 0; i < blocks; ++i) {
+    read_flow_units(HostBlock{i, blocks, kMeasureThreads}, task, scratch, &shared);
+  }
+  for (int64_t i = 0; i < blocks; ++i) {
+    add_up_flow(HostBlock{i, blocks, kMeasureThreads}, task, scratch, &shared);
   }
 }
 

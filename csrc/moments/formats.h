@@ -113,6 +113,23 @@ TI_HOST_DEVICE double unscaled(typename Format::Code bits) {
   }
 }
 
+// The index of an element in ExponentCounts.
+template <typename Format>
+TI_HOST_DEVICE int32_t exponent_of(typename Format::Code bits) {
+  using Code = typename Format::Code;
+  const Code magnitude = static_cast<Code>(bits & kMagnitude<Code>);
+  if constexpr (sizeof bits == 8) {
+    const int32_t exponent = static_cast<int32_t>(magnitude >> 52) - (1023 - 127);
+    const int32_t inside = exponent < 0 ? 0 : exponent > 254 ? 254 : exponent;
+    return magnitude < Format::kNotFinite ? inside : 255;
+  } else {
+    const uint32_t top = static_cast<uint32_t>(magnitude) << (32 - 8 * sizeof bits);
+    const float scale = bits_float(static_cast<uint32_t>(127 + Format::kScale) << 23);
+    const uint32_t value = float_bits(bits_float(top >> Format::kDown) * scale);
+    return magnitude < Format::kNotFinite ? static_cast<int32_t>(value >> 23) : 255;
+  }
+}
+
 // Sets the extremes of `moments` from the order codes of a format, unless there are none.
 template <typename Format>
 TI_HOST_DEVICE void set_extremes(typename Format::Code lowest, typename Format::Code highest,

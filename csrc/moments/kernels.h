@@ -10,12 +10,22 @@
 
 namespace torch_init {
 
+// Rows that a tier can count in the narrowest of integers.
+constexpr int64_t kMostRows = 120;
+
 struct MomentsKernels {
   // Adds `count` elements, the first having logical index `index`, to *moments.
   void (*fingerprint)(DType dtype, const void* data, uint64_t index, int64_t count,
                       Moments* moments);
   void (*flow)(DType dtype, const void* data, int64_t count, const Limits& limits,
                Moments* moments);
+  // Counts by exponent.
+  void (*exponents)(DType dtype, const void* data, int64_t count, ExponentCounts* counts);
+  // Adds, for each of the columns of a matrix, how many elements are greater than 0, their sum and
+  // their sum of squares, without those that are not finite. Row r begins row_offset[r] elements
+  // after `data` and is dense. At most kMostRows rows.
+  void (*features)(DType dtype, const void* data, const int64_t* row_offset, int64_t rows,
+                   int64_t columns, double* positive, double* sum, double* sum_squares);
 };
 
 // csrc/cpu/dispatch.cpp knows which of these the processor can run.

@@ -44,4 +44,13 @@ TI_HOST_DEVICE void add_moments(Moments* total, const Moments& part) {
   if (part.highest > total->highest) total->highest = part.highest;
 }
 
+// Numbers of elements by the exponent of a float32: of[e] counts those with 2^(e - 127) <= |x| <
+// 2^(e - 126); the first also has what is smaller, zeros included, the last but one what is larger,
+// the last what is not finite.
+constexpr int kExponents = 256;
+
+struct ExponentCounts {
+  int64_t of[kExponents];
+};
+
 }  // namespace torch_init

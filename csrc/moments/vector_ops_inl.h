@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "moments/formats.h"
+
 namespace torch_init {
 namespace {
 
@@ -83,6 +85,25 @@ inline __attribute__((always_inline)) Doubles upper_half(Floats x) {
 #else
   return Doubles{static_cast<double>(x[2]), static_cast<double>(x[3])};
 #endif
+}
+
+// The values of the elements that are number i of their words, the words of the lower or the upper
+// half of a vector, kScale powers of two too low.
+template <typename Format, typename Codes>
+inline __attribute__((always_inline)) Doubles values(Codes bits, int i, int half) {
+  constexpr int kSize = sizeof(typename Format::Code);
+  if constexpr (kSize == 8) {
+    return (Doubles)bits;
+  } else {
+    const Words top = (Words)bits << (32 - 8 * (i + 1) * kSize);
+    const Floats value = (Floats)((Words)((Vector<int32_t>)top >> Format::kDown) & Format::kKept);
+    return half == 0 ? lower_half(value) : upper_half(value);
+  }
+}
+
+template <typename Format>
+inline __attribute__((always_inline)) Doubles add_square(Doubles sum, Doubles x) {
+  return sizeof(typename Format::Code) == 8 ? sum + x * x : add_exact_square(sum, x);
 }
 
 }  // namespace

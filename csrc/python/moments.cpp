@@ -2,8 +2,11 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <stdexcept>
+#include <string>
 #include <vector>
 
+#include "moments/flow_cuda.h"
 #include "moments/measure.h"
 #include "moments/measure_cuda.h"
 #include "python/bindings.h"
@@ -66,6 +69,44 @@ class MeasurePlan {
   std::vector<MeasureTask> tasks_;
 };
 
+// One tensor's statistics on their way to a row of totals. All memory is the caller's.
+class Accumulation {
+ public:
+  Accumulation(uint64_t address, int dtype, const std::vector<int64_t>& sizes,
+               const std::vector<int64_t>& strides, uint64_t row, bool histogram, uint64_t features,
+               double low, double high, int64_t order, uint64_t scale, uint64_t gate) {
+    task_.data = reinterpret_cast<const void*>(address);
+    task_.dtype = static_cast<DType>(dtype);
+    task_.features.totals = reinterpret_cast<double*>(features);
+    task_.row = reinterpret_cast<double*>(row);
+    task_.histogram = histogram;
+    task_.order = order;
+    task_.scale = reinterpret_cast<const float*>(scale);
+    task_.gate = reinterpret_cast<const uint8_t*>(gate);
+    if (!set_layout(static_cast<int>(sizes.size()), sizes.data(), strides.data(), low, high,
+                    &task_)) {
+      throw std::invalid_argument("torch_init: a tensor's layout has more than " +
+                                  std::to_string(kMaxDims) + " dimensions that cannot be joined");
+    }
+  }
+
+  void run_on_host(int max_threads) const {
+    host_accumulate(task_, *active_tier.load()->moments, max_threads);
+  }
+  void run_cuda_body_on_host(int blocks) const { accumulate_body_on_host(task_, blocks); }
+
+  size_t scratch_size() const { return flow_scratch_size(task_); }
+#if defined(TORCH_INIT_HAVE_CUDA)
+  void run_on_cuda(int device, uint64_t stream, uint64_t scratch) const {
+    check_cuda(cuda_accumulate(task_, reinterpret_cast<void*>(scratch), device,
+                               reinterpret_cast<void*>(stream)));
+  }
+#endif
+
+ private:
+  FlowTask task_ = {};
+};
+
 }  // namespace
 
 void bind_moments(py::module_& module) {
@@ -76,8 +117,16 @@ void bind_moments(py::module_& module) {
                   .def("run_cuda_body_on_host", &MeasurePlan::run_cuda_body_on_host, release_gil)
                   .def("blob", &MeasurePlan::blob)
                   .def("chunks", &MeasurePlan::chunks);
+  auto accumulation =
+      py::class_<Accumulation>(module, "Accumulation")
+          .def(py::init<uint64_t, int, const std::vector<int64_t>&, const std::vector<int64_t>&,
+                        uint64_t, bool, uint64_t, double, double, int64_t, uint64_t, uint64_t>())
+          .def("run_on_host", &Accumulation::run_on_host, release_gil)
+          .def("run_cuda_body_on_host", &Accumulation::run_cuda_body_on_host, release_gil)
+          .def("scratch_size", &Accumulation::scratch_size);
 #if defined(TORCH_INIT_HAVE_CUDA)
   plan.def("run_on_cuda", &MeasurePlan::run_on_cuda, release_gil);
+  accumulation.def("run_on_cuda", &Accumulation::run_on_cuda, release_gil);
 #endif
 }
 

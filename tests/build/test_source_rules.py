@@ -53,7 +53,7 @@ LIBM = re.compile(
 )
 NATIVE_MODULE = re.compile(r"(?<!torch\.)\b_C\b")
 # Files that use the native module for _ops.py, their only importer.
-PARTS_OF_OPS = ["_ops_moments.py"]
+PARTS_OF_OPS = ["_ops_flow.py", "_ops_measure.py"]
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 
 
@@ -151,7 +151,7 @@ RULES = {
     approximate_math: ("cmake/Flags.cmake", "add_compile_options(-O" + "fast)"),
     libm: ("csrc/fill/a.cpp", "double y = std::" + "expm1(x);"),
     native_module_users: ("torch_init/init.py", "from torch_init import _" + "C"),
-    users_of_parts_of_ops: ("torch_init/init.py", "from torch_init import _ops_moments"),
+    users_of_parts_of_ops: ("torch_init/init.py", "from torch_init import _ops_measure"),
     unlicensed: ("torch_init/init.py", "import torch"),
     machine_paths: ("docs/build.md", "Run it in /" + "home/me/project."),
 }

@@ -3,6 +3,7 @@
 // Reading a span of elements: each tier against the baseline, bit for bit, sums included, and the
 // baseline against elements read one by one. Python tests compare with NumPy; here every read is at
 // the very end of its memory, where a sanitizer sees one that goes too far.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -12,6 +13,7 @@
 
 #include "check.h"
 #include "cpu/tiers.h"
+#include "moments/flow_cuda.h"
 #include "moments/measure_cuda.h"
 #include "random/philox.h"
 
@@ -125,6 +127,56 @@ void test_bodies(DType dtype) {
   }
 }
 
+struct FlowTotals {
+  std::vector<double> row = std::vector<double>(kFlowColumns + kBins);
+  std::vector<double> features;
+};
+
+// The tiers' totals of a matrix against the baseline's, bit for bit, and the CUDA kernels' bodies
+// against them in everything that is counted.
+void test_flow(DType dtype, int64_t rows, int64_t columns, bool transposed) {
+  const std::unique_ptr<char[]> memory = random_memory(dtype, rows * columns, false);
+  const int64_t size[] = {rows, columns};
+  const int64_t stride[] = {transposed ? 1 : columns, transposed ? rows : 1};
+  const float scale = 3.0f;
+  const auto totals_of = [&](const auto& run) {
+    FlowTotals totals;
+    totals.features.resize(static_cast<size_t>(3 * columns));
+    FlowTask task = {};
+    task.data = memory.get();
+    task.dtype = dtype;
+    task.row = totals.row.data();
+    task.features.totals = totals.features.data();
+    task.histogram = true;
+    task.order = 1;
+    task.scale = &scale;
+    check(set_layout(2, size, stride, -0.5, 1e300, &task), "a matrix has a layout");
+    run(task);
+    return totals;
+  };
+  const auto on = [](const MomentsKernels& kernels, int threads) {
+    return [&kernels, threads](const FlowTask& task) { host_accumulate(task, kernels, threads); };
+  };
+  const std::string what = "flow, dtype " + std::to_string(static_cast<int>(dtype));
+  const auto same_bits = [](const std::vector<double>& a, const std::vector<double>& b) {
+    return std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0;
+  };
+  const FlowTotals expected = totals_of(on(baseline_moments_kernels(), 1));
+  for (const char* name : {"baseline", "avx2", "avx512"}) {
+    const Tier* tier = find_tier(name);
+    if (tier == nullptr) continue;
+    const FlowTotals found = totals_of(on(*tier->moments, 3));
+    check(same_bits(found.row, expected.row), what + ": row, " + name);
+    check(same_bits(found.features, expected.features), what + ": features, " + name);
+  }
+  FlowTotals body = totals_of([](const FlowTask& task) { accumulate_body_on_host(task, 3); });
+  for (const int rounded : {kSum, kSumSquares}) body.row[rounded] = expected.row[rounded];
+  check(same_bits(body.row, expected.row), what + ": row, CUDA body");
+  body.features.resize(static_cast<size_t>(columns));  // the positive elements
+  check(std::equal(body.features.begin(), body.features.end(), expected.features.begin()),
+        what + ": features, CUDA body");
+}
+
 }  // namespace
 }  // namespace torch_init
 
@@ -142,5 +194,13 @@ int main() {
     }
   }
   for (const DType dtype : kDTypes) test_bodies(dtype);
+  for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kBFloat16, DType::kFloat16}) {
+    for (const bool transposed : {false, true}) {
+      test_flow(dtype, 1300, 77, transposed);
+      test_flow(dtype, 3, 1, transposed);
+      test_flow(dtype, 0, 5, transposed);
+      test_flow(dtype, 1100, 1000, transposed);
+    }
+  }
   return verdict();
 }

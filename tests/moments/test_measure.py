@@ -20,7 +20,7 @@ def expected(tensor):
     x = x.to(torch.float64).flatten().numpy()
     finite = x[np.isfinite(x)]
     return {
-        "count": x.size,
+        "count": tensor.numel(),
         "zeros": int((x == 0).sum()),
         "nonfinite": x.size - finite.size,
         "min": finite.min(initial=np.inf),

@@ -263,7 +263,7 @@ def read_back(plan: Plan, notes: Iterable[str] = ()) -> Report:
 def _read(sites: list[Site]) -> list[ReportRow]:
     rows = []
     places: dict[torch.device, list[tuple[ReportRow, Place]]] = {}
-    entries: dict[torch.device, list[_ops.MeasureEntry]] = {}
+    entries: dict[torch.device, list[_ops.Part]] = {}
     for site in sites:
         row = ReportRow(site.name, tuple(site.shape), str(site.dtype).removeprefix("torch."))
         rows.append(row)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading tensors back: the part of _ops.py that measures. Only _ops.py imports it."""
+"""Reading tensors back: a part of _ops.py, which alone imports it."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_init import _C
-from torch_init._descriptors import Descriptor, describe_region, memory_is_indirect
+from torch_init._descriptors import describe_region, readable
 
 MEASUREMENT = np.dtype(
     [
@@ -41,17 +41,17 @@ _MOMENTS = np.dtype(
     ]
 )
 
-MeasureEntry = tuple[Tensor] | tuple[Tensor, int, Sequence[int]]
+Part = tuple[Tensor] | tuple[Tensor, int, Sequence[int]]
 
 
-def measure(entries: Sequence[MeasureEntry]) -> np.ndarray:
+def measure(entries: Sequence[Part]) -> np.ndarray:
     """Read every tensor once and return a structured array (MEASUREMENT), one row per entry.
 
     count, zeros and nonfinite are numbers of elements; sum and sum_squares add up the finite
     elements in float64, in an order that depends on the tensor's shape and layout alone; min and
     max are theirs, inf and -inf if there are none. fingerprint depends on the elements' logical
     indices and bits, adds up (modulo 2**64) over the parts of a tensor, and is specified in
-    docs/fingerprint.md. A complex element counts as two real ones.
+    docs/fingerprint.md. A complex element counts once in count, and as two real ones elsewhere.
 
     On a GPU: two launches on the current stream and one synchronisation, whatever the number of
     entries.
@@ -62,37 +62,29 @@ def measure(entries: Sequence[MeasureEntry]) -> np.ndarray:
             (i, j, ...) is element first_index + i * index_strides[0] + j * index_strides[1] + ...
             of the whole.
     """
-    tensors = [_measurable(entry[0]) for entry in entries]  # keeps copies alive
-    plan = _C.MeasurePlan(_regions(tensors, entries))
+    plan, tensors = _plan(entries)
     if not tensors or tensors[0].device.type != "cuda":
         moments = np.empty(len(tensors), _MOMENTS)
         plan.run_on_host(torch.get_num_threads(), moments.ctypes.data)
     else:
         moments = _measure_on_cuda(plan, len(tensors), tensors[0].device)
-    return _measurements(moments)
+    return _measurements(entries, moments)
 
 
-def measure_with_cuda_body_on_host(entries: Sequence[MeasureEntry], blocks: int) -> np.ndarray:
+def measure_with_cuda_body_on_host(entries: Sequence[Part], blocks: int) -> np.ndarray:
     """Do as measure with the CUDA kernels' own code on CPU tensors, for tests without a GPU."""
-    tensors = [_measurable(entry[0]) for entry in entries]
-    plan = _C.MeasurePlan(_regions(tensors, entries))
+    plan, tensors = _plan(entries)
     moments = np.empty(len(tensors), _MOMENTS)
     plan.run_cuda_body_on_host(blocks, moments.ctypes.data)
-    return _measurements(moments)
+    return _measurements(entries, moments)
 
 
-def _measurable(tensor: Tensor) -> Tensor:
-    """Return tensor, or a copy of it whose elements lie where its strides say."""
-    tensor = tensor.detach()
-    if memory_is_indirect(tensor):
-        return tensor.clone(memory_format=torch.contiguous_format).resolve_conj().resolve_neg()
-    return tensor
-
-
-def _regions(tensors: Sequence[Tensor], entries: Sequence[MeasureEntry]) -> list[Descriptor]:
-    return [
-        describe_region(tensor, *entry[1:]) for tensor, entry in zip(tensors, entries, strict=True)
-    ]
+def _plan(entries: Sequence[Part]) -> tuple["_C.MeasurePlan", list[Tensor]]:
+    """The plan, and the tensors whose memory it reads."""
+    tensors = [readable(entry[0]) for entry in entries]
+    parts = (entry[1:] for entry in entries)
+    regions = [describe_region(t, *part) for t, part in zip(tensors, parts, strict=True)]
+    return _C.MeasurePlan(regions), tensors
 
 
 def _measure_on_cuda(plan: "_C.MeasurePlan", count: int, device: torch.device) -> np.ndarray:
@@ -107,9 +99,10 @@ def _measure_on_cuda(plan: "_C.MeasurePlan", count: int, device: torch.device) -
         return moments.cpu().numpy().view(_MOMENTS)
 
 
-def _measurements(moments: np.ndarray) -> np.ndarray:
+def _measurements(entries: Sequence[Part], moments: np.ndarray) -> np.ndarray:
     found = np.empty(len(moments), MEASUREMENT)
-    for name in ("count", "sum", "sum_squares", "zeros", "nonfinite", "fingerprint"):
+    found["count"] = [entry[0].numel() for entry in entries]
+    for name in ("sum", "sum_squares", "zeros", "nonfinite", "fingerprint"):
         found[name] = moments[name]
     none_finite = moments["count"] == moments["nonfinite"]
     found["min"] = np.where(none_finite, np.inf, _values(moments["lowest"]))
