@@ -119,12 +119,12 @@ class DeltaOrthogonal:
     def fill_box(
         self, view: Tensor, offset: Sequence[int], shape: Sequence[int], seed: Seed, name: str
     ) -> None:
-        matrix = view.new_empty(tuple(shape[:2]))
-        _ops.orthogonal_(matrix, self.gain, seed, name)
         with torch.no_grad():
             view.zero_()
             centre = _kernel_point(view, offset, [(size - 1) // 2 for size in shape[2:]])
             if centre is not None:
+                matrix = view.new_empty(tuple(shape[:2]))
+                _ops.orthogonal_(matrix, self.gain, seed, name)
                 centre.copy_(_cut(matrix, offset, centre.shape))
 
     def moments(self, shape: Sequence[int]) -> tuple[None, float]:
