@@ -5,6 +5,7 @@ import torch
 from init_cases import same_bits
 from ranks import only_on
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor, Partial, Shard, distribute_tensor
@@ -291,12 +292,21 @@ def refused(model, rules, *words):
 
 def check_wrapped_models(rank, ranks):
     _, whole_report = one_process()
-    for wrap in (
-        lambda model: nn.parallel.DistributedDataParallel(model, find_unused_parameters=True),
-        lambda model: torch.compile(model, backend="eager"),
-    ):
-        report = torch_init.init_(wrap(Network()), RULES, seed=SEED)
-        assert report.gather().fingerprint == whole_report.fingerprint
+
+    def fingerprint(model):
+        return torch_init.init_(model, RULES, seed=SEED).gather().fingerprint
+
+    replicas = nn.parallel.DistributedDataParallel(Network(), find_unused_parameters=True)
+    assert fingerprint(replicas) == whole_report.fingerprint
+    assert fingerprint(torch.compile(Network(), backend="eager")) == whole_report.fingerprint
+
+    layered = Network()
+    for i, layer in enumerate(layered.layers):
+        layered.layers[i] = torch.compile(checkpoint_wrapper(layer), backend="eager")
+    by_fsdp2(layered, ranks)
+    wrapped = dict(layered.named_parameters())
+    assert "layers.0._orig_mod._checkpoint_wrapped_module.up.bias" in wrapped
+    assert fingerprint(layered) == whole_report.fingerprint
 
 
 def check_ranks_outside_the_mesh(rank, ranks):
