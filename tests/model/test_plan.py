@@ -71,6 +71,15 @@ def test_a_plan_touches_nothing():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_plan_leaves_the_buffers_of_spectral_norm_alone():
+    """In training mode, each look at the weight is a step of its power iteration."""
+    model = nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6))
+    before = [buffer.clone() for buffer in model.buffers()]
+    torch_init.plan(model, "he")
+    assert all(map(torch.equal, before, model.buffers()))
+    assert all(module.training for module in model.modules())
+
+
 def test_meta_and_fake_models_have_the_same_plan():
     from torch._subclasses import FakeTensorMode
 

@@ -83,7 +83,9 @@ class Site:
 
     def refresh(self) -> None:
         """Look the tensor up again, where parameters may have been replaced."""
-        with torch.no_grad():
+        if self.parametrized:
+            self.tensor = _computed(self.module, self.leaf)
+        else:
             self.tensor = getattr(self.module, self.leaf)
 
     def parameters(self) -> list[Tensor]:
@@ -207,19 +209,30 @@ def _tensors(function: str, module: nn.Module) -> Iterator[tuple[str, Tensor, bo
     """Yield (leaf, tensor, whether it is parametrised) for what a module itself holds."""
     if parametrize.is_parametrized(module):
         for leaf in module.parametrizations:  # type: ignore[union-attr]
-            yield leaf, _computed(function, module, leaf), True
+            yield leaf, _check_computable(function, module, leaf), True
     is_list = isinstance(module, parametrize.ParametrizationList)
     for leaf, parameter in module._parameters.items():
         if parameter is not None and not (is_list and leaf.startswith("original")):
             yield leaf, parameter, False
 
 
-def _computed(function: str, module: nn.Module, leaf: str) -> Tensor:
-    """Return the parametrised tensor that module has under that name."""
+def _computed(module: nn.Module, leaf: str) -> Tensor:
+    """Return a parametrised tensor, as in eval mode: spectral_norm's buffers change in training."""
+    parametrizations: Any = module.parametrizations
+    modes = [(part, part.training) for part in parametrizations[leaf].modules()]
     try:
+        parametrizations[leaf].eval()
         with torch.no_grad():
             tensor: Tensor = getattr(module, leaf)
             return tensor
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _check_computable(function: str, module: nn.Module, leaf: str) -> Tensor:
+    try:
+        return _computed(module, leaf)
     except RuntimeError as error:
         if not any(is_dtensor(parameter) for parameter in module.parameters()):
             raise
@@ -227,10 +240,6 @@ def _computed(function: str, module: nn.Module, leaf: str) -> Tensor:
         fix = "Initialise it before it is sharded"
         expected = "parametrisations that work on DTensors"
         raise ValueError(describe(function, "model", got, expected, fix)) from error
-
-
-def _first_number(name: str) -> int | None:
-    return next((int(part) for part in name.split(".") if part.isdecimal()), None)
 
 
 def _renamed(function: str, rename: Callable[[str], str], name: str) -> str:
