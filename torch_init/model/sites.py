@@ -242,6 +242,10 @@ def _check_computable(function: str, module: nn.Module, leaf: str) -> Tensor:
         raise ValueError(describe(function, "model", got, expected, fix)) from error
 
 
+def _first_number(name: str) -> int | None:
+    return next((int(part) for part in name.split(".") if part.isdecimal()), None)
+
+
 def _renamed(function: str, rename: Callable[[str], str], name: str) -> str:
     renamed = rename(name)
     if not isinstance(renamed, str):
