@@ -10,7 +10,17 @@ from torch_init.init import *  # noqa: F403
 from torch_init.init import __all__ as _initialisers
 from torch_init.init import _calculate_correct_fan, _calculate_fan_in_and_fan_out  # noqa: F401
 from torch_init.keys import STREAM_VERSION
-from torch_init.model import fingerprint, init_, keep, lsuv_, materialize_, plan, prepare, rule
+from torch_init.model import (
+    fingerprint,
+    init_,
+    keep,
+    lsuv_,
+    materialize_,
+    plan,
+    prepare,
+    report,
+    rule,
+)
 
 __version__: str = build_info()["version"]
 
@@ -25,6 +35,7 @@ __all__ = [
     "plan",
     "prepare",
     "recipes",
+    "report",
     "rule",
     "stream_key",
     *_initialisers,

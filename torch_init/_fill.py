@@ -198,7 +198,9 @@ def values_of(
         also = " and writes it besides" if tensor._version != 0 else ""
         got = f"{name}, which calls {len(_question.answers)} of them on its tensor{also}"
         expected = "an initialiser of torch_init, or a function that calls one on its tensor"
-        raise TypeError(describe(function, "initialiser", got, expected))
+        ours = f"Use torch_init.{name}"
+        fix = ours if getattr(initialiser, "__module__", "") == "torch.nn.init" else ""
+        raise TypeError(describe(function, "initialiser", got, expected, fix))
     return _question.answers[0]
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 import torch_init
 from torch_init import rule
 from torch_init.model.expectations import expect, truncated_normal_moments
-from torch_init.model.report import Reading, ReportRow, _problem
+from torch_init.model.report import Reading, ReportRow, departure
 
 INF = math.inf
 
@@ -101,9 +101,9 @@ def test_departures_are_found():
 
     z = torch_init.normal_(torch.empty(300, 200), seed=0, name="w")
     u = torch_init.uniform_(torch.empty(300, 200), -1, 1, seed=0, name="w")
-    assert _problem(row_of(z, Normal(0.0, 1.0))) == ""
-    assert "root mean square" in _problem(row_of(1.03 * z, Normal(0.0, 1.0)))
-    assert "root mean square" in _problem(row_of(0.97 * z, Normal(0.0, 1.0)))
-    assert "mean" in _problem(row_of(z + 0.04, Normal(0.0, 1.0)))
-    assert "values in [-1.49997" in _problem(row_of(1.5 * u, Uniform(-1.0, 1.0)))
-    assert "root mean square" in _problem(row_of(torch.zeros(300, 200), Uniform(-1.0, 1.0)))
+    assert departure(row_of(z, Normal(0.0, 1.0))) == ""
+    assert "root mean square" in departure(row_of(1.03 * z, Normal(0.0, 1.0)))
+    assert "root mean square" in departure(row_of(0.97 * z, Normal(0.0, 1.0)))
+    assert "mean" in departure(row_of(z + 0.04, Normal(0.0, 1.0)))
+    assert "values in [-1.49997" in departure(row_of(1.5 * u, Uniform(-1.0, 1.0)))
+    assert "root mean square" in departure(row_of(torch.zeros(300, 200), Uniform(-1.0, 1.0)))

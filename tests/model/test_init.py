@@ -230,3 +230,83 @@ def test_inference_mode():
         model = nn.Linear(3, 3)
         report = torch_init.init_(model, "he")
     assert report.fingerprint == torch_init.init_(nn.Linear(3, 3), "he").fingerprint
+
+
+SHARED = {
+    "the same": (lambda base: base[:6], lambda base: base[:6]),
+    "overlapping": (lambda base: base[:6], lambda base: base[4:]),
+    "transposed": (lambda base: base[:4, :4], lambda base: base[:4, :4].T),
+    "bytes of another dtype": (lambda base: base[2], lambda base: base.view(torch.uint8)[2, :9]),
+}
+
+
+@pytest.mark.parametrize("kind", SHARED)
+def test_parameters_that_share_memory_are_refused(kind):
+    """What they hold would depend on which of them is written last."""
+    base = torch.zeros(8, 8)
+    one, other = (cut(base) for cut in SHARED[kind])
+    model = parameter_model(a=one, b=other)
+    with pytest.raises(ValueError, match=r"(a and b|b and a), which share memory.*Tie them"):
+        torch_init.init_(model, rule("*", torch_init.ones_), include=["frozen"])
+    with pytest.raises(ValueError, match=r"(a and b|b and a), which share memory"):
+        rules = [rule("a", torch_init.ones_), rule("b", torch_init.keep)]
+        torch_init.init_(model, rules, include=["frozen"])
+    assert not base.any()
+
+
+def test_parameters_side_by_side_in_one_tensor_are_not():
+    base = torch.zeros(8, 8)
+    model = parameter_model(rows=base[:4, :5], others=base[4:], columns=base[:4, 5:])
+    torch_init.init_(model, rule("*", torch_init.ones_), include=["frozen"])
+    assert (base == 1).all()
+
+
+@pytest.mark.parametrize("change", ["data", "dtype", "parameter", "meta"])
+def test_prepared_plans_notice_other_memory(change):
+    model = nn.Sequential(nn.Linear(3, 3))
+    prepared = torch_init.prepare(torch_init.plan(model, "he"))
+    prepared.run()
+    if change == "data":
+        model[0].weight.data = torch.zeros(3, 3)
+    elif change == "dtype":
+        model.double()
+    elif change == "parameter":
+        model[0].weight = nn.Parameter(torch.zeros(3, 3))
+    else:
+        model.to("meta")
+    with pytest.raises(RuntimeError, match=r"PreparedPlan.run: model: .*Prepare again"):
+        prepared.run()
+
+
+def test_parametrised_parameters_keep_their_memory():
+    """torch would let them take that of what right_inverse returns: the plan's own tensor."""
+    model = nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6))
+    original = model.parametrizations.weight.original
+    pointer = original.data_ptr()
+    prepared = torch_init.prepare(torch_init.plan(model, "he"))
+    for _ in range(2):
+        prepared.run()
+        assert original.data_ptr() == pointer
+
+
+def test_arguments_that_cannot_be_hashed_are_not_mixed_up():
+    """Two arrays of the same repr, as long ones have."""
+
+    def scaled(tensor, scales):
+        return torch_init.normal_(tensor, std=float(scales[len(scales) // 2]))
+
+    model = parameter_model(a=torch.empty(50, 50), b=torch.empty(50, 50))
+    ones, twos = torch.ones(5000), torch.ones(5000)
+    twos[2500] = 2.0
+    assert repr(ones) == repr(twos)
+    rules = [rule("a", scaled, scales=ones.numpy()), rule("b", scaled, scales=twos.numpy())]
+    plan = torch_init.plan(model, rules, include=["frozen"])
+    assert (plan["a"].std, plan["b"].std) == (1.0, 2.0)
+
+
+def test_an_explicit_seed_must_be_the_plans():
+    model = nn.Linear(3, 3)
+    plan = torch_init.plan(model, "he", seed=5)
+    torch_init.init_(model, plan, seed=5)
+    with pytest.raises(ValueError, match="arguments: expected the plan's own"):
+        torch_init.init_(model, plan, seed=0)

@@ -151,6 +151,7 @@ def test_errors_leave_the_model_on_the_meta_device():
     model = on_meta(body)
     for arguments, text in [
         ({"device": "meta"}, "device: expected one with memory, got meta"),
+        ({"device": "xpu"}, "device: expected a device that is there"),
         ({"dtype": torch.int32}, "dtype: expected a floating-point dtype"),
         ({"dtype": "bfloat16"}, "dtype: expected a floating-point dtype"),
     ]:

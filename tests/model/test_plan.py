@@ -147,6 +147,47 @@ def test_text_folds_layers_that_are_alike():
     assert sum("zeros_()" in line for line in unfolded) == 23
 
 
+def test_text_folds_experts_in_layers_and_missing_parameters():
+    experts = nn.ModuleList(
+        [nn.ModuleList([nn.Linear(4, 4, bias=False) for _ in range(3)]) for _ in range(2)]
+    )
+    assert "[0-1].[0-2].weight " in str(torch_init.plan(experts, ZEROS))
+    with pytest.raises(ValueError, match=r"none for 6 of 6") as caught:
+        torch_init.plan(experts, rule("x", torch_init.zeros_))
+    assert "  [0-1].[0-2].weight  (4, 4)  of a Linear" in str(caught.value)
+    rules = [ZEROS, rule("1.2.*", torch_init.ones_)]
+    assert "0.0.weight and 4 more " in str(torch_init.plan(experts, rules))
+
+
+def test_text_of_blocks_that_differ():
+    model = nn.Linear(256, 384, bias=False)
+    text = str(torch_init.plan(model, rule("*", torch_init.xavier_, split=(256, 64, 64))))
+    assert "256, 256; 256, 64" in text
+    assert "0.0625; 0.07906" in text
+
+
+def test_a_row_is_a_line():
+    model = nn.Sequential(nn.Linear(64, 64))
+    ones = torch_init.plan(model, rule("0.*", torch_init.constant_, val=1.0))
+    assert repr(ones["0.weight"]) == "<0.weight (64, 64): constant_(val=1), by 0.*>"
+
+
+def test_attributes_that_a_site_has_not():
+    bad = rule("*", torch_init.normal_, std=lambda p: 1 / p.depth)
+    with pytest.raises(AttributeError, match=r"'depth' \(parameter weight, rule \*\)"):
+        torch_init.plan(nn.Linear(2, 2), bad)
+
+
+def test_swapped_arguments():
+    with pytest.raises(TypeError, match=r"init_: model: expected a torch.nn.Module, got str"):
+        torch_init.init_("he", nn.Linear(2, 2))
+
+
+def test_torchs_initialisers_are_pointed_to_ours():
+    with pytest.raises(TypeError, match=r"Use torch_init.normal_ \(parameter weight"):
+        torch_init.plan(nn.Linear(2, 2), rule("*", nn.init.normal_))
+
+
 def test_text_of_a_plan_that_leaves_everything_alone():
     text = str(torch_init.plan(nn.Linear(2, 2), rule("*", torch_init.keep)))
     assert "left alone: keep" in text

@@ -5,7 +5,8 @@ from torch_init.model.execution import PreparedPlan, init_, prepare
 from torch_init.model.lsuv import LsuvReport, lsuv_
 from torch_init.model.materialize import materialize_
 from torch_init.model.planning import plan
-from torch_init.model.report import Report, fingerprint
+from torch_init.model.read_back import fingerprint, report
+from torch_init.model.report import Report
 from torch_init.model.rules import Recipe, Rule, keep, rule
 from torch_init.model.sites import Site
 from torch_init.model.table import Plan
@@ -25,5 +26,6 @@ __all__ = [
     "materialize_",
     "plan",
     "prepare",
+    "report",
     "rule",
 ]

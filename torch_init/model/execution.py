@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +15,18 @@ from torch_init.distributions import Constant
 from torch_init.errors import describe
 from torch_init.keys import part_name
 from torch_init.model.layout import Block
+from torch_init.model.memory import Extent, check_apart, unreachable
 from torch_init.model.planning import Rules, make_plan
-from torch_init.model.report import Report, read_back
+from torch_init.model.read_back import read_back
+from torch_init.model.report import Report
 from torch_init.model.table import Piece, Plan, Row
-from torch_init.structures import Structure
+from torch_init.structures import DeltaOrthogonal, Orthogonal, Structure
 
 
 def init_(
     model: nn.Module,
     rules: "Rules | Plan",
-    seed: int = 0,
+    seed: int | None = None,
     *,
     strict: bool = True,
     include: Collection[str] = (),
@@ -32,20 +34,22 @@ def init_(
 ) -> Report:
     """Initialise a model: plan, fill, read back.
 
-    All elementwise parameters of a device are filled in one native call (on a GPU one launch), and
-    each value depends on the seed, the parameter's canonical name and the element's index in the
-    whole tensor only: not on other layers, the device, the dtype or how the tensor is sharded.
+    All elementwise parameters of a device are filled in one native call (one launch, on a GPU),
+    and each value depends on the seed, the parameter's canonical name and the element's index in
+    the whole tensor only: not on other layers, the device, the dtype or how the tensor is sharded.
     Then every parameter is read once, to check its moments against the plan and to take the
-    report's fingerprint. Buffers are left alone. Nothing is written if the plan has an error.
+    report's fingerprint: that waits for a GPU; prepare() is for those who must not wait. Buffers
+    are left alone. Nothing is written if the plan has an error.
 
     Args:
         model: its parameters hold memory (for a model on the meta device, see materialize_). Of
             DTensors, each rank fills what it holds, without communication.
         rules: as plan takes them, or a Plan made of this very model.
-        seed, strict, include, rename: see plan.
+        seed: see plan; 0, or the plan's own, if None.
+        strict, include, rename: see plan.
 
     Returns:
-        A Report, which says what was done and whether it is as planned.
+        A Report, which says what was done and whether the moments are as planned.
 
     Raises:
         TypeError, ValueError: as plan does; a parameter on the meta device.
@@ -60,18 +64,19 @@ def init_(
         _check_plan(rules, model, seed, strict, include, rename)
         made = rules
     else:
+        seed = 0 if seed is None else seed
         made = make_plan("init_", model, rules, seed, strict, include, rename)
     prepare(made).run()
     return read_back(made)
 
 
 def _check_plan(
-    plan: Plan, model: nn.Module, seed: int, strict: bool, include: object, rename: object
+    plan: Plan, model: nn.Module, seed: int | None, strict: bool, include: object, rename: object
 ) -> None:
     if plan.model is not model:
         got = "the plan of another model"
         raise ValueError(describe("init_", "rules", got, "a plan of this model"))
-    if seed not in (0, plan.seed) or not strict or include or rename is not None:
+    if seed not in (None, plan.seed) or not strict or include or rename is not None:
         fix = "Make another plan with these"
         got = "others beside a plan"
         raise ValueError(describe("init_", "arguments", got, "the plan's own", fix))
@@ -88,11 +93,20 @@ def prepare(plan: Plan) -> "PreparedPlan":
     return PreparedPlan(plan)
 
 
+class _Bound(NamedTuple):
+    """A parameter as it was when the plan was bound to its memory."""
+
+    module: nn.Module
+    leaf: str
+    address: int
+
+
 class PreparedPlan:
     """A plan bound to its parameters' memory, lowered for the native module.
 
-    Valid as long as the parameters keep their memory. run() may be captured into a CUDA graph,
-    which must not outlive this object, unless an initialiser needs the CPU (orthogonal_).
+    A model that is moved, converted, sharded or given other parameters afterwards is refused by
+    run(). run() may be captured into a CUDA graph, which must not outlive this object; not so
+    where an initialiser needs the CPU (orthogonal_, delta_orthogonal_).
 
     Attributes:
         native: what fills everything elementwise, one for each device.
@@ -100,18 +114,30 @@ class PreparedPlan:
 
     def __init__(self, plan: Plan) -> None:
         entries: dict[torch.device, list[_ops.Entry]] = {}
+        self._bound: list[_Bound] = []
         self._written: list[Tensor] = []
         self._others: list[Callable[[], None]] = []
         self._parametrized: list[Callable[[], None]] = []
+        self._needs_cpu = ""
+        extents: list[Extent] = []
         reshard(plan.model)
         for row in plan.rows:
             row.site.refresh()
+            parts = boxes("init_", row.site.tensor.detach()) if not row.site.parametrized else []
+            extents += [Extent(row.name, row.status == "init", part.view) for part in parts]
             if row.status == "init":
-                self._add(row, plan.seed, entries)
+                self._add(row, parts, plan.seed, entries)
+        check_apart("init_", extents)
         self.native = [_ops.FillPlan(of_device) for of_device in entries.values()]
 
     def run(self) -> None:
-        """Fill all parameters that the plan initialises, on the current stream of a GPU."""
+        """Fill all parameters that the plan initialises, on the current stream of a GPU.
+
+        Raises:
+            RuntimeError: a parameter no longer has the memory that the plan was bound to; a
+                capture of what needs the CPU.
+        """
+        self._check_memory()
         for native in self.native:
             native.run()
         _ops.count_writes(self._written)
@@ -120,7 +146,26 @@ class PreparedPlan:
         for assign in self._parametrized:
             assign()
 
-    def _add(self, row: Row, seed: int, entries: dict[torch.device, list["_ops.Entry"]]) -> None:
+    def _check_memory(self) -> None:
+        for module, leaf, address in self._bound:
+            if _address(module._parameters.get(leaf)) != address:
+                got = f"another tensor for {leaf} of a {type(module).__name__}"
+                fix = "Prepare again after a model is moved, converted or sharded"
+                expected = "the parameters that the plan was prepared for"
+                raise RuntimeError(describe("PreparedPlan.run", "model", got, expected, fix))
+        if self._needs_cpu and torch.cuda.is_current_stream_capturing():
+            got = f"{self._needs_cpu}, which is computed on the CPU"
+            fix = "Run it before the capture"
+            expected = "what a CUDA graph can capture"
+            raise RuntimeError(describe("PreparedPlan.run", "plan", got, expected, fix))
+
+    def _add(
+        self,
+        row: Row,
+        parts: list[Box],
+        seed: int,
+        entries: dict[torch.device, list["_ops.Entry"]],
+    ) -> None:
         tensor = row.site.tensor
         if tensor.is_meta:
             fix = "Use torch_init.materialize_, or model.to_empty(device=...) first"
@@ -133,13 +178,20 @@ class PreparedPlan:
         if row.site.parametrized:
             tensor = torch.empty(row.shape, dtype=row.dtype, device=tensor.device)
             self._parametrized.append(partial(_assign, row, tensor))
-        parts = boxes("init_", tensor.detach())
-        for piece in row.pieces:
-            for part in parts:
+            parts = boxes("init_", tensor)
+        else:
+            self._bound.append(_Bound(row.site.module, row.site.leaf, _address(tensor)))
+        for part in parts:
+            problem = unreachable(part.view)
+            if problem:
+                got = f"{row.name}, {problem}"
+                raise ValueError(describe("init_", "model", got, "parameters that hold memory"))
+            for piece in row.pieces:
                 self._add_box(row, piece, part, seed, entries)
         if row.padding_row is not None:
             self._others.append(partial(_zero_row, parts, row.padding_row))
-        self._written.append(tensor)
+        # Autograd may have saved the parameter, or the local part of it that a DTensor holds.
+        self._written += [tensor, *(part.view for part in parts)]
 
     def _add_box(
         self,
@@ -155,13 +207,15 @@ class PreparedPlan:
         name = part_name(row.name, piece.block.part) if piece.block.part else row.name
         values, shape = piece.values, piece.block.shape
         odd = isinstance(values, Constant) and not _ops.takes_constants(box.view.dtype)
+        if isinstance(values, (Orthogonal, DeltaOrthogonal)) and box.view.is_cuda:
+            self._needs_cpu = self._needs_cpu or row.name
         if isinstance(values, Structure) or odd or not _ops.can_batch(box.view):
             self._others.append(partial(fill_box, values, box.view, box.offset, shape, seed, name))
             return
         first_index, index_strides = 0, None
         if tuple(box.view.shape) != shape:
             first_index, index_strides = _ops.box_index(box.offset, shape)
-        key = _ops.stream_key(seed, name)
+        key = _ops.stream_key(seed, name) if piece.block.part else row.key
         entry = (box.view, values.spec(), key, first_index, index_strides)
         entries.setdefault(box.view.device, []).append(entry)
 
@@ -189,22 +243,26 @@ def _zero_row(parts: list[Box], row: int) -> None:
                 view[row - offset[0]].zero_()
 
 
-def _assign(row: Row, value: Tensor) -> None:
-    with torch.no_grad():
-        if any(is_dtensor(original) for original in row.site.parameters()):
-            _assign_parts(row, value)
-        else:
-            setattr(row.site.module, row.site.leaf, value)
+def _assign(row: Row, value: Any) -> None:
+    """Do what assigning to a parametrised tensor does, into the memory that its originals have.
 
-
-def _assign_parts(row: Row, value: Any) -> None:
-    """Do what assigning to a parametrised tensor does where its originals are sharded."""
+    torch lets an original take the memory of what right_inverse returns.
+    """
     parametrizations: Any = row.site.module.parametrizations
-    for parametrization in reversed(parametrizations[row.site.leaf]):
-        value = parametrization.right_inverse(value)
-    wholes = [value] if isinstance(value, Tensor) else value
-    for original, whole in zip(row.site.parameters(), wholes, strict=True):
-        for view, offset in boxes("init_", original.detach()):
-            part = tuple(slice(o, o + n) for o, n in zip(offset, view.shape, strict=True))
-            view.copy_(whole[part])
-        _ops.count_writes([original])
+    with torch.no_grad():
+        for parametrization in reversed(parametrizations[row.site.leaf]):
+            value = parametrization.right_inverse(value)
+        wholes = [value] if isinstance(value, Tensor) else value
+        for original, whole in zip(row.site.parameters(), wholes, strict=True):
+            for view, offset in boxes("init_", original.detach()):
+                part = tuple(slice(o, o + n) for o, n in zip(offset, view.shape, strict=True))
+                view.copy_(whole[part])
+            _ops.count_writes([original])
+
+
+def _address(tensor: Tensor | None) -> int:
+    """Return where the elements lie that this rank holds; 0 if nowhere."""
+    if tensor is None or tensor.is_meta:
+        return 0
+    local: Tensor = tensor._local_tensor if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
+    return local.data_ptr() if not unreachable(local.detach()) else 0

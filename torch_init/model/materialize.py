@@ -7,10 +7,12 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor, nn
 
+from torch_init import _ops
 from torch_init.errors import describe
 from torch_init.model.execution import prepare
 from torch_init.model.planning import Rules, make_plan
-from torch_init.model.report import Report, read_back
+from torch_init.model.read_back import read_back
+from torch_init.model.report import Report
 from torch_init.model.sites import find_buffers, modules_by_name
 from torch_init.model.table import Plan
 
@@ -25,7 +27,7 @@ def materialize_(
     strict: bool = True,
     include: Collection[str] = (),
     rename: Callable[[str], str] | None = None,
-    buffers: Callable[[str, nn.Module], None] | None = None,
+    buffers: Callable[[str, nn.Module], object] | None = None,
 ) -> Report:
     """Give the parameters of a model on the meta device memory, and initialise them there.
 
@@ -45,7 +47,7 @@ def materialize_(
         device: where to.
         dtype: of the parameters; their own if None. Buffers keep theirs.
         buffers: called with the canonical name of each module that owns such a buffer, and the
-            module, once parameters and buffers have memory; fills what it knows.
+            module, once parameters and buffers have memory; fills what it knows in place.
 
     Raises:
         TypeError, ValueError: as plan does; model is then unchanged.
@@ -61,6 +63,11 @@ def materialize_(
     if device.type == "meta":
         fix = "torch_init.plan says what would be done there"
         raise ValueError(describe("materialize_", "device", "meta", "one with memory", fix))
+    if device.type not in _ops.FILLABLE_DEVICES or (
+        device.type == "cuda" and not torch.cuda.is_available()
+    ):
+        expected = "a device that is there, and that torch_init has kernels for"
+        raise ValueError(describe("materialize_", "device", f"{device}", expected))
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise TypeError(describe("materialize_", "dtype", f"{dtype!r}", "a floating-point dtype"))
     plan = make_plan("materialize_", model, rules, seed, strict, include, rename, dtype)
@@ -69,11 +76,12 @@ def materialize_(
     _allocate(model, device, dtype)
     prepare(plan).run()
     unknown = _rebuild_buffers(model, {name for name, _ in lost}, buffers)
-    notes = [f"{name}: a buffer whose values were not rebuilt" for name in unknown]
-    notes += _stray_meta_tensors(model)
-    if notes:
-        warnings.warn("torch_init.materialize_: " + "; ".join(notes), stacklevel=2)
-    return read_back(plan, notes)
+    faults = [f"{name}: a buffer whose values were not rebuilt" for name in unknown]
+    faults += _stray_meta_tensors(model)
+    if faults:
+        fix = ". buffers= may be a function (module's name, module) that fills them"
+        warnings.warn("torch_init.materialize_: " + "; ".join(faults) + fix, stacklevel=2)
+    return read_back(plan, faults)
 
 
 def _check_nothing_kept(plan: Plan) -> None:
@@ -120,7 +128,7 @@ def _places_by_parameter(model: nn.Module) -> list[list[tuple[nn.Module, str]]]:
 
 
 def _rebuild_buffers(
-    model: nn.Module, lost: set[str], rebuild: Callable[[str, nn.Module], None] | None
+    model: nn.Module, lost: set[str], rebuild: Callable[[str, nn.Module], object] | None
 ) -> list[str]:
     """Give the buffers that lost their values new ones; return the names of those still without."""
     unknown = []
@@ -137,8 +145,10 @@ def _rebuild_buffers(
             module.reset_running_stats()
         if not module._parameters:
             _rebuild_as_transformers(modules, prefix, module)
-        if rebuild is not None:
-            rebuild(prefix, module)
+        if rebuild is not None and rebuild(prefix, module) is not None:
+            expected = "a function that fills the module's buffers in place and returns nothing"
+            got = "one that returns something"
+            raise TypeError(describe("materialize_", "buffers", got, expected))
         unknown += [names[leaf] for leaf in mine if _state(module._buffers[leaf]) == before[leaf]]
     return unknown
 

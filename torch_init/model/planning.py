@@ -19,6 +19,7 @@ from torch_init.distributed import check_logical
 from torch_init.distributions import Constant, TruncatedNormal
 from torch_init.model.expectations import Expectation, add, expect
 from torch_init.model.layout import Block, blocks, default_split, padding_row
+from torch_init.model.printing import folded_name, stem
 from torch_init.model.rules import Recipe, Rule, keep
 from torch_init.model.sites import Site, check_assignable, find_buffers, find_sites
 from torch_init.model.table import Piece, Plan, Row
@@ -87,8 +88,8 @@ def make_plan(
     seed = int(keys.check_seed(function, seed))
     for word in include:
         errors.check_choice(function, "include", word, INCLUDABLE)
-    candidates = _flatten(function, rules)
     sites = find_sites(function, model, rename)
+    candidates = _flatten(function, rules)
     if dtype is not None:
         for site in sites:
             if site.tensor.is_meta and site.dtype.is_floating_point:
@@ -100,6 +101,8 @@ def make_plan(
     rows = [maker.row(site, found) for site, found in zip(sites, matches, strict=True)]
     _warn_of_uncut_normals(rows)
     idle = _idle(candidates, sites, matches)
+    for said in idle:
+        warnings.warn(f"torch_init.{function}: rule {said}", stacklevel=3)
     return Plan(model, seed, rows, find_buffers(model), idle)
 
 
@@ -122,7 +125,8 @@ def _flatten(function: str, rules: Rules) -> list[_Candidate]:
         return [_Candidate(rules, str(rules), "")]
     if not isinstance(rules, Iterable) or isinstance(rules, (Mapping, nn.Module)):
         expected = "a recipe's name, a Recipe, a rule, or a sequence of them"
-        raise TypeError(errors.describe(function, "rules", f"{rules!r}", expected))
+        got = repr(rules) if isinstance(rules, (int, float)) else f"a {type(rules).__name__}"
+        raise TypeError(errors.describe(function, "rules", got, expected))
     return [candidate for part in rules for candidate in _flatten(function, part)]
 
 
@@ -130,7 +134,14 @@ def _check_coverage(function: str, sites: list[Site], matches: list[list[_Candid
     missed = [site for site, found in zip(sites, matches, strict=True) if not found]
     if not missed:
         return
-    lines = [f"  {s.name}  {tuple(s.shape)}  of a {type(s.module).__name__}" for s in missed]
+    groups: dict[Any, list[str]] = {}
+    for site in missed:
+        what = (tuple(site.shape), type(site.module).__name__)
+        groups.setdefault((stem(site.name), *what), []).append(site.name)
+    lines = [
+        f"  {folded_name(names)}  {shape}  of a {kind}"
+        for (_, shape, kind), names in groups.items()
+    ]
     if len(lines) > 50:
         lines[50:] = [f"  and {len(lines) - 50} more"]
     got = f"none for {len(missed)} of {len(sites)}"
@@ -186,6 +197,9 @@ class _RowMaker:
                 self._describe(row, site, chosen.rule)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"{error} (parameter {site.name}, rule {row.rule})") from error
+            except AttributeError as error:  # of a callable that asks the site for what it has not
+                where = f"(parameter {site.name}, rule {row.rule})"
+                raise AttributeError(f"{error} {where}") from error
         return row
 
     def _status(self, site: Site, rule: Rule | None) -> str:
@@ -237,14 +251,22 @@ class _RowMaker:
         shape, dtype = tuple(site.shape), site.dtype
         if math.prod(shape) == 0:
             return None, None
-        # By its text, since an argument may not be hashable.
-        question = (rule.initialiser, shape, dtype, repr(sorted(arguments.items())))
-        answer = self._answers.get(question)
+        # With their types, since 1 and True are equal.
+        typed = tuple((key, type(value), value) for key, value in arguments.items())
+        question = (rule.initialiser, shape, dtype, typed)
+        try:
+            answer = self._answers.get(question)
+        except TypeError:  # something cannot be hashed
+            return self._answer(rule, shape, dtype, arguments)
         if answer is None:
-            values = values_of(self._function, rule.initialiser, shape, dtype, arguments)
-            answer = values, None if values is None else expect(values, shape, dtype)
-            self._answers[question] = answer
+            answer = self._answers[question] = self._answer(rule, shape, dtype, arguments)
         return answer
+
+    def _answer(
+        self, rule: Rule, shape: tuple[int, ...], dtype: torch.dtype, arguments: dict[str, Any]
+    ) -> tuple[Values | None, Expectation | None]:
+        values = values_of(self._function, rule.initialiser, shape, dtype, arguments)
+        return values, None if values is None else expect(values, shape, dtype)
 
 
 @functools.lru_cache(maxsize=256)

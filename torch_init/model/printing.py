@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans as text, with rich or without; repeated layers are folded into one line."""
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,32 +43,50 @@ def plan_cells(plan: "Plan", fold: bool) -> tuple[list[tuple[str, ...]], list[st
     """Return the cells of each line of the table, and the notes that the last of them number."""
     groups: dict[Any, list[Row]] = {}
     for number, row in enumerate(plan.rows):
-        stem = _LAYER.sub(r"\1*\2", row.name, count=1) if fold else number
-        groups.setdefault((stem, _cells(row), row.note), []).append(row)
+        alike = stem(row.name) if fold else number
+        groups.setdefault((alike, _cells(row), row.note), []).append(row)
     notes: dict[str, int] = {}
     lines = []
     for (_, cells, note), rows in groups.items():
         mark = f"[{notes.setdefault(note, len(notes) + 1)}]" if note else ""
-        lines.append((_name(rows), *cells, mark))
+        lines.append((folded_name([row.name for row in rows]), *cells, mark))
     return lines, [f"[{number}] {note}" for note, number in notes.items()]
 
 
-_LAYER = re.compile(r"(^|\.)\d+(\.|$)")
+_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
-def _name(rows: "Sequence[Row]") -> str:
-    if len(rows) == 1:
-        return rows[0].name
-    layers = sorted(row.site.layer or 0 for row in rows)
-    if layers == list(range(layers[0], layers[-1] + 1)):
-        which = f"[{layers[0]}-{layers[-1]}]"
-    else:
-        which = "[" + ",".join(map(str, layers)) + "]"
-    return _LAYER.sub(lambda match: match[1] + which + match[2], rows[0].name, count=1)
+def stem(name: str) -> str:
+    """Return name with a * for each number in it."""
+    return _NUMBER.sub("*", name)
+
+
+def folded_name(names: Sequence[str]) -> str:
+    """Return one name for several that differ in their numbers alone.
+
+    A number that differs stands as the numbers there are. Where not every combination of them is
+    there, the first name and how many more there are.
+    """
+    if len(names) == 1:
+        return names[0]
+    columns = zip(*([int(n) for n in _NUMBER.findall(name)] for name in names), strict=True)
+    numbers = [sorted(set(column)) for column in columns]
+    if math.prod(map(len, numbers)) != len(names):
+        return f"{names[0]} and {len(names) - 1} more"
+    texts = iter([_numbers(found) for found in numbers])
+    return _NUMBER.sub(lambda match: next(texts), names[0])
+
+
+def _numbers(found: Sequence[int]) -> str:
+    if len(found) == 1:
+        return str(found[0])
+    if list(found) == list(range(found[0], found[-1] + 1)):
+        return f"[{found[0]}-{found[-1]}]"
+    return "[" + ",".join(map(str, found)) + "]"
 
 
 def _cells(row: "Row") -> tuple[str, ...]:
-    fans = "" if row.fan_in is None else f"{row.fan_in}, {row.fan_out}"
+    fans = _distinct(f"{p.fans.fan_in}, {p.fans.fan_out}" for p in row.pieces if p.fans)
     if row.fans_from:
         fans += f" ({row.fans_from})"
     bounds = ""
@@ -77,11 +96,17 @@ def _cells(row: "Row") -> tuple[str, ...]:
         " x ".join(map(str, row.shape)) or "scalar",
         fans,
         row.scheme if row.status == "init" else f"left alone: {row.status}",
-        _number(row.std, ""),
+        _distinct(_number(p.expectation.std, "") for p in row.pieces if p.expectation),
         bounds if row.low != row.high else _number(row.low, ""),
         str(row.dtype).removeprefix("torch."),
         row.rule,
     )
+
+
+def _distinct(texts: Iterable[str]) -> str:
+    """Return the texts once each; those of blocks that are packed together may differ."""
+    different = list(dict.fromkeys(texts))
+    return "; ".join(different[:3]) + (" ..." if len(different) > 3 else "")
 
 
 def _number(number: float | None, otherwise: str) -> str:

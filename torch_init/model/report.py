@@ -9,15 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
 
-from torch_init import _ops
-from torch_init.distributed import boxes, logical_shape
 from torch_init.errors import describe
 from torch_init.model.expectations import Expectation
-from torch_init.model.sites import Site, find_sites
-from torch_init.model.table import Plan
-from torch_init.structures import Structure
+from torch_init.model.table import find_row
 
 _TOLERANCE = 7.0
 """In standard deviations of a total; chance goes beyond in one of 4e11 checks."""
@@ -53,6 +48,7 @@ class ReportRow:
         expectation: what the plan gives it; None if it was left alone.
         elements: how many there are to read (of a parametrised tensor, those it is made from).
         readings: what was read, by place.
+        unread: why none of it could be read; empty if it could.
         problem: how it departs from the plan; empty if it does not.
     """
 
@@ -64,6 +60,7 @@ class ReportRow:
     expectation: Expectation | None = None
     elements: int = 0
     readings: dict[Place, Reading] = field(default_factory=dict)
+    unread: str = ""
     problem: str = ""
 
     @property
@@ -91,8 +88,13 @@ class ReportRow:
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits, a function of the bits of its elements."""
-        total = sum(reading.fingerprint for reading in self.readings.values())
-        return f"{total % 2**64:016x}"
+        totals: dict[int, int] = {}
+        for (number, _, _), reading in self.readings.items():
+            totals[number] = (totals.get(number, 0) + reading.fingerprint) % 2**64
+        if len(totals) > 1:  # a parametrised tensor is made from several, whose order counts
+            text = " ".join(f"{number}:{totals[number]:016x}" for number in sorted(totals))
+            return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return f"{sum(totals.values()):016x}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row as plain values."""
@@ -110,20 +112,24 @@ class ReportRow:
 
 
 class Report:
-    """What init_ and materialize_ return.
+    """What init_, materialize_ and report return.
 
     Attributes:
         rows: one for each parameter.
-        notes: what else there is to know, such as buffers that hold nothing.
+        faults: what is wrong besides parameters, such as buffers that hold nothing.
+        notes: what else there is to know, such as rules that matched no parameter.
     """
 
-    def __init__(self, rows: list[ReportRow], notes: Iterable[str] = ()) -> None:
+    def __init__(
+        self, rows: list[ReportRow], faults: Iterable[str] = (), notes: Iterable[str] = ()
+    ) -> None:
         self.rows = rows
+        self.faults = list(faults)
         self.notes = list(notes)
         self._by_name = {row.name: row for row in rows}
 
     def __getitem__(self, name: str) -> ReportRow:
-        return self._by_name[name]
+        return find_row(self._by_name, name)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -131,7 +137,7 @@ class Report:
     @property
     def problems(self) -> list[str]:
         """What is not as planned, a line each; empty if all is well."""
-        return [f"{row.name}: {row.problem}" for row in self.rows if row.problem] + self.notes
+        return [f"{row.name}: {row.problem}" for row in self.rows if row.problem] + self.faults
 
     @property
     def complete(self) -> bool:
@@ -151,24 +157,26 @@ class Report:
             digest.update(f"{row.name}\0{shape}\0{row.dtype}\0{row.fingerprint}\n".encode())
         return ("" if self.complete else "part-") + digest.hexdigest()[:32]
 
-    def diff(self, other: object) -> list[str]:
+    def diff(self, other: "Report | str") -> list[str]:
         """Return the names of the parameters that are not the same, bit for bit, in both.
+
+        Args:
+            other: a Report, or the text that a Report's to_json gave.
 
         Example:
             >>> model = torch.nn.Linear(4, 4)
-            >>> first = torch_init.init_(model, "he", seed=0)
-            >>> torch_init.init_(model, "he", seed=1).diff(first)
+            >>> kept = torch_init.init_(model, "he", seed=0).to_json()
+            >>> torch_init.init_(model, "he", seed=1).diff(kept)
             ['weight']
         """
-        if not isinstance(other, Report):
-            got = type(other).__name__
-            raise TypeError(describe("Report.diff", "other", got, "a Report"))
-        names = dict.fromkeys([*self._by_name, *other._by_name])
-        return [
-            name
-            for name in names
-            if _identity(self._by_name.get(name)) != _identity(other._by_name.get(name))
-        ]
+        mine, others = self._identities(), _identities_of("Report.diff", other)
+        names = dict.fromkeys([*mine, *others])
+        return [name for name in names if mine.get(name) != others.get(name)]
+
+    def _identities(self) -> dict[str, tuple[Any, ...]]:
+        return {
+            row.name: (list(row.shape), row.dtype, row.count, row.fingerprint) for row in self.rows
+        }
 
     def gather(self, group: Any = None) -> "Report":
         """Return the report of the whole model, from the parts that the ranks hold.
@@ -186,9 +194,9 @@ class Report:
         if not (dist.is_available() and dist.is_initialized()):
             return self
         parts: list[Any] = [None] * dist.get_world_size(group)
-        dist.all_gather_object(parts, (self.rows, self.notes), group=group)
+        dist.all_gather_object(parts, (self.rows, self.faults, self.notes), group=group)
         rows: dict[str, ReportRow] = {}
-        for rank, (of_rank, _) in enumerate(parts):
+        for rank, (of_rank, _, _) in enumerate(parts):
             for part in of_rank:
                 row = rows.setdefault(part.name, replace(part, readings={}, problem=""))
                 if (row.shape, row.dtype) != (part.shape, part.dtype):
@@ -200,9 +208,10 @@ class Report:
                     if known.fingerprint != reading.fingerprint:
                         row.problem = f"rank {rank} holds other values than a rank before"
         for row in rows.values():
-            row.problem = row.problem or _problem(row)
-        notes = dict.fromkeys(note for _, of_rank in parts for note in of_rank)
-        return Report(list(rows.values()), notes)
+            row.problem = row.problem or departure(row)
+        faults = dict.fromkeys(fault for _, of_rank, _ in parts for fault in of_rank)
+        notes = dict.fromkeys(note for _, _, of_rank in parts for note in of_rank)
+        return Report(list(rows.values()), faults, notes)
 
     def to_json(self) -> str:
         """Return the report as JSON text."""
@@ -212,107 +221,55 @@ class Report:
     def __str__(self) -> str:
         done = sum(row.status == "init" for row in self.rows)
         elements = sum(row.count for row in self.rows)
-        lines = [
-            f"{done} of {len(self.rows)} parameters initialised, {elements:,} elements read back",
-            f"fingerprint {self.fingerprint}",
-        ]
-        if not self.complete:
+        lines = [f"{len(self.rows)} parameters, {elements:,} elements read back"]
+        if any(row.status for row in self.rows):
+            lines[0] = f"{done} of {lines[0].replace('parameters', 'parameters initialised')}"
+        lines.append(f"fingerprint {self.fingerprint}")
+        left = [f"{row.name} ({row.status})" for row in self.rows if row.status not in ("", "init")]
+        lines += [f"left alone: {_listed(left)}"] if left else []
+        unread = [f"{row.name} ({row.unread})" for row in self.rows if row.unread]
+        lines += [f"not read: {_listed(unread)}"] if unread else []
+        if not self.complete and not unread:
             lines.append("this rank's part; report.gather() on all ranks gives the whole")
+        lines += [f"note: {note}" for note in self.notes]
         problems = self.problems
-        lines += [f"problem: {problem}" for problem in problems] or ["all as planned"]
+        lines += [f"problem: {problem}" for problem in problems]
+        if done and not problems:
+            lines.append("moments as planned")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
         return f"<torch_init.Report {self.fingerprint}, {len(self.problems)} problems>"
 
 
-def fingerprint(model: nn.Module) -> str:
-    """Return 32 hexadecimal digits that tell whether two models hold the same parameters.
-
-    The same string for the same canonical names, shapes, dtypes and bits, whatever the device,
-    the memory layout and the order of the layers. Of a sharded model, every rank gets a string of
-    its own part, beginning with "part-"; ``init_(...).gather()`` gives that of the whole.
-
-    Example:
-        >>> a, b = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
-        >>> _ = b.load_state_dict(a.state_dict())
-        >>> torch_init.fingerprint(a) == torch_init.fingerprint(b)
-        True
-    """
-    return Report(_read(find_sites("fingerprint", model))).fingerprint
-
-
-def read_back(plan: Plan, notes: Iterable[str] = ()) -> Report:
-    """Read all parameters of a plan's model once, and check those that it initialises."""
-    rows = _read([row.site for row in plan.rows])
-    for row, planned in zip(rows, plan.rows, strict=True):
-        row.status = planned.status
-        row.key = planned.key if planned.status == "init" else None
-        row.expectation = planned.expectation
-        # What is read of a parametrised tensor is what it is computed from; of integers, the bits.
-        if planned.site.parametrized or not _is_inexact(planned.site.dtype):
-            row.expectation = None
-        # A part of a structure, or of rows or blocks that differ, tells nothing.
-        alike = len(planned.pieces) == 1 and not isinstance(planned.pieces[0].values, Structure)
-        alike = alike and planned.padding_row is None
-        if row.complete or alike:
-            row.problem = _problem(row)
-    return Report(rows, notes)
-
-
-def _read(sites: list[Site]) -> list[ReportRow]:
-    rows = []
-    places: dict[torch.device, list[tuple[ReportRow, Place]]] = {}
-    entries: dict[torch.device, list[_ops.Part]] = {}
-    for site in sites:
-        row = ReportRow(site.name, tuple(site.shape), str(site.dtype).removeprefix("torch."))
-        rows.append(row)
-        for number, tensor in enumerate(site.parameters()):
-            shape = logical_shape(tensor)
-            row.elements += math.prod(shape)
-            for view, offset in boxes("fingerprint", tensor.detach()):
-                place = (number, tuple(offset), tuple(view.shape))
-                places.setdefault(view.device, []).append((row, place))
-                whole = view.shape == shape
-                index = () if whole else _ops.box_index(offset, shape)
-                entries.setdefault(view.device, []).append((_as_float(view), *index))
-    for device, of_device in entries.items():
-        measured = _ops.measure(of_device)[list(_FIELDS)].tolist()
-        for (row, place), totals in zip(places[device], measured, strict=True):
-            row.readings[place] = Reading(math.prod(place[2]), *totals)
-    return rows
-
-
-_FIELDS = ("sum", "sum_squares", "min", "max", "nonfinite", "fingerprint")
-
-_FLOATS_BY_SIZE = {
-    1: torch.float8_e5m2,
-    2: torch.bfloat16,
-    4: torch.float32,
-    8: torch.float64,
-}
-
-
-def _as_float(view: Tensor) -> Tensor:
-    """Return view as a tensor that can be read; the bits of integers are read as floats are."""
-    if _is_inexact(view.dtype):
-        return view
-    return view.view(_FLOATS_BY_SIZE[view.element_size()])
-
-
-def _is_inexact(dtype: torch.dtype) -> bool:
-    return dtype.is_floating_point or dtype.is_complex
-
-
 def _total(readings: Mapping[Place, Reading], name: str) -> float:
     return math.fsum(getattr(reading, name) for reading in readings.values())
 
 
-def _identity(row: ReportRow | None) -> tuple[Any, ...]:
-    return () if row is None else (row.shape, row.dtype, row.complete, row.fingerprint)
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more
 
 
-def _problem(row: ReportRow) -> str:
+def _identities_of(function: str, other: object) -> dict[str, tuple[Any, ...]]:
+    if isinstance(other, Report):
+        return other._identities()
+    try:
+        if not isinstance(other, str):
+            raise TypeError
+        rows = json.loads(other)["parameters"]
+        return {
+            row["name"]: (row["shape"], row["dtype"], row["elements_read"], row["fingerprint"])
+            for row in rows
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        got = "another text" if isinstance(other, str) else f"a {type(other).__name__}"
+        fix = "torch_init.report(model) reads a model"
+        expected = "a Report, or the JSON text of one"
+        raise TypeError(describe(function, "other", got, expected, fix)) from error
+
+
+def departure(row: ReportRow) -> str:
     """Return how a row departs from what the plan gives it; empty if it does not."""
     e, count = row.expectation, row.count
     if e is None or count == 0:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plan as a table: one row a parameter, to be read before anything happens."""
 
+import difflib
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +42,7 @@ class Piece:
         return f"{getattr(self.initialiser, '__name__', '?')}({arguments})"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Row:
     """What a plan says of one parameter."""
 
@@ -145,6 +147,10 @@ class Row:
             said.append("no elements")
         return "; ".join(said)
 
+    def __repr__(self) -> str:
+        what = self.scheme if self.status == "init" else f"left alone: {self.status}"
+        return f"<{self.name} {tuple(self.shape)}: {what}, by {self.rule or 'no rule'}>"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the row as plain values."""
         return {
@@ -193,7 +199,7 @@ class Plan:
         self._by_name = {row.name: row for row in rows}
 
     def __getitem__(self, name: str) -> Row:
-        return self._by_name[name]
+        return find_row(self._by_name, name)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -249,6 +255,17 @@ class Plan:
         if left:
             parts.append("left alone: " + ", ".join(left))
         return "; ".join(parts)
+
+
+Found = TypeVar("Found")
+
+
+def find_row(rows: Mapping[str, Found], name: str) -> Found:
+    """Return the row of that name; a KeyError suggests another one."""
+    if name not in rows:
+        near = difflib.get_close_matches(str(name), rows, n=1)
+        raise KeyError(f"no parameter {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return rows[name]
 
 
 def _short(value: Any) -> str:
