@@ -271,3 +271,26 @@ def test_path_leads_from_the_model_to_the_owner():
     assert site.path[0] is model
     assert site.path[-1] is site.module
     assert type(site.path[1]).__name__ == "CheckpointWrapper"
+
+
+def test_a_wrapper_that_passes_attributes_on_is_not_parametrised_itself():
+    def parametrised():
+        return nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+
+    class Passing(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def __getattr__(self, name):
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                return getattr(super().__getattr__("inner"), name)
+
+    for model, prefix in (
+        (torch.compile(parametrised()), ""),
+        (wrapped_in_checkpoint([None, parametrised()])[1], ""),
+        (nn.Sequential(Passing(parametrised())), "0.inner."),
+    ):
+        assert names(model) == [prefix + "weight", prefix + "bias"]

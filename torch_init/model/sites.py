@@ -207,7 +207,8 @@ def _is_wrapper(module: nn.Module, child: str, prefix: str) -> bool:
 
 def _tensors(function: str, module: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
     """Yield (leaf, tensor, whether it is parametrised) for what a module itself holds."""
-    if parametrize.is_parametrized(module):
+    # Not by attribute, which a wrapper may pass on to the module inside it.
+    if "parametrizations" in module._modules and parametrize.is_parametrized(module):
         for leaf in module.parametrizations:  # type: ignore[union-attr]
             yield leaf, _check_computable(function, module, leaf), True
     is_list = isinstance(module, parametrize.ParametrizationList)
