@@ -107,3 +107,43 @@ def test_departures_are_found():
     assert "mean" in departure(row_of(z + 0.04, Normal(0.0, 1.0)))
     assert "values in [-1.49997" in departure(row_of(1.5 * u, Uniform(-1.0, 1.0)))
     assert "root mean square" in departure(row_of(torch.zeros(300, 200), Uniform(-1.0, 1.0)))
+
+
+RARE = [
+    (torch_init.normal_, {}),
+    (torch_init.trunc_normal_, {"std": 0.02, "a": 8.0, "b": INF, "bounds": "sigma"}),
+    (torch_init.bernoulli_, {"p": 0.0005}),
+]
+
+
+@pytest.mark.parametrize(
+    ("initialiser", "arguments"), RARE, ids=lambda v: getattr(v, "__name__", str(v))
+)
+def test_small_tensors_raise_no_false_alarm(initialiser, arguments):
+    """Totals of few elements are far from normal: each of these once alarmed for these seeds."""
+    model = torch.nn.Module()
+    for number in range(3000):
+        model.register_parameter(f"p{number}", torch.nn.Parameter(torch.empty(1 + number % 16)))
+    rules = rule("*", initialiser, **arguments)
+    for seed in range(4):
+        assert torch_init.init_(model, rules, seed).problems == []
+
+
+def test_departures_of_small_tensors_are_found():
+    from torch_init.distributions import Normal
+
+    z = torch_init.normal_(torch.empty(20, 20), seed=0, name="w")
+    assert departure(row_of(z, Normal(0.0, 1.0))) == ""
+    assert "root mean square" in departure(row_of(1.4 * z, Normal(0.0, 1.0)))
+    assert "mean" in departure(row_of(z + 0.4, Normal(0.0, 1.0)))
+
+
+def test_values_among_the_smallest_numbers_raise_no_false_alarm():
+    """float16 has 1e-6 as 17 * 2**-24, 1.3 % off."""
+    model = torch.nn.Module()
+    model.scale = torch.nn.Parameter(torch.empty(64, dtype=torch.float16))
+    for rules in (
+        rule("*", torch_init.constant_, val=1e-6),
+        rule("*", torch_init.uniform_, a=-1e-6, b=1e-6),
+    ):
+        assert torch_init.init_(model, rules).problems == []

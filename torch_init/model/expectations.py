@@ -30,6 +30,10 @@ class Expectation(NamedTuple):
     square_sum_variance: float
     low: float
     high: float
+    sum_tail: float = 0.0
+    """How far single rare elements may take the sum: by z**2 of these, for z standard deviations.
+    Bernstein's inequality; of few elements the totals are not normally distributed."""
+    square_sum_tail: float = 0.0
 
     @property
     def mean(self) -> float:
@@ -48,6 +52,8 @@ class _Moments(NamedTuple):
     kurtosis: float
     low: float
     high: float
+    tail: float
+    square_tail: float
 
 
 def expect(
@@ -58,7 +64,10 @@ def expect(
     if isinstance(values, Sparse):
         kept = count - values.zeros(shape) * shape[1]
         square = kept * values.std**2
-        return Expectation(count, 0.0, square, square, 2 * kept * values.std**4, *_REAL_LINE)
+        variance = 2 * kept * values.std**4
+        return Expectation(
+            count, 0.0, square, square, variance, *_REAL_LINE, square_sum_tail=values.std**2
+        )
     if isinstance(values, Structure):
         total, square = values.moments(shape)
         return Expectation(
@@ -78,6 +87,8 @@ def expect(
         n * deviation**2,
         m.low,
         m.high,
+        m.tail,
+        m.square_tail,
     )
 
 
@@ -93,6 +104,8 @@ def add(parts: Sequence[Expectation]) -> Expectation:
         math.fsum(part.square_sum_variance for part in parts),
         min(part.low for part in parts),
         max(part.high for part in parts),
+        max(part.sum_tail for part in parts),
+        max(part.square_sum_tail for part in parts),
     )
 
 
@@ -101,33 +114,52 @@ _REAL_LINE = (-math.inf, math.inf)
 
 def _moments(values: Distribution) -> _Moments:
     if isinstance(values, Constant):
-        return _Moments(values.value, 0.0, 1.0, values.value, values.value)
+        return _Moments(values.value, 0.0, 1.0, values.value, values.value, 0.0, 0.0)
     if isinstance(values, Uniform):
         width = values.high - values.low
         middle = values.low + width / 2
-        return _Moments(middle, width * width / 12, 1.8, values.low, values.high)
+        return _bounded(middle, width * width / 12, 1.8, values.low, values.high)
     if isinstance(values, Normal):
-        return _Moments(values.mean, values.std**2, 3.0, *_REAL_LINE)
+        variance = values.std**2
+        # Laurent & Massart 2000, lemma 1, of squares; a sum is normal itself.
+        return _Moments(values.mean, variance, 3.0, *_REAL_LINE, 0.0, variance)
     if isinstance(values, TruncatedNormal):
         mean, variance = truncated_normal_moments(values.lower, values.upper)
         # Between a narrow interval's 1.8 and 9, that of the exponential, which a far tail is.
-        return _Moments(
+        like_exponential = _exponential_tailed(
             values.mean + values.std * mean,
             values.std**2 * variance,
             9.0,
             values.low,
             values.high,
         )
+        cut = _bounded(*like_exponential[:5])
+        return min(like_exponential, cut, key=lambda moments: moments.square_tail)
     if isinstance(values, TwoPoint):
         p, width = values.probability, values.high - values.low
         variance = p * (1 - p)
         kurtosis = 1 / variance - 3 if variance > 0 else 1.0
         low, high = sorted((values.low, values.high))
-        return _Moments(values.low + p * width, width * width * variance, kurtosis, low, high)
+        return _bounded(values.low + p * width, width * width * variance, kurtosis, low, high)
     if isinstance(values, Logistic):
         variance = (values.scale * math.pi) ** 2 / 3
-        return _Moments(values.location, variance, 4.2, *_REAL_LINE)
+        return _exponential_tailed(values.location, variance, 4.2, *_REAL_LINE)
     raise TypeError(f"{type(values).__name__} has no moments")
+
+
+def _bounded(mean: float, variance: float, kurtosis: float, low: float, high: float) -> _Moments:
+    reach = max(high - mean, mean - low)
+    largest = max(low * low, high * high)
+    return _Moments(mean, variance, kurtosis, low, high, reach / 3, largest / 3)
+
+
+def _exponential_tailed(
+    mean: float, variance: float, kurtosis: float, low: float, high: float
+) -> _Moments:
+    """Return moments with the tails of the exponential distribution, which none here exceeds."""
+    std = math.sqrt(variance)
+    # z**4 / 4 variances are as rare, in its square, as z standard deviations of a normal one.
+    return _Moments(mean, variance, kurtosis, low, high, std, 12.25 * variance + abs(mean) * std)
 
 
 def truncated_normal_moments(lower: float, upper: float) -> tuple[float, float]:

@@ -281,19 +281,21 @@ def departure(row: ReportRow) -> str:
         return f"{nonfinite:g} elements are not finite"
     low = min(reading.low for reading in row.readings.values())
     high = max(reading.high for reading in row.readings.values())
-    outside = low < e.low - eps * abs(e.low) or high > e.high + eps * abs(e.high)
+    step = torch.finfo(dtype).smallest_normal * eps  # between the smallest numbers
+    outside = low < e.low - eps * abs(e.low) - step or high > e.high + eps * abs(e.high) + step
     if outside and not dtype.is_complex:
         return f"values in [{low:.6g}, {high:.6g}], planned [{e.low:.6g}, {e.high:.6g}]"
     share = count / row.elements
     square = share * e.square_sum
     # What chance may do, then what rounding to the dtype and the float32 arithmetic may.
     size = math.sqrt(count * square)
-    grain = torch.finfo(dtype).smallest_normal * eps * count
+    grain = step * count
     slack = _TOLERANCE * math.sqrt(share * e.square_sum_variance) + (1e-5 + eps) * square
-    slack += grain * math.sqrt(square / count)
+    slack += _TOLERANCE**2 * e.square_sum_tail + grain * math.sqrt(square / count)
     if abs(_total(row.readings, "square_sum") - square) > slack:
         return f"root mean square {_rms(row):.6g}, planned {math.sqrt(square / count):.6g}"
     slack = _TOLERANCE * math.sqrt(share * e.sum_variance) + (1e-5 + eps / 2) * size + grain
+    slack += _TOLERANCE**2 * e.sum_tail
     if not math.isnan(e.sum) and abs(_total(row.readings, "sum") - share * e.sum) > slack:
         return f"mean {row.mean:.6g}, planned {e.mean:.6g}"
     return ""
