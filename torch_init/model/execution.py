@@ -19,6 +19,7 @@ from torch_init.model.memory import Extent, check_apart, unreachable
 from torch_init.model.planning import Rules, make_plan
 from torch_init.model.read_back import read_back
 from torch_init.model.report import Report
+from torch_init.model.sites import Site, find_sites
 from torch_init.model.table import Piece, Plan, Row
 from torch_init.structures import DeltaOrthogonal, Orthogonal, Structure
 
@@ -121,8 +122,8 @@ class PreparedPlan:
         self._needs_cpu = ""
         extents: list[Extent] = []
         reshard(plan.model)
+        _look_up_again(plan)
         for row in plan.rows:
-            row.site.refresh()
             parts = boxes("init_", row.site.tensor.detach()) if not row.site.parametrized else []
             extents += [Extent(row.name, row.status == "init", part.view) for part in parts]
             if row.status == "init":
@@ -218,6 +219,28 @@ class PreparedPlan:
         key = _ops.stream_key(seed, name) if piece.block.part else row.key
         entry = (box.view, values.spec(), key, first_index, index_strides)
         entries.setdefault(box.view.device, []).append(entry)
+
+
+def _look_up_again(plan: Plan) -> None:
+    """Look up the tensors of a plan's parameters, which may have been replaced since.
+
+    Raises:
+        ValueError: the model no longer has just these parameters, in these modules.
+    """
+    found = find_sites("init_", plan.model)
+    places = {_place(site) for site in found}
+    planned = {_place(row.site): row for row in plan.rows}
+    others = [site.name for site in found if _place(site) not in planned]
+    others += [row.name for place, row in planned.items() if place not in places]
+    if others:
+        got = f"other parameters, layers or ties than when the plan was made, as of {others[0]}"
+        raise ValueError(describe("init_", "model", got, "the plan's model", "Make the plan anew"))
+    for site in found:
+        planned[_place(site)].site.tensor = site.tensor
+
+
+def _place(site: Site) -> tuple[int, str, bool, int]:
+    return id(site.module), site.leaf, site.parametrized, len(site.aliases)
 
 
 def intersection(block: Block, part: Box) -> Box | None:

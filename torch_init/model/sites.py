@@ -81,13 +81,6 @@ class Site:
         """Whether transformers has loaded the parameter from a checkpoint."""
         return all(getattr(p, "_is_hf_initialized", False) for p in self.parameters())
 
-    def refresh(self) -> None:
-        """Look the tensor up again, where parameters may have been replaced."""
-        if self.parametrized:
-            self.tensor = _computed(self.module, self.leaf)
-        else:
-            self.tensor = getattr(self.module, self.leaf)
-
     def parameters(self) -> list[Tensor]:
         """Return the parameter, or those that a parametrised tensor is computed from."""
         if not self.parametrized:
