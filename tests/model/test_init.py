@@ -133,6 +133,13 @@ def test_padding_row_is_zero_and_no_other():
     assert model[1].weight.all()
 
 
+@pytest.mark.parametrize("initialiser", [torch_init.orthogonal_, torch_init.eye_])
+def test_padding_row_of_a_structure_raises_no_false_alarm(initialiser):
+    for padding in (3, 300):
+        model = nn.Embedding(1000, 64, padding_idx=padding)
+        assert torch_init.init_(model, rule("*", initialiser)).problems == []
+
+
 @pytest.mark.parametrize("layout", ["transposed", "channels_last", "slice", "nine dimensions"])
 def test_layouts(layout):
     shape = (6, 4, 3, 2)

@@ -147,6 +147,11 @@ def test_text_folds_layers_that_are_alike():
     assert sum("zeros_()" in line for line in unfolded) == 23
 
 
+def test_parameters_of_a_list_are_folded_under_their_numbers():
+    model = nn.ParameterList([torch.zeros(3) for _ in range(4)])
+    assert str(torch_init.plan(model, ZEROS)).splitlines()[1].startswith("[0-3] ")
+
+
 def test_text_folds_experts_in_layers_and_missing_parameters():
     experts = nn.ModuleList(
         [nn.ModuleList([nn.Linear(4, 4, bias=False) for _ in range(3)]) for _ in range(2)]

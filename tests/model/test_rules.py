@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules: which parameters they match, and what they refuse."""
 
+import json
 import re
 
 import pytest
@@ -121,6 +122,9 @@ def test_bad_rules(arguments, keywords, error, text):
         (rule("*", torch_init.zeros_, split=2, split_axis="0"), ValueError, "split_axis"),
         (rule("*.bias", torch_init.zeros_, stacked=True), ValueError, "stacked"),
         (rule("*", nn.init.normal_), TypeError, "an initialiser of torch_init"),
+        (rule("*", torch_init.zeros_, split=lambda p: 2.0), TypeError, "split: expected an int"),
+        (rule("*", torch_init.normal_, std=lambda p: json.loads("?")), ValueError, "Expecting"),
+        (rule("*", torch_init.normal_, std=lambda p: b"\xff".decode()), ValueError, "decode"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -145,3 +149,21 @@ def test_what_are_no_rules(rules):
 def test_unknown_recipe_suggests_one():
     with pytest.raises(ValueError, match="Did you mean 'gpt2'"):
         torch_init.plan(nn.Linear(2, 2), "gtp2")
+
+
+def test_an_initialiser_need_not_be_hashable():
+    class Normal:
+        __hash__ = None
+
+        def __call__(self, tensor):
+            torch_init.normal_(tensor, std=2.0)
+
+    plan = torch_init.plan(nn.Linear(2, 2), rule("*", Normal()))
+    assert [row.std for row in plan.rows] == [2.0, 2.0]
+
+
+def test_zeros_of_either_sign_are_not_mixed_up():
+    model = nn.ParameterList([torch.ones(3), torch.ones(3)])
+    rules = [rule("0", torch_init.constant_, val=0.0), rule("1", torch_init.constant_, val=-0.0)]
+    torch_init.init_(model, rules)
+    assert [bool(p.signbit().all()) for p in model] == [False, True]

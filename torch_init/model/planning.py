@@ -20,7 +20,7 @@ from torch_init.distributions import Constant, TruncatedNormal
 from torch_init.model.expectations import Expectation, add, expect
 from torch_init.model.layout import Block, blocks, default_split, padding_row
 from torch_init.model.printing import folded_name, stem
-from torch_init.model.rules import Recipe, Rule, keep
+from torch_init.model.rules import Recipe, Rule, check_split, keep
 from torch_init.model.sites import Site, check_assignable, find_buffers, find_sites
 from torch_init.model.table import Piece, Plan, Row
 from torch_init.schemes import LAYOUT_KEYWORDS, compute_fans
@@ -196,7 +196,9 @@ class _RowMaker:
             try:
                 self._describe(row, site, chosen.rule)
             except (TypeError, ValueError) as error:
-                raise type(error)(f"{error} (parameter {site.name}, rule {row.rule})") from error
+                # Not of the error's own type, which may want other arguments than a text.
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"{error} (parameter {site.name}, rule {row.rule})") from error
             except AttributeError as error:  # of a callable that asks the site for what it has not
                 where = f"(parameter {site.name}, rule {row.rule})"
                 raise AttributeError(f"{error} {where}") from error
@@ -218,7 +220,7 @@ class _RowMaker:
         check_logical(self._function, site.tensor)
         if site.parametrized:
             check_assignable(self._function, site)
-        split = rule.split(site) if callable(rule.split) else rule.split
+        split = check_split(rule.split(site)) if callable(rule.split) else rule.split
         if split is None:
             split = default_split(site.module, site.leaf)
         cut = blocks(site.shape, split, rule.split_axis, rule.stacked)
@@ -251,27 +253,32 @@ class _RowMaker:
         shape, dtype = tuple(site.shape), site.dtype
         if math.prod(shape) == 0:
             return None, None
-        # With their types, since 1 and True are equal.
-        typed = tuple((key, type(value), value) for key, value in arguments.items())
-        question = (rule.initialiser, shape, dtype, typed)
-        try:
-            answer = self._answers.get(question)
-        except TypeError:  # something cannot be hashed
-            return self._answer(rule, shape, dtype, arguments)
+        # By its text, where that tells all: 0.0 and -0.0 are equal, and so are 1 and True.
+        question = None
+        if all(type(value) in _PLAIN for value in arguments.values()):
+            question = (id(rule.initialiser), shape, dtype, repr(arguments))
+        answer = self._answers.get(question)
         if answer is None:
-            answer = self._answers[question] = self._answer(rule, shape, dtype, arguments)
+            values = values_of(self._function, rule.initialiser, shape, dtype, arguments)
+            answer = values, None if values is None else expect(values, shape, dtype)
+            if question is not None:
+                self._answers[question] = answer
         return answer
 
-    def _answer(
-        self, rule: Rule, shape: tuple[int, ...], dtype: torch.dtype, arguments: dict[str, Any]
-    ) -> tuple[Values | None, Expectation | None]:
-        values = values_of(self._function, rule.initialiser, shape, dtype, arguments)
-        return values, None if values is None else expect(values, shape, dtype)
+
+_PLAIN = (float, int, bool, str, type(None))
+
+
+def _layout_keywords(initialiser: Callable[..., Any]) -> frozenset[str]:
+    """Return which of FanLayout's keywords an initialiser takes; all, if it computes fans."""
+    try:
+        return _known_layout_keywords(initialiser)
+    except TypeError:  # it cannot be hashed
+        return _known_layout_keywords.__wrapped__(initialiser)
 
 
 @functools.lru_cache(maxsize=256)
-def _layout_keywords(initialiser: Callable[..., Any]) -> frozenset[str]:
-    """Return which of FanLayout's keywords an initialiser takes; all, if it computes fans."""
+def _known_layout_keywords(initialiser: Callable[..., Any]) -> frozenset[str]:
     parameters = inspect.signature(initialiser).parameters
     if "layout" in parameters:
         return frozenset(LAYOUT_KEYWORDS)

@@ -74,9 +74,12 @@ def read_back(plan: Plan, faults: Iterable[str] = ()) -> Report:
         # What is read of a parametrised tensor is what it is computed from; of integers, the bits.
         if planned.site.parametrized or planned.site.dtype not in _ops.FILLABLE_DTYPES:
             row.expectation = None
+        # A structure's rows differ, and one of them is zero.
+        structure = any(isinstance(piece.values, Structure) for piece in planned.pieces)
+        if structure and planned.padding_row is not None:
+            row.expectation = None
         # A part of a structure, or of rows or blocks that differ, tells nothing.
-        alike = len(planned.pieces) == 1 and not isinstance(planned.pieces[0].values, Structure)
-        alike = alike and planned.padding_row is None
+        alike = len(planned.pieces) == 1 and not structure and planned.padding_row is None
         if row.complete or alike:
             row.problem = departure(row)
     return Report(rows, faults, [f"rule {idle}" for idle in plan.idle_rules])

@@ -130,7 +130,7 @@ def rule(
         initialiser=initialiser,
         module=module,
         where=where,
-        split=_check_split(split),
+        split=check_split(split),
         split_axis=split_axis,
         stacked=stacked,
         arguments=arguments,
@@ -147,7 +147,8 @@ def _pattern(name: Any) -> re.Pattern[str]:
     raise TypeError(describe("rule", "name", f"{name!r}", expected))
 
 
-def _check_split(split: Any) -> Any:
+def check_split(split: Any) -> Any:
+    """Return a rule's split; it must be None, a function, a positive int or a list of these."""
     if split is None or callable(split):
         return split
     if isinstance(split, (list, tuple)):
