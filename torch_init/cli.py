@@ -2,6 +2,8 @@
 """The command line: `torch-init`, also `python -m torch_init`."""
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 
 
@@ -12,7 +14,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; sys.argv's by default.
     """
     args = _parser().parse_args(argv)
-    status: int = args.run(args)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever was reading, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return status
 
 
@@ -21,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="torch-init",
         description="Weight initialisation with the same bits on every CPU and GPU.",
     )
+    parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     info = commands.add_parser(
@@ -35,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_arguments(plan_parser)
     plan_parser.set_defaults(run=command.run)
-    recipes_parser = commands.add_parser("recipes", help="list the recipes and their sources")
+    recipes_parser = commands.add_parser("recipes", help="list the recipes and what they do")
     recipes_parser.set_defaults(run=command.run_recipes)
 
     # torch_init.demo keeps its plotting and data dependencies out of its import.
@@ -47,6 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_arguments(demo_parser)
     demo_parser.set_defaults(run=demo.run)
     return parser
+
+
+def _version() -> str:
+    from torch_init import __version__
+
+    return f"torch_init {__version__}"
 
 
 def _run_info(args: argparse.Namespace) -> int:

@@ -87,6 +87,10 @@ def odd():
 
 not_a_model = dict
 number = 3
+instance = nn.Linear(2, 2)
+
+import torch_init
+own = [torch_init.rule("own", torch_init.ones_)]
 """
 
 
@@ -123,20 +127,20 @@ def test_plan_with_a_line_for_each_layer(capsys):
     assert "decoder.layers.3.linear1.weight " in capsys.readouterr().out
 
 
-def test_plan_lenient(factories, capsys):
+def test_plan_that_is_not_strict(factories, capsys):
     assert cli.main(["plan", f"{factories}:odd", "--recipe", "he"]) == 1
     assert "own  (3,)  of a Module" in capsys.readouterr().err
-    assert cli.main(["plan", f"{factories}:odd", "--recipe", "he", "--lenient"]) == 0
+    assert cli.main(["plan", f"{factories}:odd", "--recipe", "he", "--no-strict"]) == 0
     assert "left alone: no rule" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["small"], "MODULE:FACTORY: expected package.module:attribute"),
+        (["small"], "MODULE:NAME: expected package.module:attribute"),
         (["nowhere.py:small"], "MODULE: expected a file that exists, got 'nowhere.py'"),
         (["no_such_module:small"], "No module named 'no_such_module'"),
-        (["torch.nn:Transfomer"], "FACTORY: expected a name in torch.nn, got 'Transfomer'"),
+        (["torch.nn:Transfomer"], "NAME: expected a name in torch.nn, got 'Transfomer'"),
         (["torch.nn:Linear"], "missing 2 required positional arguments"),
         (["torch.nn:Transformer", "--recipe", "gtp2"], "Did you mean 'gpt2'"),
         (["torch.nn:Transformer", "--dtype", "half2"], "--dtype: expected a dtype's name"),
@@ -147,10 +151,30 @@ def test_plan_errors_are_one_message(arguments, text, capsys):
     assert text in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["not_a_model", "number"])
+@pytest.mark.parametrize("name", ["not_a_model", "number", "instance"])
 def test_plan_of_what_makes_no_model(factories, name, capsys):
     assert cli.main(["plan", f"{factories}:{name}"]) == 1
     assert "plan: FACTORY: expected" in capsys.readouterr().err
+
+
+def test_plan_with_rules_of_ones_own(factories, capsys):
+    arguments = ["plan", f"{factories}:odd", "--recipe", "he", "--rules", f"{factories}:own"]
+    assert cli.main(arguments) == 0
+    assert "ones_()" in capsys.readouterr().out
+
+
+def test_a_reader_may_stop_early(factories):
+    """As head does."""
+    command = [sys.executable, "-m", "torch_init", "plan", "torch.nn:Transformer", "--all"]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started.stdout.close()
+    assert "Traceback" not in started.communicate()[1]
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"torch_init {torch_init.__version__}\n"
 
 
 def test_recipes_are_listed(capsys):

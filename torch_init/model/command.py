@@ -31,10 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a recipe's name, such as gpt2 or gpt2@1 (default: %(default)s); "
         "`torch-init recipes` lists them",
     )
+    parser.add_argument(
+        "--rules",
+        metavar="MODULE:NAME",
+        help="a rule, or a list of rules, that comes after the recipe; named as the factory is",
+    )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--dtype", help="of the parameters, such as bfloat16")
     parser.add_argument(
-        "--lenient", action="store_true", help="list parameters that no rule matches as left alone"
+        "--no-strict",
+        action="store_true",
+        help="list parameters that no rule matches as left alone (strict=False)",
     )
     parser.add_argument("--all", action="store_true", help="a line for each layer, also if alike")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -71,24 +78,40 @@ def _plan(args: argparse.Namespace) -> Plan:
     dtype = None if args.dtype is None else getattr(torch, args.dtype, None)
     if args.dtype is not None and not isinstance(dtype, torch.dtype):
         raise ValueError(describe("plan", "--dtype", repr(args.dtype), "a dtype's name in torch"))
+    model = make_model("plan", args.factory)
+    rules = [args.recipe, *([] if args.rules is None else [find_named("plan", args.rules)])]
+    return make_plan("plan", model, rules, args.seed, not args.no_strict, (), None, dtype)
+
+
+def make_model(command: str, factory: str) -> nn.Module:
+    """Return the model that "module:attribute" or "file.py:attribute" makes on the meta device."""
+    make = find_named(command, factory)
+    if isinstance(make, nn.Module) or not callable(make):
+        got = f"{factory}, a {type(make).__name__}"
+        raise TypeError(describe(command, "FACTORY", got, "a class or a function"))
     with torch.device("meta"):
-        model = find_factory(args.factory)()
+        try:
+            model = make()
+        except TypeError as error:
+            fix = "Name a function without arguments that makes the model"
+            text = describe(command, "FACTORY", str(error), "what can be called without arguments")
+            raise TypeError(f"{text}. {fix}") from error
     if not isinstance(model, nn.Module):
-        got = f"{args.factory}, which makes a {type(model).__name__}"
-        raise TypeError(describe("plan", "FACTORY", got, "what makes a torch.nn.Module"))
-    return make_plan("plan", model, args.recipe, args.seed, not args.lenient, (), None, dtype)
+        got = f"{factory}, which makes a {type(model).__name__}"
+        raise TypeError(describe(command, "FACTORY", got, "what makes a torch.nn.Module"))
+    return model
 
 
-def find_factory(text: str) -> Any:
-    """Return what "module:attribute" or "file.py:attribute" names; it can be called."""
+def find_named(command: str, text: str) -> Any:
+    """Return what "module:attribute" or "file.py:attribute" names."""
     place, separator, attribute = text.rpartition(":")
     if not separator:
         expected = "package.module:attribute or path/to/file.py:attribute"
-        raise ValueError(describe("plan", "MODULE:FACTORY", repr(text), expected))
+        raise ValueError(describe(command, "MODULE:NAME", repr(text), expected))
     if place.endswith(".py"):
         path = Path(place)
         if not path.is_file():
-            raise ValueError(describe("plan", "MODULE", repr(place), "a file that exists"))
+            raise ValueError(describe(command, "MODULE", repr(place), "a file that exists"))
         spec = importlib.util.spec_from_file_location(path.stem, path)
         assert spec is not None and spec.loader is not None
         found: Any = importlib.util.module_from_spec(spec)
@@ -99,11 +122,8 @@ def find_factory(text: str) -> Any:
         found = importlib.import_module(place)
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise ValueError(describe("plan", "FACTORY", repr(attribute), f"a name in {place}"))
+            raise ValueError(describe(command, "NAME", repr(attribute), f"a name in {place}"))
         found = getattr(found, part)
-    if not callable(found):
-        got = f"{attribute}, a {type(found).__name__}"
-        raise TypeError(describe("plan", "FACTORY", got, "a class or a function"))
     return found
 
 
