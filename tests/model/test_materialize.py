@@ -171,3 +171,12 @@ def test_parametrised_models():
     real = make()
     torch_init.init_(real, "he", seed=1)
     assert torch.equal(model[0].weight, real[0].weight)
+
+
+def test_recurrent_layers_use_the_weights_that_they_share():
+    with torch.device("meta"):
+        model = nn.ModuleList([nn.LSTM(3, 4), nn.LSTM(3, 4)])
+    model[1].weight_ih_l0 = model[0].weight_ih_l0
+    torch_init.materialize_(model, "torch-default")
+    assert model[1].weight_ih_l0 is model[0].weight_ih_l0
+    assert model[1]._flat_weights[0] is model[0].weight_ih_l0

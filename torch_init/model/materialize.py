@@ -114,7 +114,7 @@ def _allocate(model: nn.Module, device: torch.device, dtype: torch.dtype | None)
         parameter = module._parameters[leaf]
         vars(parameter).update(kept)
         for other, alias in places[1:]:
-            other._parameters[alias] = parameter
+            setattr(other, alias, parameter)  # LSTM and the like keep a list, too
 
 
 def _places_by_parameter(model: nn.Module) -> list[list[tuple[nn.Module, str]]]:
