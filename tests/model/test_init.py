@@ -317,3 +317,13 @@ def test_an_explicit_seed_must_be_the_plans():
     torch_init.init_(model, plan, seed=5)
     with pytest.raises(ValueError, match="arguments: expected the plan's own"):
         torch_init.init_(model, plan, seed=0)
+
+
+def test_torchscript_modules_are_filled_as_others():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    rules = rule("*", torch_init.normal_)
+    expected = torch_init.init_(model, rules).fingerprint
+    assert (
+        torch_init.init_(torch.jit.script(nn.Sequential(nn.Linear(4, 4))), rules).fingerprint
+        == expected
+    )

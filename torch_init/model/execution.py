@@ -149,7 +149,8 @@ class PreparedPlan:
 
     def _check_memory(self) -> None:
         for module, leaf, address in self._bound:
-            if _address(module._parameters.get(leaf)) != address:
+            parameters = module._parameters  # no dict, in TorchScript
+            if leaf not in parameters or _address(parameters[leaf]) != address:
                 got = f"another tensor for {leaf} of a {type(module).__name__}"
                 fix = "Prepare again after a model is moved, converted or sharded"
                 expected = "the parameters that the plan was prepared for"
