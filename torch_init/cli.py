@@ -2,6 +2,7 @@
 """The command line: `torch-init`, also `python -m torch_init`."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; sys.argv's by default.
     """
     args = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may know no exponents
+        sys.stdout.reconfigure(errors="replace")
     try:
         status: int = args.run(args)
         sys.stdout.flush()

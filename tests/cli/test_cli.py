@@ -182,3 +182,27 @@ def test_recipes_are_listed(capsys):
     printed = capsys.readouterr().out
     for name in torch_init.recipes.available():
         assert f"{name}\n  " in printed
+
+
+def test_a_file_may_define_dataclasses(tmp_path, capsys):
+    path = tmp_path / "configured.py"
+    path.write_text(
+        "from __future__ import annotations\n"
+        "import dataclasses, torch\n"
+        "@dataclasses.dataclass\nclass Config:\n    width: int = 4\n"
+        "def make():\n    return torch.nn.Linear(Config().width, 2)\n"
+    )
+    assert cli.main(["plan", f"{path}:make"]) == 0
+    assert "2 parameters, 10 elements" in capsys.readouterr().out
+
+
+def test_a_terminal_that_knows_no_exponents():
+    finished = subprocess.run(
+        [sys.executable, "-m", "torch_init", "recipes"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "N(0, std?)" in finished.stdout

@@ -116,6 +116,7 @@ def find_named(command: str, text: str) -> Any:
         assert spec is not None and spec.loader is not None
         found: Any = importlib.util.module_from_spec(spec)
         sys.path.insert(0, str(path.resolve().parent))
+        sys.modules.setdefault(path.stem, found)  # dataclasses look their module up
         spec.loader.exec_module(found)
     else:
         sys.path.insert(0, "")  # as python -m has it
