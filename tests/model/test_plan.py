@@ -258,3 +258,29 @@ def test_quantised_and_sparse_parameters_are_refused_by_name():
         torch_init.plan(model, rule("*", torch_init.normal_), include=["frozen"])
     torch_init.init_(model, rule("*", torch_init.ones_), include=["frozen"])
     assert (model.weight == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"include": "frozen"}, "include: expected a list of 'frozen', 'loaded', got 'frozen'"),
+        ({"include": None}, "include: expected a list of 'frozen', 'loaded', got None"),
+        ({"rename": "layers.3."}, "rename: expected a function of a name, got 'layers.3.'"),
+    ],
+)
+def test_arguments_of_the_wrong_kind(arguments, text):
+    with pytest.raises(TypeError, match=text):
+        torch_init.plan(nn.Linear(2, 2), ZEROS, **arguments)
+
+
+def test_what_is_no_plan_cannot_be_prepared():
+    with pytest.raises(TypeError, match="prepare: plan: expected a Plan, got Linear"):
+        torch_init.prepare(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("name", ["a\0block 0", "a\ud800"], ids=["NUL", "surrogate"])
+def test_names_that_cannot_be_keys(name):
+    model = nn.ParameterDict({name: torch.zeros(3)})
+    for call in (lambda: torch_init.plan(model, ZEROS), lambda: torch_init.fingerprint(model)):
+        with pytest.raises(ValueError, match=r"torch_init\.(plan|report): (model|name): expected"):
+            call()

@@ -255,3 +255,9 @@ def test_parameters_of_integers_count_in_the_fingerprint():
     model.codes[2] += 1
     assert torch_init.fingerprint(model) != first
     assert torch_init.init_(model, rule("*", torch_init.keep)).problems == []
+
+
+def test_json_of_a_parameter_without_elements_has_no_nan():
+    report = torch_init.init_(nn.Linear(0, 3), rule("*", torch_init.zeros_))
+    assert "NaN" not in report.to_json()
+    assert report["weight"].as_dict()["mean"] is None

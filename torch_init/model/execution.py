@@ -91,6 +91,8 @@ def prepare(plan: Plan) -> "PreparedPlan":
         >>> prepared = torch_init.prepare(torch_init.plan(model, "he", seed=0))
         >>> prepared.run()
     """
+    if not isinstance(plan, Plan):
+        raise TypeError(describe("prepare", "plan", type(plan).__name__, "a Plan"))
     return PreparedPlan(plan)
 
 

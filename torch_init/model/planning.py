@@ -86,6 +86,9 @@ def make_plan(
 ) -> Plan:
     """Make a plan for the named function; with a dtype, for meta parameters converted to it."""
     seed = int(keys.check_seed(function, seed))
+    if isinstance(include, str) or not isinstance(include, Iterable):
+        expected = "a list of 'frozen', 'loaded'"
+        raise TypeError(errors.describe(function, "include", f"{include!r}", expected))
     for word in include:
         errors.check_choice(function, "include", word, INCLUDABLE)
     sites = find_sites(function, model, rename)

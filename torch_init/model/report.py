@@ -104,8 +104,8 @@ class ReportRow:
             "dtype": self.dtype,
             "status": self.status,
             "elements_read": self.count,
-            "mean": self.mean,
-            "std": self.std,
+            "mean": self.mean if self.count else None,  # JSON knows no NaN
+            "std": self.std if self.count else None,
             "fingerprint": self.fingerprint,
             "problem": self.problem,
         }

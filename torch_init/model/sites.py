@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from torch_init._fill import check_dense
 from torch_init.distributed import is_dtensor, logical_shape
 from torch_init.errors import describe
+from torch_init.keys import check_name
 from torch_init.model.layout import fan_layout
 from torch_init.schemes import FanLayout, Fans, compute_fans
 
@@ -117,6 +118,8 @@ def find_sites(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(describe(function, "model", type(model).__name__, "a torch.nn.Module"))
+    if rename is not None and not callable(rename):
+        raise TypeError(describe(function, "rename", f"{rename!r}", "a function of a name"))
     by_identity: dict[Any, Site] = {}
     names: set[str] = set()
     for prefix, path, blocks in _walk(model):
@@ -125,6 +128,7 @@ def find_sites(
             name = prefix + leaf
             if rename is not None:
                 name = _renamed(function, rename, name)
+            _check_name(function, name)
             identity = (id(module), leaf) if parametrized else id(tensor)
             check_dense(f"{function}: {name}", tensor)
             known = by_identity.get(identity)
@@ -238,6 +242,13 @@ def _check_computable(function: str, module: nn.Module, leaf: str) -> Tensor:
 
 def _first_number(name: str) -> int | None:
     return next((int(part) for part in name.split(".") if part.isdecimal()), None)
+
+
+def _check_name(function: str, name: str) -> None:
+    check_name(function, name)
+    if "\0" in name:  # which keeps apart the streams of packed blocks
+        expected = "parameters whose names contain no NUL"
+        raise ValueError(describe(function, "model", f"{name!r}", expected))
 
 
 def _renamed(function: str, rename: Callable[[str], str], name: str) -> str:
