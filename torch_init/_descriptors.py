@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from torch_init.errors import describe
+
 DTYPE_CODES = {
     torch.float32: 0,
     torch.float64: 1,
@@ -40,6 +42,9 @@ def describe_region(
             index_strides = (*(2 * stride for stride in index_strides), 1)
     code = DTYPE_CODES[tensor.dtype]
     address = tensor.data_ptr()
+    if address == 0 and tensor.numel() > 0:  # freed: to use it would end the process
+        got = f"one of shape {tuple(tensor.shape)} whose memory has been freed"
+        raise ValueError(describe("fill", "tensor", got, "a tensor that holds memory"))
     sizes: Sequence[int] = (tensor.numel(),)
     strides: Sequence[int] = (1,)
     if index_strides is None and tensor.is_contiguous():

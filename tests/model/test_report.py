@@ -261,3 +261,16 @@ def test_json_of_a_parameter_without_elements_has_no_nan():
     report = torch_init.init_(nn.Linear(0, 3), rule("*", torch_init.zeros_))
     assert "NaN" not in report.to_json()
     assert report["weight"].as_dict()["mean"] is None
+
+
+def test_freed_memory_is_an_error_and_no_crash():
+    model = nn.Linear(400, 400)
+    model.weight.untyped_storage().resize_(0)
+    for call in (
+        lambda: torch_init.fingerprint(model),
+        lambda: torch_init.init_(model, rule("*", torch_init.zeros_)),
+        lambda: torch_init.init_(model, "he"),
+        lambda: torch_init.normal_(model.weight, seed=0),
+    ):
+        with pytest.raises(ValueError, match="whose memory has been freed"):
+            call()

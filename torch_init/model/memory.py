@@ -27,6 +27,8 @@ def unreachable(view: Tensor) -> str:
         return "on the meta device"
     if view.device.type not in _ops.FILLABLE_DEVICES:
         return f"on {view.device}, for which there are no kernels"
+    if view.numel() > 0 and view.data_ptr() == 0:
+        return "whose memory has been freed"
     return ""
 
 
