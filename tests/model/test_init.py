@@ -327,3 +327,21 @@ def test_torchscript_modules_are_filled_as_others():
         torch_init.init_(torch.jit.script(nn.Sequential(nn.Linear(4, 4))), rules).fingerprint
         == expected
     )
+
+
+def test_a_parameter_that_is_also_an_original_is_refused():
+    model = nn.ModuleList(
+        [nn.Linear(4, 4), nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4))]
+    )
+    model[0].weight = model[1].parametrizations.weight.original
+    with pytest.raises(ValueError, match=r"0.weight and 1.weight, which share memory"):
+        torch_init.init_(model, "he")
+
+
+def test_plans_and_reports_are_collections_of_rows():
+    model = nn.Linear(4, 4)
+    plan, report = torch_init.plan(model, "he"), torch_init.init_(model, "he")
+    for rows in (plan, report):
+        assert [row.name for row in rows] == ["weight", "bias"]
+        assert "weight" in rows
+        assert "wieght" not in rows

@@ -126,7 +126,8 @@ class PreparedPlan:
         reshard(plan.model)
         _look_up_again(plan)
         for row in plan.rows:
-            parts = boxes("init_", row.site.tensor.detach()) if not row.site.parametrized else []
+            tensors = [tensor.detach() for tensor in row.site.parameters()]
+            parts = [part for tensor in tensors for part in boxes("init_", tensor)]
             extents += [Extent(row.name, row.status == "init", part.view) for part in parts]
             if row.status == "init":
                 self._add(row, parts, plan.seed, entries)

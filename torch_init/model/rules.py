@@ -8,6 +8,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -152,10 +153,13 @@ def check_split(split: Any) -> Any:
     if split is None or callable(split):
         return split
     if isinstance(split, (list, tuple)):
-        for size in split:
-            check_positive_int("rule", "split", size)
-        return tuple(split)
-    return check_positive_int("rule", "split", split)
+        return tuple(_check_size(size) for size in split)
+    return _check_size(split)
+
+
+def _check_size(size: Any) -> int:
+    numpys = isinstance(size, Integral) and not isinstance(size, int)
+    return check_positive_int("rule", "split", int(size) if numpys else size)
 
 
 @dataclass(frozen=True)
