@@ -14,71 +14,78 @@ template <typename Format>
 class ColumnReader {
  public:
   using Code = typename Format::Code;
+  using Codes = Vector<Code>;
   static constexpr int kColumns = TI_VECTOR_BYTES / sizeof(Code);
 
-  // `columns` of them, at most kColumns, beginning at `data` in the row at offset 0.
-  void read(const char* data, const int64_t* row_offset, int64_t rows, int columns) {
-    constexpr int64_t kSize = sizeof(Code);
-    if (columns == kColumns) {
-      for (int64_t r = 0; r < rows; ++r) add(load<Codes>(data + row_offset[r] * kSize));
-    } else {
-      char padded[TI_VECTOR_BYTES] = {};
-      for (int64_t r = 0; r < rows; ++r) {
-        memcpy(padded, data + row_offset[r] * kSize, static_cast<size_t>(columns * kSize));
-        add(load<Codes>(padded));
+  void add(Codes bits) {
+    bits &= (bits & kMagnitude<Code>) < Format::kNotFinite;
+    positive_ = counted(positive_, bits > 0);
+    for (int i = 0; i < kPlaces; ++i) {
+      for (int half = 0; half < kHalves; ++half) {
+        const Doubles value = values<Format>(bits, i, half);
+        sum_[i][half] += value;
+        squares_[i][half] = add_square<Format>(squares_[i][half], value);
       }
     }
   }
 
-  void add_to(int columns, double* positive, double* sum, double* sum_squares) const {
+  void add_to(int columns, double* positive, double* sum, double* squares) const {
+    Code positive_of[kColumns];
+    store(positive_of, positive_);
+    double sum_of[kColumns];
+    double squares_of[kColumns];
+    to_columns(sum_, sum_of);
+    to_columns(squares_, squares_of);
     for (int c = 0; c < columns; ++c) {
-      positive[c] += static_cast<double>(positive_[c]);
-      sum[c] += part(sum_, c) * power_of_two(Format::kScale);
-      sum_squares[c] += part(sum_squares_, c) * power_of_two(2 * Format::kScale);
+      positive[c] += static_cast<double>(positive_of[c]);
+      sum[c] += sum_of[c] * power_of_two(Format::kScale);
+      squares[c] += squares_of[c] * power_of_two(2 * Format::kScale);
     }
   }
 
  private:
-  using Codes = Vector<Code>;
-  static constexpr int kPerWord = sizeof(Code) < 4 ? 4 / sizeof(Code) : 1;
+  static constexpr int kPlaces = sizeof(Code) < 4 ? 4 / sizeof(Code) : 1;
   static constexpr int kHalves = sizeof(Code) < 8 ? 2 : 1;
+  using Lanes = Doubles[kPlaces][kHalves];
 
-  void add(Codes bits) {
-    bits &= (bits & kMagnitude<Code>) < Format::kNotFinite;
-    positive_ -= bits > 0;
-    for (int i = 0; i < kPerWord; ++i) {
+  // Column c is place c % kPlaces of word c / kPlaces; a half has half the words.
+  static void to_columns(const Lanes& lanes, double* column) {
+    constexpr int kWords = TI_VECTOR_BYTES / 8;
+    for (int i = 0; i < kPlaces; ++i) {
       for (int half = 0; half < kHalves; ++half) {
-        const Doubles value = values<Format>(bits, i, half);
-        sum_[i][half] += value;
-        sum_squares_[i][half] = add_square<Format>(sum_squares_[i][half], value);
+        double of_word[kWords];
+        store(of_word, lanes[i][half]);
+        for (int w = 0; w < kWords; ++w) column[(half * kWords + w) * kPlaces + i] = of_word[w];
       }
     }
   }
 
-  // The lane of column c: words hold kPerWord columns, halves of vectors half the words.
-  static double part(const Doubles (&lanes)[kPerWord][kHalves], int c) {
-    constexpr int kLanes = TI_VECTOR_BYTES / 8;
-    const int word = c / kPerWord;
-    return lanes[c % kPerWord][word / kLanes][word % kLanes];
-  }
-
   Codes positive_ = {};
-  Doubles sum_[kPerWord][kHalves] = {};
-  Doubles sum_squares_[kPerWord][kHalves] = {};
+  Lanes sum_ = {};
+  Lanes squares_ = {};
 };
 
 template <typename Format>
 void read_columns(const char* data, const int64_t* row_offset, int64_t rows, int64_t columns,
-                  double* positive, double* sum, double* sum_squares) {
+                  double* positive, double* sum, double* squares) {
   using Reader = ColumnReader<Format>;
-  for (int64_t c = 0; c < columns; c += Reader::kColumns) {
-    const int64_t left = columns - c;
-    const int n = static_cast<int>(left < Reader::kColumns ? left : Reader::kColumns);
+  using Codes = typename Reader::Codes;
+  constexpr int64_t kSize = sizeof(typename Format::Code);
+  int64_t c = 0;
+  for (; c + Reader::kColumns <= columns; c += Reader::kColumns) {
     Reader reader;
-    reader.read(data + c * static_cast<int64_t>(sizeof(typename Format::Code)), row_offset, rows,
-                n);
-    reader.add_to(n, positive + c, sum + c, sum_squares + c);
+    for (int64_t r = 0; r < rows; ++r) reader.add(load<Codes>(data + (row_offset[r] + c) * kSize));
+    reader.add_to(Reader::kColumns, positive + c, sum + c, squares + c);
   }
+  if (c == columns) return;
+  const int rest = static_cast<int>(columns - c);
+  Reader reader;
+  for (int64_t r = 0; r < rows; ++r) {
+    char padded[TI_VECTOR_BYTES] = {};
+    memcpy(padded, data + (row_offset[r] + c) * kSize, static_cast<size_t>(rest * kSize));
+    reader.add(load<Codes>(padded));
+  }
+  reader.add_to(rest, positive + c, sum + c, squares + c);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "moments/flow_row.h"
+#include "moments/histogram.h"
 #include "moments/read_region.h"
 #include "portable/float_environment.h"
 #include "portable/thread_team.h"
@@ -18,6 +19,8 @@ namespace {
 constexpr int64_t kChunk = int64_t{1} << 16;
 // A thread must have at least this much to do before starting it (some 25 us) pays.
 constexpr int64_t kElementsPerThread = int64_t{1} << 19;
+// Elements of a block of rows, which should still be in the cache when read by feature.
+constexpr int64_t kBlockElements = int64_t{1} << 16;
 // Shorter runs of memory are gathered instead of being read one after another.
 constexpr int64_t kShortRun = 64;
 
@@ -93,26 +96,44 @@ int64_t offset_of(const Region& region, int64_t position) {
   return offset;
 }
 
+float scale_of(const FlowTask& task) { return task.scale == nullptr ? 1.0f : *task.scale; }
+
 class FlowReader {
  public:
   FlowReader(const FlowTask& task, const MomentsKernels& kernels)
-      : task_(task), kernels_(kernels), size_(element_size(task.dtype)) {}
+      : task_(task),
+        kernels_(kernels),
+        size_(element_size(task.dtype)),
+        shift_(rounded_log2(scale_of(task))) {}
 
-  Moments read_chunk(int64_t chunk, ExponentCounts* counts) const {
+  Moments read_chunk(int64_t chunk, Histogram* histogram) const {
     const int64_t begin = chunk * kChunk;
     const int64_t end = std::min(begin + kChunk, task_.elements.numel);
     Moments moments = no_moments();
     read_region(task_.data, size_, task_.elements, begin, end,
                 [&](const void* data, uint64_t, int64_t count) {
                   kernels_.flow(task_.dtype, data, count, task_.limits, &moments);
-                  if (task_.histogram) kernels_.exponents(task_.dtype, data, count, counts);
+                  if (!task_.histogram) return;
+                  kernels_.bins(task_.dtype, data, count, shift_, histogram->pairs(),
+                                histogram->bins());
                 });
     return moments;
   }
 
-  // Features [begin, end).
-  void read_features(int64_t begin, int64_t end) const {
-    if (task_.features.column_stride == 1) return read_columns(begin, end);
+  bool has_features() const { return task_.features.totals != nullptr && elements() > 0; }
+  int64_t elements() const { return task_.elements.numel; }
+  int64_t chunks() const { return (elements() + kChunk - 1) / kChunk; }
+
+  // Features are read in blocks of rows, in their order. Columns that are dense are read whole.
+  int64_t rows_in_block() const {
+    const FeatureView& view = task_.features;
+    if (view.column_stride != 1) return view.rows.numel;
+    return std::clamp<int64_t>(kBlockElements / view.columns, 8, kMostRows);
+  }
+
+  // Of a block of rows that begins with row `first`, features [begin, end).
+  void read_features(int64_t first, int64_t begin, int64_t end) const {
+    if (task_.features.column_stride == 1) return read_columns(first, begin, end);
     for (int64_t c = begin; c < end; ++c) read_feature(c);
   }
 
@@ -122,16 +143,14 @@ class FlowReader {
   }
 
   // Of a matrix with dense rows.
-  void read_columns(int64_t begin, int64_t end) const {
+  void read_columns(int64_t first, int64_t begin, int64_t end) const {
     const FeatureView& view = task_.features;
     double* const totals = view.totals + begin;
-    for (int64_t first = 0; first < view.rows.numel; first += kMostRows) {
-      const int64_t rows = std::min(kMostRows, view.rows.numel - first);
-      int64_t offset[kMostRows];
-      for (int64_t r = 0; r < rows; ++r) offset[r] = offset_of(view.rows, first + r);
-      kernels_.features(task_.dtype, address(begin), offset, rows, end - begin, totals,
-                        totals + view.columns, totals + 2 * view.columns);
-    }
+    const int64_t rows = std::min(rows_in_block(), view.rows.numel - first);
+    int64_t offset[kMostRows];
+    for (int64_t r = 0; r < rows; ++r) offset[r] = offset_of(view.rows, first + r);
+    kernels_.features(task_.dtype, address(begin), offset, rows, end - begin, totals,
+                      totals + view.columns, totals + 2 * view.columns);
   }
 
   // Of a matrix whose columns may be dense.
@@ -158,21 +177,77 @@ class FlowReader {
 
   int64_t infinity_code() const {
     int64_t code = 0;
-    with_format(task_.dtype, [&](auto format) { code = decltype(format)::kNotFinite; });
+    with_flow_format(task_.dtype, [&](auto format) { code = decltype(format)::kNotFinite; });
     return code;
   }
 
   const FlowTask& task_;
   const MomentsKernels& kernels_;
   const int64_t size_;
+  const int shift_;
 };
 
-void add_histogram(const ExponentCounts& counts, int64_t zeros, float scale, double* bins) {
-  const int shift = rounded_log2(scale);
-  for (int e = 0; e < kExponents - 1; ++e) {
-    const int64_t count = counts.of[e] - (e == 0 ? zeros : 0);
-    bins[bin_of_exponent(e, shift)] += static_cast<double>(count);
+// Takes out what has no place in a histogram.
+void remove_zeros_and_not_finite(const FlowTask& task, const Moments& total) {
+  const int shift = rounded_log2(scale_of(task));
+  double* const bins = task.row + kFlowColumns;
+  with_flow_format(task.dtype, [&](auto format) {
+    using Format = decltype(format);
+    const int of_zero = bin_of_exponent(exponent_of<Format>(0), shift);
+    const int of_infinity = bin_of_exponent(exponent_of<Format>(Format::kNotFinite), shift);
+    bins[of_zero] -= static_cast<double>(total.zeros);
+    bins[of_infinity] -= static_cast<double>(total.not_finite);
+  });
+}
+
+// Reads chunks, and each block of rows by feature while it is in the cache.
+void read_alone(const FlowReader& reader, const FlowTask& task, std::vector<Moments>* parts) {
+  const DefaultFloatEnvironment environment;
+  const FeatureView& features = task.features;
+  Histogram histogram(task.histogram ? reader.elements() : 0);
+  int64_t chunk = 0;
+  const auto read_chunks = [&](int64_t end) {
+    for (; chunk * kChunk < end; ++chunk) {
+      (*parts)[static_cast<size_t>(chunk)] = reader.read_chunk(chunk, &histogram);
+    }
+  };
+  if (reader.has_features()) {
+    const int64_t rows = reader.rows_in_block();
+    for (int64_t first = 0; first < features.rows.numel; first += rows) {
+      read_chunks(std::min((first + rows) * features.columns, reader.elements()));
+      reader.read_features(first, 0, features.columns);
+    }
   }
+  read_chunks(reader.elements());
+  if (task.histogram) histogram.add_to(task.row + kFlowColumns);
+}
+
+// Reads chunks, then features, each thread some columns of all blocks: the same sums.
+void read_in_team(const FlowReader& reader, const FlowTask& task, int threads,
+                  std::vector<Moments>* parts) {
+  const FeatureView& features = task.features;
+  const int64_t chunks = reader.chunks();
+  const int64_t columns = reader.has_features() ? features.columns : 0;
+  const int64_t slice = (columns / threads + 64) / 64 * 64;  // whole cache lines of totals
+  std::mutex counting;
+  std::atomic<int64_t> next_chunk{0};
+  std::atomic<int64_t> next_column{0};
+  ThreadTeam().run(threads, [&](int) {
+    const DefaultFloatEnvironment environment;
+    Histogram histogram(task.histogram ? reader.elements() : 0);
+    for (int64_t chunk; (chunk = next_chunk.fetch_add(1)) < chunks;) {
+      (*parts)[static_cast<size_t>(chunk)] = reader.read_chunk(chunk, &histogram);
+    }
+    for (int64_t c; (c = next_column.fetch_add(slice)) < columns;) {
+      const int64_t rows = reader.rows_in_block();
+      for (int64_t first = 0; first < features.rows.numel; first += rows) {
+        reader.read_features(first, c, std::min(c + slice, columns));
+      }
+    }
+    if (!task.histogram) return;
+    const std::lock_guard<std::mutex> lock(counting);
+    histogram.add_to(task.row + kFlowColumns);
+  });
 }
 
 }  // namespace
@@ -182,7 +257,7 @@ bool set_layout(int ndim, const int64_t* size, const int64_t* stride, double low
   std::vector<Dimension> dims;
   for (int d = 0; d < ndim; ++d) dims.push_back({size[d], stride[d]});
   bool fits = in_memory_order(dims, &task->elements);
-  with_format(task->dtype, [&](auto format) {
+  with_flow_format(task->dtype, [&](auto format) {
     using Format = decltype(format);
     task->limits = {last_at_or_below<Format>(low), first_at_or_above<Format>(high)};
   });
@@ -199,39 +274,20 @@ bool set_layout(int ndim, const int64_t* size, const int64_t* stride, double low
 void host_accumulate(const FlowTask& task, const MomentsKernels& kernels, int max_threads) {
   if (task.gate != nullptr && *task.gate == 0) return;
   const FlowReader reader(task, kernels);
-  const int64_t numel = task.elements.numel;
-  const int64_t chunks = (numel + kChunk - 1) / kChunk;
+  std::vector<Moments> parts(static_cast<size_t>(reader.chunks()));
   const int threads =
-      static_cast<int>(std::clamp<int64_t>(numel / kElementsPerThread, 1, max_threads));
-  const int64_t columns = numel > 0 && task.features.totals != nullptr ? task.features.columns : 0;
-  // Of whole cache lines of totals.
-  const int64_t slice = (columns / threads + 64) / 64 * 64;
-
-  std::vector<Moments> parts(static_cast<size_t>(chunks));
-  ExponentCounts counts = {};
-  std::mutex counting;
-  std::atomic<int64_t> next_chunk{0};
-  std::atomic<int64_t> next_column{0};
-  ThreadTeam().run(threads, [&](int) {
-    const DefaultFloatEnvironment environment;
-    ExponentCounts own = {};
-    for (int64_t chunk; (chunk = next_chunk.fetch_add(1)) < chunks;) {
-      parts[static_cast<size_t>(chunk)] = reader.read_chunk(chunk, &own);
-    }
-    for (int64_t c; (c = next_column.fetch_add(slice)) < columns;) {
-      reader.read_features(c, std::min(c + slice, columns));
-    }
-    if (!task.histogram) return;
-    const std::lock_guard<std::mutex> lock(counting);
-    for (int e = 0; e < kExponents; ++e) counts.of[e] += own.of[e];
-  });
+      static_cast<int>(std::clamp<int64_t>(reader.elements() / kElementsPerThread, 1, max_threads));
+  if (threads == 1) {
+    read_alone(reader, task, &parts);
+  } else {
+    read_in_team(reader, task, threads, &parts);
+  }
 
   const DefaultFloatEnvironment environment;
   Moments total = no_moments();
   for (const Moments& part : parts) add_moments(&total, part);
-  const float scale = task.scale == nullptr ? 1.0f : *task.scale;
-  add_to_row(total, task.order, static_cast<double>(scale), task.row);
-  if (task.histogram) add_histogram(counts, total.zeros, scale, task.row + kFlowColumns);
+  add_to_row(total, task.order, static_cast<double>(scale_of(task)), task.row);
+  if (task.histogram) remove_zeros_and_not_finite(task, total);
 }
 
 }  // namespace torch_init

@@ -20,8 +20,6 @@ constexpr int64_t kSegmentRows = 1024;
 // A warp reads 32 columns side by side; columns that are dense are read one at a time.
 constexpr int kTileColumns = 32;
 
-static_assert(kMeasureThreads == kExponents, "each thread has its counter");
-
 TI_HOST_DEVICE int64_t divided_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // What the first kernel leaves for the second.
@@ -70,7 +68,7 @@ TI_HOST_DEVICE void add_count(double* total, double count) {
 // What one thread reads of elements [begin, end).
 template <typename Format>
 TI_HOST_DEVICE void read_flow_share(const FlowTask& task, int thread, int64_t begin, int64_t end,
-                                    uint32_t* exponents, Moments* moments) {
+                                    uint32_t* bins, int shift, Moments* moments) {
   using Code = typename Format::Code;
   constexpr int64_t kPerVector = kVectorBytes / sizeof(Code);
   Tally<Format, Reading::kFlow> tally;
@@ -78,8 +76,9 @@ TI_HOST_DEVICE void read_flow_share(const FlowTask& task, int thread, int64_t be
   const auto add = [&](Code bits) {
     tally.add(bits, task.limits);
     count += 1;
-    if (!task.histogram || (bits & kMagnitude<Code>) == 0) return;
-    count_one(&exponents[exponent_of<Format>(bits)]);
+    const Code magnitude = static_cast<Code>(bits & kMagnitude<Code>);
+    if (!task.histogram || magnitude == 0 || magnitude >= Format::kNotFinite) return;
+    count_one(&bins[bin_of_exponent(exponent_of<Format>(bits), shift)]);
   };
   const Region& region = task.elements;
   const Code* const data = static_cast<const Code*>(task.data);
@@ -128,7 +127,7 @@ struct FlowShared {
     Moments of_thread[kMeasureThreads];
     ColumnSums column[kMeasureThreads];
   };
-  uint32_t exponents[kExponents];
+  uint32_t bins[kBins];
 };
 
 // One unit of features: thread `t` reads column t % tile of every (threads / tile)-th row.
@@ -145,7 +144,7 @@ TI_HOST_DEVICE void read_tile(const Block& block, const FlowTask& task, const Fl
     ColumnSums sums = {0.0, 0.0, 0.0};
     const int64_t column = first_column + thread % work.tile;
     if (column < view.columns) {
-      with_format(task.dtype, [&](auto format) {
+      with_flow_format(task.dtype, [&](auto format) {
         using Format = decltype(format);
         using Code = typename Format::Code;
         const Code* const data = static_cast<const Code*>(task.data) + column * view.column_stride;
@@ -183,8 +182,11 @@ TI_HOST_DEVICE void read_flow_units(const Block& block, const FlowTask& task,
                                     const FlowScratch& scratch, FlowShared* shared) {
   if (gate_is_closed(task)) return;
   const FlowWork work = flow_work(task);
+  const int shift = task.scale == nullptr ? 0 : rounded_log2(*task.scale);
   if (task.histogram) {
-    block.for_each_thread([&](int thread) { shared->exponents[thread] = 0; });
+    block.for_each_thread([&](int thread) {
+      if (thread < kBins) shared->bins[thread] = 0;
+    });
     block.barrier();
   }
   const int64_t units = work.chunks + work.segments * work.tiles;
@@ -198,8 +200,8 @@ TI_HOST_DEVICE void read_flow_units(const Block& block, const FlowTask& task,
     const int64_t end = begin + (left < kFlowChunk ? left : kFlowChunk);
     block.for_each_thread([&](int thread) {
       shared->of_thread[thread] = no_moments();
-      with_format(task.dtype, [&](auto format) {
-        read_flow_share<decltype(format)>(task, thread, begin, end, shared->exponents,
+      with_flow_format(task.dtype, [&](auto format) {
+        read_flow_share<decltype(format)>(task, thread, begin, end, shared->bins, shift,
                                           &shared->of_thread[thread]);
       });
     });
@@ -211,11 +213,9 @@ TI_HOST_DEVICE void read_flow_units(const Block& block, const FlowTask& task,
   }
   if (!task.histogram) return;
   block.barrier();
-  const int shift = task.scale == nullptr ? 0 : rounded_log2(*task.scale);
   block.for_each_thread([&](int thread) {
-    const uint32_t count = shared->exponents[thread];
-    if (thread == kExponents - 1 || count == 0) return;
-    add_count(task.row + kFlowColumns + bin_of_exponent(thread, shift), count);
+    if (thread >= kBins || shared->bins[thread] == 0) return;
+    add_count(task.row + kFlowColumns + thread, shared->bins[thread]);
   });
 }
 

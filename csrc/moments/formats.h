@@ -113,39 +113,22 @@ TI_HOST_DEVICE double unscaled(typename Format::Code bits) {
   }
 }
 
-// The index of an element in ExponentCounts.
-template <typename Format>
-TI_HOST_DEVICE int32_t exponent_of(typename Format::Code bits) {
-  using Code = typename Format::Code;
-  const Code magnitude = static_cast<Code>(bits & kMagnitude<Code>);
-  if constexpr (sizeof bits == 8) {
-    const int32_t exponent = static_cast<int32_t>(magnitude >> 52) - (1023 - 127);
-    const int32_t inside = exponent < 0 ? 0 : exponent > 254 ? 254 : exponent;
-    return magnitude < Format::kNotFinite ? inside : 255;
-  } else {
-    const uint32_t top = static_cast<uint32_t>(magnitude) << (32 - 8 * sizeof bits);
-    const float scale = bits_float(static_cast<uint32_t>(127 + Format::kScale) << 23);
-    const uint32_t value = float_bits(bits_float(top >> Format::kDown) * scale);
-    return magnitude < Format::kNotFinite ? static_cast<int32_t>(value >> 23) : 255;
-  }
-}
-
 // Sets the extremes of `moments` from the order codes of a format, unless there are none.
-template <typename Format>
+template <typename Format, Reading kReading>
 TI_HOST_DEVICE void set_extremes(typename Format::Code lowest, typename Format::Code highest,
                                  Moments* moments) {
-  if (lowest > highest) return;
   const auto convert = [](typename Format::Code order) {
     const double value = unscaled<Format>(order_code(order)) * power_of_two(Format::kScale);
     return order_code(static_cast<int64_t>(double_bits(value)));
   };
-  moments->lowest = convert(lowest);
+  if (highest == static_cast<typename Format::Code>(~kMagnitude<typename Format::Code>)) return;
+  if (kReading == Reading::kFingerprint) moments->lowest = convert(lowest);
   moments->highest = convert(highest);
 }
 
-// Calls function(Format()) with the format of a floating-point dtype.
+// Calls function(Format()) with the format of a dtype that activations have: not of 8 bits.
 template <typename Function>
-TI_HOST_DEVICE void with_format(DType dtype, const Function& function) {
+TI_HOST_DEVICE void with_flow_format(DType dtype, const Function& function) {
   switch (dtype) {
     case DType::kFloat64:
       return function(Float64Format());
@@ -153,12 +136,21 @@ TI_HOST_DEVICE void with_format(DType dtype, const Function& function) {
       return function(BFloat16Format());
     case DType::kFloat16:
       return function(Float16Format());
+    default:
+      return function(Float32Format());
+  }
+}
+
+// Calls function(Format()) with the format of a floating-point dtype.
+template <typename Function>
+TI_HOST_DEVICE void with_format(DType dtype, const Function& function) {
+  switch (dtype) {
     case DType::kFloat8E4M3FN:
       return function(Float8E4M3FNFormat());
     case DType::kFloat8E5M2:
       return function(Float8E5M2Format());
     default:
-      return function(Float32Format());
+      return with_flow_format(dtype, function);
   }
 }
 

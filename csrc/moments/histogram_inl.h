@@ -1,40 +1,86 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Counting elements by exponent.
+// Counting elements by exponent, two at a time: one counter for each pair of bins.
 #pragma once
 
+#include "moments/bins.h"
 #include "moments/kernels.h"
+#include "moments/vector_ops_inl.h"
 
 namespace torch_init {
 namespace {
 
-// Several counters for each exponent, used in turn: neighbours often have the same exponent, and
-// one counter would have to wait for its own last store.
-constexpr int kTurns = 4;
-constexpr int64_t kStagedExponents = 2048;
+template <typename Format>
+class BinReader {
+ public:
+  using Code = typename Format::Code;
+  using Codes = Vector<Code>;
+  static constexpr int kPairs = TI_VECTOR_BYTES / sizeof(Code);  // of two vectors
+
+  explicit BinReader(int shift) : offset_(-127 - kLowestBinExponent - shift) {}
+
+  // The pairs' counters, one vector's elements with the other's.
+  Codes pairs(Codes first, Codes second) const { return bins(first) | (bins(second) << 6); }
+
+ private:
+  // bin_of_exponent(exponent_of(...)) of each element.
+  Codes bins(Codes bits) const {
+    const Codes magnitude = bits & kMagnitude<Code>;
+    if constexpr (sizeof(Code) == 2 && Format::kScale != 0) {
+      // Subnormals have exponents of their own: through float32, which has them as normal numbers.
+      const Words words = (Words)magnitude;
+      return (Codes)(halves(words << 16) | (halves(words & 0xffff0000u) << 16));
+    } else {
+      constexpr int kMantissa = sizeof(Code) == 8 ? 52 : sizeof(Code) == 4 ? 23 : 7;
+      constexpr int kBias = sizeof(Code) == 8 ? 1023 - 127 : 0;
+      return inside((magnitude >> kMantissa) + static_cast<Code>(offset_ - kBias));
+    }
+  }
+
+  Words halves(Words top) const {
+    const float scale = bits_float(static_cast<uint32_t>(127 + Format::kScale) << 23);
+    const Floats value = (Floats)(top >> Format::kDown) * scale;
+    return (Words)inside((Vector<int32_t>)((Words)value >> 23) + offset_);
+  }
+
+  template <typename Bins>
+  static Bins inside(Bins bin) {
+    bin = bin < 0 ? Bins{} : bin;
+    const Bins last = Bins{} + (kBins - 1);
+    return bin > last ? last : bin;
+  }
+
+  int offset_;
+};
 
 template <typename Format>
-void count_exponents(const char* data, int64_t count, ExponentCounts* counts) {
+void count_bins(const char* data, int64_t count, int shift, PairCounts* pairs, int64_t* bins) {
+  using Reader = BinReader<Format>;
   using Code = typename Format::Code;
-  uint32_t turn[kTurns][kExponents] = {};
-  uint8_t exponent[kStagedExponents];
-  while (count > 0) {
-    const int64_t n = count < kStagedExponents ? count : kStagedExponents;
-    for (int64_t i = 0; i < n; ++i) {
-      Code bits;
-      memcpy(&bits, data + i * static_cast<int64_t>(sizeof bits), sizeof bits);
-      exponent[i] = static_cast<uint8_t>(exponent_of<Format>(bits));
+  using Codes = typename Reader::Codes;
+  const Reader reader(shift);
+  constexpr int kStaged = 32;  // vectors: what was stored just now could not be read at once
+  typename UnsignedOf<Code>::Type pair[kStaged * Reader::kPairs];
+  while (pairs != nullptr && count >= 2 * Reader::kPairs) {
+    const int64_t possible = count / (2 * Reader::kPairs);
+    const int vectors = static_cast<int>(possible < kStaged ? possible : kStaged);
+    for (int v = 0; v < vectors; ++v) {
+      const char* const at = data + 2 * v * TI_VECTOR_BYTES;
+      store(pair + v * Reader::kPairs,
+            reader.pairs(load<Codes>(at), load<Codes>(at + TI_VECTOR_BYTES)));
     }
-    int64_t i = 0;
-    for (; i + kTurns <= n; i += kTurns) {
-      for (int t = 0; t < kTurns; ++t) ++turn[t][exponent[i + t]];
+    for (int i = 0; i < vectors * Reader::kPairs; i += 2) {
+      ++pairs->of[0][pair[i]];
+      ++pairs->of[1][pair[i + 1]];
     }
-    for (; i < n; ++i) ++turn[0][exponent[i]];
-    data += n * static_cast<int64_t>(sizeof(Code));
-    count -= n;
+    data += 2 * vectors * TI_VECTOR_BYTES;
+    count -= 2 * vectors * Reader::kPairs;
   }
-  for (int e = 0; e < kExponents; ++e) {
-    for (int t = 0; t < kTurns; ++t) counts->of[e] += turn[t][e];
+  for (; count > 0; --count) {
+    Code bits;
+    memcpy(&bits, data, sizeof bits);
+    ++bins[bin_of_exponent(exponent_of<Format>(bits), shift)];
+    data += sizeof bits;
   }
 }
 

@@ -4,6 +4,7 @@
 // returns the same bits, sums included: the order of additions is fixed (kernels_inl.h).
 #pragma once
 
+#include "moments/bins.h"
 #include "moments/moments.h"
 #include "moments/tally.h"
 #include "portable/dtype.h"
@@ -17,10 +18,13 @@ struct MomentsKernels {
   // Adds `count` elements, the first having logical index `index`, to *moments.
   void (*fingerprint)(DType dtype, const void* data, uint64_t index, int64_t count,
                       Moments* moments);
+  // The other functions do not know the formats of 8 bits.
   void (*flow)(DType dtype, const void* data, int64_t count, const Limits& limits,
                Moments* moments);
-  // Counts by exponent.
-  void (*exponents)(DType dtype, const void* data, int64_t count, ExponentCounts* counts);
+  // Counts by bin, once divided by 2^shift, in pairs if that is wanted, the odd ones in
+  // bins[kBins]. Everything counts, zeros and what is not finite too.
+  void (*bins)(DType dtype, const void* data, int64_t count, int shift, PairCounts* pairs,
+               int64_t* bins);
   // Adds, for each of the columns of a matrix, how many elements are greater than 0, their sum and
   // their sum of squares, without those that are not finite. Row r begins row_offset[r] elements
   // after `data` and is dense. At most kMostRows rows.

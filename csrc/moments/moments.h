@@ -9,8 +9,17 @@
 
 namespace torch_init {
 
+// What is read off a tensor besides count, sums, zeros and non-finite elements.
+enum class Reading : int32_t {
+  // The fingerprint, and the extremes.
+  kFingerprint = 0,
+  // Subnormals, how many elements lie at or beyond two limits, and the largest absolute value.
+  kFlow = 1,
+};
+
 // Plain data. Sums and extremes are those of the finite elements; extremes are order_code of the
-// bits of a double, and stay as they start if there is no finite element.
+// bits of a double, and stay as they start if there is no finite element. In flow mode there is no
+// lowest, and highest is that of the absolute values.
 struct Moments {
   int64_t count;
   int64_t zeros;
@@ -43,14 +52,5 @@ TI_HOST_DEVICE void add_moments(Moments* total, const Moments& part) {
   if (part.lowest < total->lowest) total->lowest = part.lowest;
   if (part.highest > total->highest) total->highest = part.highest;
 }
-
-// Numbers of elements by the exponent of a float32: of[e] counts those with 2^(e - 127) <= |x| <
-// 2^(e - 126); the first also has what is smaller, zeros included, the last but one what is larger,
-// the last what is not finite.
-constexpr int kExponents = 256;
-
-struct ExponentCounts {
-  int64_t of[kExponents];
-};
 
 }  // namespace torch_init

@@ -34,12 +34,72 @@ constexpr PlaceFactors make_place_factors() {
 
 alignas(64) constexpr PlaceFactors kPlaceFactors = make_place_factors();
 
+// The sums of one vector of each row, lane by lane. Each place in a word has sums of its own, or
+// an addition would have to wait for the last one.
+template <typename Format>
+class Sums {
+ public:
+  template <typename Codes>
+  void add(Codes bits) {
+    for (int i = 0; i < kPlaces; ++i) {
+      for (int half = 0; half < kHalves; ++half) {
+        const Doubles value = values<Format>(bits, i, half);
+        sum_[i][half] += value;
+        squares_[i][half] = add_square<Format>(squares_[i][half], value);
+      }
+    }
+  }
+
+  void add_to(double* sum, double* squares) const {
+    constexpr int kLanes = TI_VECTOR_BYTES / 8;
+    for (int half = 0; half < kHalves; ++half) {
+      Doubles total = sum_[0][half];
+      Doubles total_squares = squares_[0][half];
+      for (int i = 1; i < kPlaces; ++i) {
+        total += sum_[i][half];
+        total_squares += squares_[i][half];
+      }
+      store(sum + half * kLanes, load<Doubles>(sum + half * kLanes) + total);
+      store(squares + half * kLanes, load<Doubles>(squares + half * kLanes) + total_squares);
+    }
+  }
+
+ private:
+  static constexpr int kSize = sizeof(typename Format::Code);
+  static constexpr int kPlaces = kSize < 4 ? 4 / kSize : 1;
+  static constexpr int kHalves = kSize < 8 ? 2 : 1;
+
+  Doubles sum_[kPlaces][kHalves] = {};
+  Doubles squares_[kPlaces][kHalves] = {};
+};
+
+// Words of the image times factors of their places, modulo 2^64.
+struct Products {
+  template <typename Unsigned>
+  void add(Unsigned bits, int64_t place) {
+    constexpr int kBits = 8 * sizeof bits[0];
+    const Words image = (Words) ~((bits << 1) | (bits >> (kBits - 1)));
+    const Words low_factor = load<Words>(kPlaceFactors.low + place);
+    const Words high_factor = load<Words>(kPlaceFactors.high + place);
+    whole += multiply_low_halves((Wides)image, (Wides)low_factor);
+    whole += multiply_low_halves((Wides)image >> 32, (Wides)low_factor >> 32);
+    high += image * high_factor;
+  }
+  Wides total() const {
+    const Wides wide = (Wides)high;
+    return whole + (wide << 32) + (wide & ~uint64_t{0xffffffffu});
+  }
+
+  Wides whole = {};
+  Words high = {};  // low halves of the products with the factors' high halves
+};
+
 // What is carried from page to page, lane by lane.
 template <typename Code>
 struct alignas(64) Lanes {
   static constexpr int kCodes = kRowBytes / sizeof(Code);
   double sum[kRowWords];
-  double sum_squares[kRowWords];
+  double squares[kRowWords];
   Code lowest[kCodes];
   Code highest[kCodes];
   uint64_t fingerprint[kRowWords / 2];
@@ -89,114 +149,93 @@ class RowReader {
     }
     for (const uint64_t lane : lanes_.fingerprint) part.fingerprint += lane;
     part.sum = total(lanes_.sum) * power_of_two(Format::kScale);
-    part.sum_squares = total(lanes_.sum_squares) * power_of_two(2 * Format::kScale);
+    part.sum_squares = total(lanes_.squares) * power_of_two(2 * Format::kScale);
     Code lowest = lanes_.lowest[0];
     Code highest = lanes_.highest[0];
     for (int i = 1; i < lanes_.kCodes; ++i) {
       if (lanes_.lowest[i] < lowest) lowest = lanes_.lowest[i];
       if (lanes_.highest[i] > highest) highest = lanes_.highest[i];
     }
-    set_extremes<Format>(lowest, highest, &part);
+    set_extremes<Format, kReading>(lowest, highest, &part);
     add_moments(moments, part);
   }
 
  private:
   using Codes = Vector<Code>;
   using Unsigned = Vector<typename UnsignedOf<Code>::Type>;
-  static constexpr int kPerWord = sizeof(Code) < 4 ? 4 / sizeof(Code) : 1;
-  static constexpr int kHalves = sizeof(Code) < 8 ? 2 : 1;
 
   // One vector of each row. Returns whether it went well: unless kCareful, the elements must be
   // finite, and nothing is changed if they are not.
   template <bool kCareful>
   bool read_part(const char* data, int64_t rows, uint64_t factor, int place, int part) {
-    Doubles sum[2] = {};
-    Doubles sum_squares[2] = {};
-    Codes lowest = broadcast<Codes>(kMagnitude<Code>);
-    Codes highest = ~lowest;
+    const Codes last = broadcast<Codes>(kMagnitude<Code>);
+    Sums<Format> sums;
+    Products products;
+    Codes lowest = last;
+    Codes highest = ~last;
     Codes zeros = {};
     Codes not_finite = {};
     Codes below_tiny = {};
-    Codes at_or_below = {};
-    Codes at_or_above = {};
-    Wides products = {};
-    Words high_products = {};
     for (int64_t row = 0; row < rows; ++row) {
+      // The processor's own prefetching ends at a page.
+      __builtin_prefetch(data + row * kRowBytes + kPageBytes);
       Codes bits = load<Codes>(data + row * kRowBytes);
       const Codes magnitude = bits & kMagnitude<Code>;
-      zeros -= magnitude == 0;
+      const Codes finite = magnitude < Format::kNotFinite;
+      zeros = counted(zeros, magnitude == 0);
+      if constexpr (kCareful) not_finite = counted(not_finite, ~finite);
+      Codes order;
       if constexpr (kFingerprints) {
-        add_products(bits, place + row * kRowWords, &products, &high_products);
+        products.add((Unsigned)bits, place + row * kRowWords);
+        order = order_codes(bits);
+        const Codes low = kCareful ? finite ? order : last : order;
+        lowest = low < lowest ? low : lowest;
+      } else {
+        below_tiny = counted(below_tiny, magnitude < Format::kTiny);
+        order = magnitude;
       }
-      const Codes order = order_codes(bits);
-      Codes for_lowest = order;
-      Codes for_highest = order;
-      Codes is_number = {};
-      if constexpr (kCareful) {
-        const Codes finite = magnitude < Format::kNotFinite;
-        not_finite -= ~finite;
-        for_lowest = finite ? order : broadcast<Codes>(kMagnitude<Code>);
-        for_highest = finite ? order : ~broadcast<Codes>(kMagnitude<Code>);
-        is_number = magnitude <= Format::kNotFinite;
-        bits &= finite;
-      }
-      if constexpr (!kFingerprints) {
-        below_tiny -= magnitude < Format::kTiny;
-        if constexpr (kCareful) {
-          at_or_below -= (order <= low_) & is_number;
-          at_or_above -= (order >= high_) & is_number;
-        } else {
-          at_or_below -= order <= low_;
-          at_or_above -= order >= high_;
-        }
-      }
-      lowest = for_lowest < lowest ? for_lowest : lowest;
-      highest = for_highest > highest ? for_highest : highest;
-      add_values(bits, sum, sum_squares);
+      const Codes high = kCareful ? finite ? order : ~last : order;
+      highest = high > highest ? high : highest;
+      if constexpr (kCareful) bits &= finite;
+      sums.add(bits);
     }
-    if (!kCareful && any((lowest <= ~Format::kNotFinite) | (highest >= Format::kNotFinite))) {
-      return false;
-    }
-    constexpr int kHalf = TI_VECTOR_BYTES / 8;
-    double* sums = lanes_.sum + part / 4;
-    double* squares = lanes_.sum_squares + part / 4;
-    for (int half = 0; half < 2; ++half) {
-      add_to_lanes(sums + half * kHalf, sum[half]);
-      add_to_lanes(squares + half * kHalf, sum_squares[half]);
-    }
-    Code* const at_lowest = lanes_.lowest + part / static_cast<int>(sizeof(Code));
-    Code* const at_highest = lanes_.highest + part / static_cast<int>(sizeof(Code));
-    const Codes old_lowest = load<Codes>(at_lowest);
-    const Codes old_highest = load<Codes>(at_highest);
-    store(at_lowest, lowest < old_lowest ? lowest : old_lowest);
-    store(at_highest, highest > old_highest ? highest : old_highest);
+    const Codes beyond = kFingerprints ? (lowest <= ~Format::kNotFinite) : Codes{};
+    if (!kCareful && any(beyond | (highest >= Format::kNotFinite))) return false;
+
+    // From here on, what was read counts.
+    sums.add_to(lanes_.sum + part / 4, lanes_.squares + part / 4);
+    Code* const lowest_lanes = lanes_.lowest + part / static_cast<int>(sizeof(Code));
+    Code* const highest_lanes = lanes_.highest + part / static_cast<int>(sizeof(Code));
+    const Codes old_lowest = load<Codes>(lowest_lanes);
+    const Codes old_highest = load<Codes>(highest_lanes);
+    store(lowest_lanes, lowest < old_lowest ? lowest : old_lowest);
+    store(highest_lanes, highest > old_highest ? highest : old_highest);
     add_to_lanes(lanes_.zeros + part / 4, folded(zeros));
     if (kCareful) add_to_lanes(lanes_.not_finite + part / 4, folded(not_finite));
     if constexpr (kFingerprints) {
-      const Wides high = (Wides)high_products;
-      const Wides term = products + (high << 32) + (high & ~uint64_t{0xffffffffu});
-      add_to_lanes(lanes_.fingerprint + part / 8, term * factor);
+      add_to_lanes(lanes_.fingerprint + part / 8, products.total() * factor);
     } else {
       add_to_lanes(lanes_.below_tiny + part / 4, folded(below_tiny));
-      add_to_lanes(lanes_.at_or_below + part / 4, folded(at_or_below));
-      add_to_lanes(lanes_.at_or_above + part / 4, folded(at_or_above));
+      // Whether -highest or highest is at or beyond a limit.
+      const bool at_limits = any((~highest <= low_) | (highest >= high_));
+      if (kCareful || at_limits) count_at_limits(data, rows, part);
     }
     return true;
   }
 
-  // Words times place factors modulo 2^64: the products with the factors' low halves, whole, and
-  // the low halves of those with the high halves, which count 2^32 times.
-  static void add_products(Codes bits, int64_t place, Wides* products, Words* high_products) {
-    const Words image = (Words)image_codes((Unsigned)bits);
-    const Words low = load<Words>(kPlaceFactors.low + place);
-    const Words high = load<Words>(kPlaceFactors.high + place);
-    *products += multiply_low_halves((Wides)image, (Wides)low);
-    *products += multiply_low_halves((Wides)image >> 32, (Wides)low >> 32);
-    *high_products += image * high;
-  }
-
-  static Unsigned image_codes(Unsigned bits) {
-    return ~((bits << 1) | (bits >> (8 * sizeof(Code) - 1)));
+  // Saturation is seen in some layers only: it has a pass of its own over a page in L1.
+  void count_at_limits(const char* data, int64_t rows, int part) {
+    Codes at_or_below = {};
+    Codes at_or_above = {};
+    for (int64_t row = 0; row < rows; ++row) {
+      const Codes bits = load<Codes>(data + row * kRowBytes);
+      const Codes is_number = (bits & kMagnitude<Code>) <= Format::kNotFinite;
+      const Codes order = order_codes(bits);
+      at_or_below = counted(at_or_below, (order <= low_) & is_number);
+      at_or_above = counted(at_or_above, (order >= high_) & is_number);
+    }
+    add_to_lanes(lanes_.at_or_below + part / 4, folded(at_or_below));
+    add_to_lanes(lanes_.at_or_above + part / 4, folded(at_or_above));
   }
 
   static Codes order_codes(Codes bits) {
@@ -205,23 +244,6 @@ class RowReader {
     } else {  // the instruction sets lack this shift
       return bits ^ ((bits < 0) & kMagnitude<Code>);
     }
-  }
-
-  static void add_values(Codes bits, Doubles sum[2], Doubles sum_squares[2]) {
-    for (int i = 0; i < kPerWord; ++i) {
-      for (int half = 0; half < kHalves; ++half) {
-        const Doubles value = values<Format>(bits, i, half);
-        sum[half] += value;
-        sum_squares[half] = add_square<Format>(sum_squares[half], value);
-      }
-    }
-  }
-
-  static bool any(Codes mask) {
-    const Wides wide = (Wides)mask;
-    uint64_t found = 0;
-    for (int i = 0; i < TI_VECTOR_BYTES / 8; ++i) found |= wide[i];
-    return found != 0;
   }
 
   template <typename Element, typename Values>

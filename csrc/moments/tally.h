@@ -9,12 +9,6 @@
 
 namespace torch_init {
 
-// What is read off a tensor besides count, sums, extremes, zeros and non-finite elements.
-enum class Reading : int32_t {
-  kFingerprint = 0,  // the fingerprint
-  kFlow = 1,         // subnormals, and how many elements lie at or beyond two limits
-};
-
 // order_code of bits of the tensor's dtype: the last at or below the lower limit, the first at or
 // above the upper one.
 struct Limits {
@@ -30,13 +24,14 @@ class Tally {
 
   TI_HOST_DEVICE_MEMBER void add(Code bits, const Limits& limits) {
     const Code magnitude = static_cast<Code>(bits & kMagnitude<Code>);
-    const Code order = order_code(bits);
+    const Code order = kReading == Reading::kFlow ? magnitude : order_code(bits);
     zeros_ += magnitude == 0;
     if constexpr (kReading == Reading::kFlow) {
+      const int64_t place = order_code(bits);
       const bool is_number = magnitude <= Format::kNotFinite;
       subnormals_ += magnitude != 0 && magnitude < Format::kTiny;
-      at_or_below_ += order <= limits.low && is_number;
-      at_or_above_ += order >= limits.high && is_number;
+      at_or_below_ += place <= limits.low && is_number;
+      at_or_above_ += place >= limits.high && is_number;
     }
     if (magnitude >= Format::kNotFinite) {
       not_finite_ += 1;
@@ -63,7 +58,7 @@ class Tally {
     part.fingerprint = fingerprint_;
     part.sum = sum_ * power_of_two(Format::kScale);
     part.sum_squares = sum_squares_ * power_of_two(2 * Format::kScale);
-    set_extremes<Format>(lowest_, highest_, &part);
+    set_extremes<Format, kReading>(lowest_, highest_, &part);
     add_moments(moments, part);
   }
 

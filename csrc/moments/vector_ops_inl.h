@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Vectors of TI_VECTOR_BYTES bytes, and the three operations that compilers do not find on their
+// Vectors of TI_VECTOR_BYTES bytes, and the few operations that compilers do not find on their
 // own. Everything else is written with the operators that g++ and clang have for vectors.
 #pragma once
 
@@ -43,6 +43,28 @@ inline __attribute__((always_inline)) void store(void* at, Lanes x) {
 template <typename Lanes, typename Element>
 inline __attribute__((always_inline)) Lanes broadcast(Element x) {
   return Lanes{} + x;
+}
+
+template <typename Lanes>
+inline __attribute__((always_inline)) bool any(Lanes mask) {
+#if TI_VECTOR_BYTES == 64
+  return _mm512_test_epi64_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif TI_VECTOR_BYTES == 32
+  return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+#else
+  const Wides wide = (Wides)mask;
+  return (wide[0] | wide[1]) != 0;
+#endif
+}
+
+// Counters, of which those grow by 1 whose lane of the mask is set.
+template <typename Lanes, typename Mask>
+inline __attribute__((always_inline)) Lanes counted(Lanes counters, Mask mask) {
+#if TI_VECTOR_BYTES == 64
+  return mask ? counters + 1 : counters;  // one masked addition
+#else
+  return counters - (Lanes)mask;
+#endif
 }
 
 // The products of the low halves of 64-bit lanes.

@@ -88,12 +88,13 @@ void test_spans(const Tier& tier, DType dtype, bool finite) {
       });
       check(same_integers(found, expected), what + ": fingerprint as one by one");
     }
+    if (element_size(dtype) == 1) continue;
     Moments expected = no_moments();
     Moments found = no_moments();
     baseline.flow(dtype, memory.get(), count, limits, &expected);
     tier.moments->flow(dtype, memory.get(), count, limits, &found);
     check(same(found, expected), what + ": flow as baseline");
-    with_format(dtype, [&](auto format) {
+    with_flow_format(dtype, [&](auto format) {
       expected = one_by_one<decltype(format), Reading::kFlow>(memory.get(), 0, count, limits);
     });
     check(same_integers(found, expected), what + ": flow as one by one");
