@@ -347,3 +347,25 @@ def check_lsuv(rank, ranks):
         assert all(abs(row.std - 1) <= 1e-3 for row in report.rows)
         for mine, whole in zip(model.parameters(), expected.parameters(), strict=True):
             assert torch.allclose(mine.full_tensor(), whole, rtol=1e-5, atol=1e-6), way.__name__
+
+
+def check_lsuv_of_batches_that_differ(rank, ranks):
+    """The spread is that of all ranks' outputs together, about a mean far from 0."""
+
+    def part(r):
+        return r + torch_init.normal_(torch.empty(40 + 25 * r, 8), seed=r)
+
+    def make():
+        layer = nn.Linear(8, 8)
+        torch_init.init_(layer, [rule("weight", torch_init.orthogonal_), far], seed=SEED)
+        return layer
+
+    far = rule("bias", torch_init.constant_, val=1e4)
+    everywhere = rule("*", torch_init.keep)
+    expected, model = make(), make()
+    report = torch_init.lsuv_(model, part(rank), everywhere, tolerance=1e-3)
+    with torch.no_grad():
+        whole = torch.cat([part(r) for r in range(ranks)]).double() @ expected.weight.double().T
+    scale = 1 / whole.std(correction=0).item()
+    assert abs(report.rows[0].scale - scale) <= 1e-3 * scale
+    assert torch.allclose(model.weight, expected.weight * report.rows[0].scale)

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """LSUV: every layer's output has unit variance, and all else is as it was."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 import torch_init
 from torch_init import rule
+from torch_init.model.spread import Moments, combine, moments
 
 
 def outputs(model, batch, kinds):
@@ -58,6 +61,35 @@ def test_weights_are_scaled_orthogonal_ones():
         alone = torch_init.orthogonal_(torch.empty(64, 64), seed=7, name=f"{i}.weight")
         torch.testing.assert_close(model[i].weight.detach(), alone * row.scale)
         assert not model[i].bias.any()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "mean"), [(torch.float32, 1e4), (torch.float64, 1e9), (torch.bfloat16, 8.0)]
+)
+def test_a_mean_far_from_zero(dtype, mean):
+    """E[x^2] - E[x]^2 is 0 in float32 for these; the last one's steps are 1/16 of what is asked."""
+    torch.manual_seed(0)
+    layer, batch = nn.Linear(64, 64, dtype=dtype), torch.randn(256, 64, dtype=dtype)
+    nn.init.constant_(layer.bias, mean)
+    first = (batch @ layer.weight.T).double().std().item()
+    report = torch_init.lsuv_(layer, batch, rule("*", torch_init.keep), tolerance=1e-2)
+    assert report.rows[0].scale == pytest.approx(1 / first, rel=1e-2)
+    assert (layer(batch).double() - mean).std().item() == pytest.approx(1, abs=2e-2)
+    assert torch.equal(layer.bias, torch.full_like(layer.bias, mean))
+
+
+def test_a_spread_in_parts():
+    """Chan's formula against two passes in float64, with parts that are empty, small and far."""
+    torch.manual_seed(0)
+    parts = [n + 1e4 * torch.randn(n, dtype=torch.float64) + 1e8 for n in (0, 1, 1000, 3, 0, 50)]
+    whole = combine(map(moments, parts))
+    everything = torch.cat(parts)
+    assert whole.n == len(everything)
+    assert whole.mean == pytest.approx(everything.mean().item(), rel=1e-14)
+    assert whole.std == pytest.approx(everything.std(correction=0).item(), rel=1e-12)
+    huge = combine([Moments(2**24 + 1, 0.0, 0.0), Moments(1, 1.0, 0.0)])
+    assert huge.n == 2**24 + 2
+    assert math.isnan(combine([]).std)
 
 
 def test_convolutions():

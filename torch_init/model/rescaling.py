@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -20,6 +19,7 @@ from torch_init.distributed import boxes, is_dtensor, reshard
 from torch_init.model.execution import intersection
 from torch_init.model.layout import Block, blocks, default_split, is_transformers_conv1d
 from torch_init.model.sites import Site
+from torch_init.model.spread import combine, moments
 
 _CONVOLUTIONS = nn.modules.conv._ConvNd
 
@@ -221,13 +221,11 @@ def _attention_inputs(args: Sequence[Tensor], kwargs: Mapping[str, Any]) -> list
 
 def _std_over_ranks(output: Tensor) -> float:
     """Return the standard deviation over all elements on all ranks of the default group."""
-    local = output.to_local() if hasattr(output, "to_local") else output
-    variance, mean = torch.var_mean(local.detach().float(), correction=0)
-    n = local.numel()
-    moments = torch.stack([torch.full_like(mean, n), n * mean, n * (variance + mean**2)]).double()
+    mine = moments(output)
     import torch.distributed as dist
 
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(moments)
-    count, total, square = moments.tolist()
-    return math.sqrt(max(square / count - (total / count) ** 2, 0.0)) if count else math.nan
+    if not (dist.is_available() and dist.is_initialized()):
+        return mine.std
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, mine)
+    return combine(parts).std
