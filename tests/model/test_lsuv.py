@@ -183,6 +183,40 @@ def test_mode_buffers_generators_and_grads_are_put_back():
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("width", [8, 7], ids=["fits", "error"])
+def test_buffers_that_forward_replaces_or_adds(width):
+    class Caches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("count", torch.zeros(2))
+            self.register_buffer("cache", None)
+            self.register_buffer("kept", torch.ones(3), persistent=False)
+
+        def forward(self, x):
+            self.kept.mul_(2)
+            self.count = torch.ones(5)
+            self.cache = x
+            self.register_buffer("mask", x > 0, persistent=False)
+            return x
+
+    torch.manual_seed(0)
+    model = nn.Sequential(Caches(), torch.jit.script(nn.BatchNorm1d(width)), nn.Linear(8, 8))
+    count, kept = model[0].count, model[0].kept
+    names = list(model.state_dict())
+    try:
+        torch_init.lsuv_(model, torch.randn(32, width))
+    except RuntimeError:
+        assert width == 7
+    assert model[0].count is count and torch.equal(count, torch.zeros(2))
+    assert model[0].kept is kept and torch.equal(kept, torch.ones(3))
+    assert model[0].cache is None
+    assert not hasattr(model[0], "mask")
+    model[0].register_buffer("mask", torch.ones(2))
+    assert list(model.state_dict()) == ["0.count", "0.mask", *names[1:]]
+    assert not model[1].running_mean.any()
+
+
 @pytest.mark.parametrize(
     ("batch", "text"),
     [

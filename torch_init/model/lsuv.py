@@ -122,6 +122,7 @@ def _default_rules(layers: set[int]) -> Rules:
 def _put_back(model: nn.Module) -> Iterator[None]:
     """Run in eval mode; then put modes, buffers and generators back, and after errors all else."""
     modes = [(module, module.training) for module in model.modules()]
+    held = [(module, dict(module._buffers)) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     parameters = [(p, p.detach().clone()) for p in model.parameters()]
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
@@ -140,6 +141,18 @@ def _put_back(model: nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast_attention)
         for module, training in modes:
             module.training = training
+        for module, of_module in held:
+            _put_back_replaced_buffers(module, of_module)
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
+
+
+def _put_back_replaced_buffers(module: nn.Module, held: dict[str, Any]) -> None:
+    """Have a module hold the very buffers that it held; a forward pass may assign others."""
+    now = dict(module._buffers)
+    for leaf in now.keys() - held.keys():
+        delattr(module, leaf)
+    for leaf, buffer in held.items():
+        if now.get(leaf) is not buffer:
+            module._buffers[leaf] = buffer
