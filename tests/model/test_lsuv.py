@@ -161,6 +161,43 @@ def test_weight_norm_and_keyword_batches():
     assert model(**batch).std().item() == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.parametrize("way", ["frozen", "loaded"])
+def test_frozen_and_loaded_layers_are_left_alone(way):
+    torch.manual_seed(0)
+    model = mlp(3, nn.ReLU).append(nn.MultiheadAttention(64, 4, vdim=32))
+    model.forward = lambda x: model[6](*[model[:6](x)] * 2, x[:, :32])
+    left = [*model[2].parameters(), model[6].q_proj_weight, model[6].out_proj.weight]
+    for parameter in left:
+        nn.init.normal_(parameter, std=0.5)
+        if way == "frozen":
+            parameter.requires_grad_(False)
+        else:
+            parameter._is_hf_initialized = True
+    before = [p.detach().clone() for p in left]
+    batch = torch.randn(256, 64)
+    report = torch_init.lsuv_(model, batch)
+    names = ["0.weight", "4.weight", "6.k_proj_weight", "6.v_proj_weight"]
+    assert [row.name for row in report.rows] == names
+    assert all(map(torch.equal, before, left))
+    first, between, last = outputs(model, batch, nn.Linear)
+    assert first == pytest.approx(1, abs=0.1) and last == pytest.approx(1, abs=0.1)
+    assert between > 1.5  # it flows on as it is
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    with pytest.raises(ValueError, match="convolutions that are not frozen, loaded or left out"):
+        torch_init.lsuv_(model, batch)
+
+
+def test_where_tells_apart_the_projections_of_one_module():
+    torch.manual_seed(0)
+    layer = nn.MultiheadAttention(16, 2, kdim=8, vdim=12, bias=False)
+    batch = (torch.randn(5, 16), torch.randn(7, 8), torch.randn(7, 12))
+    before = layer.k_proj_weight.detach().clone()
+    torch_init.lsuv_(layer, batch, where=lambda site: site.leaf != "k_proj_weight")
+    assert torch.equal(layer.k_proj_weight, before)
+    assert (batch[2] @ layer.v_proj_weight.T).std().item() == pytest.approx(1, abs=0.1)
+
+
 def test_mode_buffers_generators_and_grads_are_put_back():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 8))

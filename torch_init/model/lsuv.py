@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layer-sequential unit-variance initialisation, from one batch of data."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,7 +50,9 @@ def lsuv_(
     Mishkin & Matas (2016), "All you need is a good init", algorithm 1: orthonormal weights, then
     layer by layer, in the order of the forward pass, weight /= std(output) until
     \\|std - 1\\| <= tolerance. Layers are Linear, Bilinear, convolutions, transformers' Conv1D, and
-    MultiheadAttention (the projections q, k, v by themselves, then the output's). In a process
+    MultiheadAttention (the projections q, k, v by themselves, then the output's). Frozen weights
+    (without requires_grad) and loaded ones (by transformers' from_pretrained) are left alone, as
+    init_ does: the layers after them see what they give, whatever its variance. In a process
     group the variance is over the batches of all ranks, so that replicas stay alike.
 
     The model runs in eval mode without gradients; its mode, its buffers and the states of the
@@ -66,7 +68,7 @@ def lsuv_(
         target_std: of each layer's output.
         tolerance: how far from it a layer may stay.
         max_tries: passes at most.
-        where: called with the site of each layer's weight; false leaves the layer as it is.
+        where: called with the site of each layer's weight; false leaves the weight as it is.
 
     Raises:
         ValueError: a layer whose output does not vary or is not finite; layers still outside the
@@ -85,14 +87,14 @@ def lsuv_(
     if target_std <= 0:
         raise ValueError(errors.describe("lsuv_", "target_std", f"{target_std}", "a number > 0"))
     reshard(model)
-    sites = [site for site in find_sites("lsuv_", model) if is_layer_weight(site)]
-    sites = [site for site in sites if where is None or where(site)]
+    sites = _sites_to_scale(model, where)
     if not sites:
-        expected = "a model with linear layers or convolutions"
+        expected = "a model with linear layers or convolutions that are not frozen, loaded"
+        expected += " or left out by where="
         raise ValueError(errors.describe("lsuv_", "model", "none of them", expected))
     with _put_back(model):
         if rules is None:
-            rules = _default_rules({id(site.module) for site in sites})
+            rules = _default_rules(sites)
         init_(model, rules, seed)
         scaler = Scaler(sites, target_std, tolerance)
         for _ in range(max_tries):
@@ -104,17 +106,26 @@ def lsuv_(
         raise ValueError(errors.describe("lsuv_", "max_tries", got, expected, fix))
 
 
-def _default_rules(layers: set[int]) -> Rules:
-    def in_layer(site: Site) -> bool:
-        return id(site.module) in layers
+def _sites_to_scale(model: nn.Module, where: Callable[[Site], Any] | None) -> list[Site]:
+    sites = [site for site in find_sites("lsuv_", model) if is_layer_weight(site)]
+    sites = [site for site in sites if not site.frozen and not site.loaded]
+    return [site for site in sites if where is None or where(site)]
+
+
+def _default_rules(sites: Sequence[Site]) -> Rules:
+    weights = {(id(site.module), site.leaf) for site in sites}
+    layers = {id(site.module) for site in sites}
+
+    def is_weight(site: Site) -> bool:
+        return (id(site.module), site.leaf) in weights
 
     def is_bias(site: Site) -> bool:
-        return in_layer(site) and site.leaf in ("bias", "in_proj_bias")
+        return id(site.module) in layers and site.leaf in ("bias", "in_proj_bias")
 
     return [
         rule("*", keep),
         rule("*", zeros_, where=is_bias),
-        rule("*", orthogonal_, where=lambda site: in_layer(site) and is_layer_weight(site)),
+        rule("*", orthogonal_, where=is_weight),
     ]
 
 
