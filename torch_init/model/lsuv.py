@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layer-sequential unit-variance initialisation, from one batch of data."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,16 +23,22 @@ from torch_init.structured import orthogonal_
 
 @dataclass
 class LsuvReport:
-    """What lsuv_ returns: a row for each layer that the batch reached, in the order it did."""
+    """What lsuv_ returns.
+
+    Attributes:
+        rows: one for each layer that the batch reached, in the order it did.
+        unreached: names of the layers it did not reach, which were initialised and not scaled.
+    """
 
     rows: list[LsuvRow] = field(default_factory=list)
+    unreached: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        width = max([len(row.name) for row in self.rows], default=0)
-        return "\n".join(
-            f"{row.name:<{width}}  std {row.std:.4f}  scaled by {row.scale:.4g}"
-            for row in self.rows
-        )
+        names = [*(row.name for row in self.rows), *self.unreached]
+        width = max(map(len, names), default=0)
+        said = [f"std {row.std:.4f}  scaled by {row.scale:.4g}" for row in self.rows]
+        said += ["not reached, not scaled"] * len(self.unreached)
+        return "\n".join(f"{name:<{width}}  {what}" for name, what in zip(names, said, strict=True))
 
 
 def lsuv_(
@@ -50,13 +57,15 @@ def lsuv_(
     Mishkin & Matas (2016), "All you need is a good init", algorithm 1: orthonormal weights, then
     layer by layer, in the order of the forward pass, weight /= std(output) until
     \\|std - 1\\| <= tolerance. Layers are Linear, Bilinear, convolutions, transformers' Conv1D, and
-    MultiheadAttention (the projections q, k, v by themselves, then the output's). Frozen weights
-    (without requires_grad) and loaded ones (by transformers' from_pretrained) are left alone, as
-    init_ does: the layers after them see what they give, whatever its variance. In a process
-    group the variance is over the batches of all ranks, so that replicas stay alike.
+    MultiheadAttention (the projections q, k, v by themselves, then the output's). One that is
+    called several times goes by its first call. Frozen weights (without requires_grad) and loaded
+    ones (by transformers' from_pretrained) are left alone, as init_ does: the layers after them
+    see what they give, whatever its variance. In a process group the variance is over the batches
+    of all ranks, so that replicas stay alike.
 
-    The model runs in eval mode without gradients; its mode, its buffers and the states of the
-    random number generators are put back. An error puts the parameters back too.
+    The model runs in eval mode without gradients; its mode, its buffers and the states of torch's
+    default random number generators (of the CPU and of the model's GPUs) are put back. An error
+    puts the parameters back too.
 
     Args:
         model: holds memory; whole, replicated, or sharded by fully_shard or parallelize_module.
@@ -68,11 +77,18 @@ def lsuv_(
         target_std: of each layer's output.
         tolerance: how far from it a layer may stay.
         max_tries: passes at most.
-        where: called with the site of each layer's weight; false leaves the weight as it is.
+        where: called with the site of each layer's weight. False: the weight is not scaled, and
+            not initialised by the default rules either. True: the batch must reach the layer.
+
+    Returns:
+        A LsuvReport. A layer that the batch does not reach, since forward takes another branch or
+        uses its weight without calling it, is initialised but not scaled: the report names it, and
+        so does a warning.
 
     Raises:
         ValueError: a layer whose output does not vary or is not finite; layers still outside the
-            tolerance after max_tries passes.
+            tolerance after max_tries passes; a layer that where= chose and the batch does not
+            reach; a batch that reaches none.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.ReLU(),
@@ -98,12 +114,34 @@ def lsuv_(
         init_(model, rules, seed)
         scaler = Scaler(sites, target_std, tolerance)
         for _ in range(max_tries):
-            if scaler.run(model, batch):
-                return LsuvReport(scaler.rows)
-        got = ", ".join(scaler.outside()[:5])
-        fix = "Raise max_tries or tolerance, or leave these layers out by where="
-        expected = f"all layers within {tolerance} of {target_std} in {max_tries} passes"
-        raise ValueError(errors.describe("lsuv_", "max_tries", got, expected, fix))
+            settled = scaler.run(model, batch)
+            _check_reached(scaler, chosen=where is not None)
+            if settled:
+                break
+        else:
+            got = _listed(scaler.outside())
+            fix = "Raise max_tries or tolerance, or leave these layers out by where="
+            expected = f"all layers within {tolerance} of {target_std} in {max_tries} passes"
+            raise ValueError(errors.describe("lsuv_", "max_tries", got, expected, fix))
+    unreached = scaler.unreached()
+    if unreached:
+        text = f"torch_init.lsuv_: the batch did not reach {_listed(unreached)}: not scaled"
+        warnings.warn(text, stacklevel=2)
+    return LsuvReport(scaler.rows, unreached)
+
+
+def _check_reached(scaler: Scaler, chosen: bool) -> None:
+    unreached = scaler.unreached()
+    if unreached and (chosen or not scaler.rows):
+        fix = "Have forward call these layers as modules, or leave them out by where="
+        expected = "one that reaches " + ("all layers that where= chose" if chosen else "any layer")
+        got = f"one that does not reach {_listed(unreached)}"
+        raise ValueError(errors.describe("lsuv_", "batch", got, expected, fix))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = [f"{len(names) - 5} more"] if len(names) > 5 else []
+    return ", ".join([*names[:5], *more])
 
 
 def _sites_to_scale(model: nn.Module, where: Callable[[Site], Any] | None) -> list[Site]:

@@ -19,7 +19,7 @@ from torch_init.distributed import boxes, is_dtensor, reshard
 from torch_init.model.execution import intersection
 from torch_init.model.layout import Block, blocks, default_split, is_transformers_conv1d
 from torch_init.model.sites import Site
-from torch_init.model.spread import combine, moments
+from torch_init.model.spread import Moments, combine, moments
 
 _CONVOLUTIONS = nn.modules.conv._ConvNd
 
@@ -94,8 +94,7 @@ class Scaler:
 
     def run(self, model: nn.Module, batch: Any) -> bool:
         """Measure and rescale all layers in one pass; return whether none needed it."""
-        everything = [layer for layers in self._layers.values() for layer in layers]
-        for layer in everything:
+        for layer in self._everything():
             layer.pending, layer.reached = 1.0, False
         handles = [handle for module in model.modules() for handle in self._hook(module)]
         try:
@@ -104,7 +103,7 @@ class Scaler:
             for handle in handles:
                 handle.remove()
             reshard(model)  # the next pass must not use what this one has gathered
-        scaled = [layer for layer in everything if layer.pending != 1.0]
+        scaled = [layer for layer in self._everything() if layer.pending != 1.0]
         for layer in scaled:
             layer.rescale()
             layer.row.scale *= layer.pending
@@ -116,6 +115,14 @@ class Scaler:
         limit = self._tolerance
         rows = [row for row in self.rows if abs(row.std - self._target) > limit]
         return [f"{row.name} at {row.std:.4g}" for row in rows]
+
+    def unreached(self) -> list[str]:
+        """Return the names of the layers that no pass has reached."""
+        reached = {row.name for row in self.rows}
+        return [layer.row.name for layer in self._everything() if layer.row.name not in reached]
+
+    def _everything(self) -> list[_Layer]:
+        return [layer for layers in self._layers.values() for layer in layers]
 
     def _hook(self, module: nn.Module) -> list[RemovableHandle]:
         layers = self._layers.get(id(module), [])
@@ -184,10 +191,13 @@ class Scaler:
         """Note the spread of output, and by what the weight must change; a second call does not."""
         if layer.reached:
             return
+        spread = _over_ranks(output)
+        if spread.n == 0:  # an expert that no token has come to, say
+            return
         if layer.row not in self.rows:
             self.rows.append(layer.row)
         layer.reached = True
-        layer.row.std = std = _std_over_ranks(output)
+        layer.row.std = std = spread.std
         if not 0 < std < math.inf:
             got = f"an output of {layer.row.name} with standard deviation {std}"
             fix = "Give a batch that varies; leave the layer out by where="
@@ -219,13 +229,13 @@ def _attention_inputs(args: Sequence[Tensor], kwargs: Mapping[str, Any]) -> list
     return [kwargs.get(name, named.get(name)) for name in ("query", "key", "value")]
 
 
-def _std_over_ranks(output: Tensor) -> float:
-    """Return the standard deviation over all elements on all ranks of the default group."""
+def _over_ranks(output: Tensor) -> Moments:
+    """Return the moments of all elements on all ranks of the default group."""
     mine = moments(output)
     import torch.distributed as dist
 
     if not (dist.is_available() and dist.is_initialized()):
-        return mine.std
+        return mine
     parts: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(parts, mine)
-    return combine(parts).std
+    return combine(parts)
