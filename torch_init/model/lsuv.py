@@ -18,6 +18,7 @@ from torch_init.model.planning import Rules
 from torch_init.model.rescaling import LsuvRow, Scaler, is_layer_weight
 from torch_init.model.rules import keep, rule
 from torch_init.model.sites import Site, find_sites
+from torch_init.model.spread import Ranks
 from torch_init.structured import orthogonal_
 
 
@@ -51,6 +52,7 @@ def lsuv_(
     tolerance: float = 0.1,
     max_tries: int = 10,
     where: Callable[[Site], Any] | None = None,
+    group: Any = None,
 ) -> LsuvReport:
     """Initialise a model so that each layer's output has unit variance on a batch of data.
 
@@ -60,8 +62,13 @@ def lsuv_(
     MultiheadAttention (the projections q, k, v by themselves, then the output's). One that is
     called several times goes by its first call. Frozen weights (without requires_grad) and loaded
     ones (by transformers' from_pretrained) are left alone, as init_ does: the layers after them
-    see what they give, whatever its variance. In a process group the variance is over the batches
-    of all ranks, so that replicas stay alike.
+    see what they give, whatever its variance.
+
+    In a process group the variance is over the batches of all its ranks, so that replicas stay
+    alike. Every rank of the group must make the call, with the same arguments but for the batch,
+    and its forward pass must reach the same layers in the same order; where ranks differ in that,
+    all of them raise the same error. (One that fails alone, for want of memory say, leaves the
+    others waiting, as in any collective call.)
 
     The model runs in eval mode without gradients; its mode, its buffers and the states of torch's
     default random number generators (of the CPU and of the model's GPUs) are put back. An error
@@ -79,6 +86,8 @@ def lsuv_(
         max_tries: passes at most.
         where: called with the site of each layer's weight. False: the weight is not scaled, and
             not initialised by the default rules either. True: the batch must reach the layer.
+        group: the process group of the ranks that hold these layers, whole or in part: of a
+            pipeline's stage, or of one expert's copies. The default group if None.
 
     Returns:
         A LsuvReport. A layer that the batch does not reach, since forward takes another branch or
@@ -88,7 +97,7 @@ def lsuv_(
     Raises:
         ValueError: a layer whose output does not vary or is not finite; layers still outside the
             tolerance after max_tries passes; a layer that where= chose and the batch does not
-            reach; a batch that reaches none.
+            reach; a batch that reaches none; ranks of the group that scale or reach other layers.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.ReLU(),
@@ -104,6 +113,8 @@ def lsuv_(
         raise ValueError(errors.describe("lsuv_", "target_std", f"{target_std}", "a number > 0"))
     reshard(model)
     sites = _sites_to_scale(model, where)
+    ranks = Ranks(group)
+    ranks.check_same([f"{site.name} of shape {tuple(site.shape)}" for site in sites])
     if not sites:
         expected = "a model with linear layers or convolutions that are not frozen, loaded"
         expected += " or left out by where="
@@ -112,7 +123,7 @@ def lsuv_(
         if rules is None:
             rules = _default_rules(sites)
         init_(model, rules, seed)
-        scaler = Scaler(sites, target_std, tolerance)
+        scaler = Scaler(sites, target_std, tolerance, ranks)
         for _ in range(max_tries):
             settled = scaler.run(model, batch)
             _check_reached(scaler, chosen=where is not None)

@@ -19,7 +19,7 @@ from torch_init.distributed import boxes, is_dtensor, reshard
 from torch_init.model.execution import intersection
 from torch_init.model.layout import Block, blocks, default_split, is_transformers_conv1d
 from torch_init.model.sites import Site
-from torch_init.model.spread import Moments, combine, moments
+from torch_init.model.spread import Ranks, moments
 
 _CONVOLUTIONS = nn.modules.conv._ConvNd
 
@@ -81,8 +81,11 @@ class _Layer:
 
 
 class Scaler:
-    def __init__(self, sites: Sequence[Site], target: float, tolerance: float) -> None:
+    def __init__(
+        self, sites: Sequence[Site], target: float, tolerance: float, ranks: Ranks
+    ) -> None:
         self.rows: list[LsuvRow] = []
+        self._ranks = ranks
         self._target = target
         self._tolerance = tolerance
         self._layers: dict[int, list[_Layer]] = {}
@@ -99,6 +102,7 @@ class Scaler:
         handles = [handle for module in model.modules() for handle in self._hook(module)]
         try:
             _call(model, batch)
+            self._ranks.end_pass()
         finally:
             for handle in handles:
                 handle.remove()
@@ -191,7 +195,7 @@ class Scaler:
         """Note the spread of output, and by what the weight must change; a second call does not."""
         if layer.reached:
             return
-        spread = _over_ranks(output)
+        spread = self._ranks.combined(layer.row.name, moments(output))
         if spread.n == 0:  # an expert that no token has come to, say
             return
         if layer.row not in self.rows:
@@ -227,15 +231,3 @@ def _call(model: nn.Module, batch: Any) -> None:
 def _attention_inputs(args: Sequence[Tensor], kwargs: Mapping[str, Any]) -> list[Tensor]:
     named = dict(zip(("query", "key", "value"), args, strict=False))
     return [kwargs.get(name, named.get(name)) for name in ("query", "key", "value")]
-
-
-def _over_ranks(output: Tensor) -> Moments:
-    """Return the moments of all elements on all ranks of the default group."""
-    mine = moments(output)
-    import torch.distributed as dist
-
-    if not (dist.is_available() and dist.is_initialized()):
-        return mine
-    parts: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(parts, mine)
-    return combine(parts)
