@@ -2,6 +2,8 @@
 """LSUV: every layer's output has unit variance, and all else is as it was."""
 
 import math
+from collections import OrderedDict
+from copy import deepcopy
 
 import pytest
 import torch
@@ -159,6 +161,43 @@ def test_weight_norm_and_keyword_batches():
     batch = {"x": 7 * torch.randn(64, 16)}
     torch_init.lsuv_(model, batch)
     assert model(**batch).std().item() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        nn.DataParallel,
+        torch.optim.swa_utils.AveragedModel,
+        lambda model: torch.compile(model, backend="eager"),
+        lambda model: nn.Sequential(OrderedDict(module=model)),  # as other libraries' engines do
+    ],
+    ids=["DataParallel", "AveragedModel", "compile", "engine"],
+)
+def test_wrappers(wrap):
+    torch.manual_seed(0)
+    bare, batch = mlp(3, nn.ReLU), 7 * torch.randn(128, 64)
+    wrapped = wrap(deepcopy(bare))
+    wrapped(batch)  # a compiled model may have left the hooks of later calls out
+    report = torch_init.lsuv_(wrapped, batch, seed=3)
+    assert report == torch_init.lsuv_(bare, batch, seed=3)
+    assert torch.equal(wrapped(batch), bare(batch))
+
+
+def test_data_parallel_replicas_do_not_measure_parts_of_the_batch(monkeypatch):
+    """Without GPUs: what its forward pass would run on."""
+    seen = []
+
+    def forward(self, x):
+        seen.append(self.device_ids)
+        return self.module(x)
+
+    torch.manual_seed(0)
+    model = nn.DataParallel(mlp(2, nn.ReLU))
+    model.device_ids = [0, 1]
+    monkeypatch.setattr(nn.DataParallel, "forward", forward)
+    torch_init.lsuv_(model, torch.randn(128, 64))
+    assert seen and all(device_ids == [0] for device_ids in seen)
+    assert model.device_ids == [0, 1]
 
 
 @pytest.mark.parametrize("way", ["frozen", "loaded"])

@@ -76,6 +76,7 @@ def lsuv_(
 
     Args:
         model: holds memory; whole, replicated, or sharded by fully_shard or parallelize_module.
+            DataParallel runs on the first of its devices.
         batch: the model's input; a tuple of its positional or a dict of its keyword arguments.
         rules: for the weights before scaling, as init_ takes them; default: orthogonal_ for the
             layers' weights, zeros_ for their biases, everything else is kept. To scale what is
@@ -83,7 +84,7 @@ def lsuv_(
         seed: of those rules.
         target_std: of each layer's output.
         tolerance: how far from it a layer may stay.
-        max_tries: passes at most.
+        max_tries: passes at most; of the usual two, one scales all layers and one checks.
         where: called with the site of each layer's weight. False: the weight is not scaled, and
             not initialised by the default rules either. True: the batch must reach the layer.
         group: the process group of the ranks that hold these layers, whole or in part: of a
@@ -119,7 +120,7 @@ def lsuv_(
         expected = "a model with linear layers or convolutions that are not frozen, loaded"
         expected += " or left out by where="
         raise ValueError(errors.describe("lsuv_", "model", "none of them", expected))
-    with _put_back(model):
+    with _put_back(model), _as_measured(model):
         if rules is None:
             rules = _default_rules(sites)
         init_(model, rules, seed)
@@ -179,28 +180,41 @@ def _default_rules(sites: Sequence[Site]) -> Rules:
 
 
 @contextmanager
-def _put_back(model: nn.Module) -> Iterator[None]:
-    """Run in eval mode; then put modes, buffers and generators back, and after errors all else."""
+def _as_measured(model: nn.Module) -> Iterator[None]:
+    """Run in eval mode without gradients, and with every layer called once by its own module."""
     modes = [(module, module.training) for module in model.modules()]
+    gpus = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    wrappers = [(m, m.device_ids) for m in model.modules() if isinstance(m, nn.DataParallel)]
+    fast_attention = torch.backends.mha.get_fastpath_enabled()
+    try:
+        model.eval()
+        for wrapper, device_ids in wrappers:  # its replicas see parts of the batch, in threads
+            wrapper.device_ids = device_ids[:1]
+        torch.backends.mha.set_fastpath_enabled(False)  # it would pass the layers' hooks by
+        with torch.no_grad(), torch.random.fork_rng(devices=list(gpus)):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_attention)
+        for wrapper, device_ids in wrappers:
+            wrapper.device_ids = device_ids
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def _put_back(model: nn.Module) -> Iterator[None]:
+    """Put buffers back, and after an error the parameters too."""
     held = [(module, dict(module._buffers)) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     parameters = [(p, p.detach().clone()) for p in model.parameters()]
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    fast_attention = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # it would pass the layers' hooks by
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=list(devices)):
-            model.eval()
-            yield
+        yield
     except BaseException:
         with torch.no_grad():
             for parameter, value in parameters:
                 parameter.copy_(value)
         raise
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast_attention)
-        for module, training in modes:
-            module.training = training
         for module, of_module in held:
             _put_back_replaced_buffers(module, of_module)
         with torch.no_grad():
