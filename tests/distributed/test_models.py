@@ -9,12 +9,15 @@ from torch import nn
 
 import torch_init
 
-CHECKS = Path(__file__).with_name("model_checks.py")
-
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_models_on_ranks(ranks):
-    run_on_ranks(ranks, CHECKS)
+    run_on_ranks(ranks, Path(__file__).with_name("model_checks.py"))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_lsuv_on_ranks(ranks):
+    run_on_ranks(ranks, Path(__file__).with_name("lsuv_checks.py"))
 
 
 def test_one_process_has_nothing_to_gather():
