@@ -164,19 +164,18 @@ def _sites_to_scale(model: nn.Module, where: Callable[[Site], Any] | None) -> li
 
 def _default_rules(sites: Sequence[Site]) -> Rules:
     weights = {(id(site.module), site.leaf) for site in sites}
-    layers = {id(site.module) for site in sites}
+    biases = {
+        (id(site.module), leaf)
+        for site in sites
+        for leaf in ("bias", "in_proj_bias")
+        if getattr(site.module, leaf, None) is not None
+    }
 
-    def is_weight(site: Site) -> bool:
-        return (id(site.module), site.leaf) in weights
+    def among(places: set[tuple[int, str]]) -> Callable[[Site], bool]:
+        return lambda site: (id(site.module), site.leaf) in places
 
-    def is_bias(site: Site) -> bool:
-        return id(site.module) in layers and site.leaf in ("bias", "in_proj_bias")
-
-    return [
-        rule("*", keep),
-        rule("*", zeros_, where=is_bias),
-        rule("*", orthogonal_, where=is_weight),
-    ]
+    rules = [rule("*", keep), rule("*", orthogonal_, where=among(weights))]
+    return [*rules, rule("*", zeros_, where=among(biases))] if biases else rules
 
 
 @contextmanager
