@@ -57,12 +57,12 @@ def lsuv_(
     """Initialise a model so that each layer's output has unit variance on a batch of data.
 
     Mishkin & Matas (2016), "All you need is a good init", algorithm 1: orthonormal weights, then
-    layer by layer, in the order of the forward pass, weight /= std(output) until
-    \\|std - 1\\| <= tolerance. Layers are Linear, Bilinear, convolutions, transformers' Conv1D, and
-    MultiheadAttention (the projections q, k, v by themselves, then the output's). One that is
-    called several times goes by its first call. Frozen weights (without requires_grad) and loaded
-    ones (by transformers' from_pretrained) are left alone, as init_ does: the layers after them
-    see what they give, whatever its variance.
+    layer by layer, in the order of the forward pass, weight *= target_std / std(output) until
+    \\|std - target_std\\| <= tolerance. Layers are Linear, Bilinear, convolutions, transformers'
+    Conv1D, and MultiheadAttention (the projections q, k, v by themselves, then the output's). One
+    that is called several times goes by its first call. Frozen weights (without requires_grad) and
+    loaded ones (by transformers' from_pretrained) are left alone, as init_ does: the layers after
+    them see what they give, whatever its variance.
 
     In a process group the variance is over the batches of all its ranks, so that replicas stay
     alike. Every rank of the group must make the call, with the same arguments but for the batch,
