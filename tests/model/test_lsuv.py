@@ -2,6 +2,7 @@
 """LSUV: every layer's output has unit variance, and all else is as it was."""
 
 import math
+import threading
 from collections import OrderedDict
 from copy import deepcopy
 
@@ -305,3 +306,75 @@ def test_arguments():
     ]:
         with pytest.raises(ValueError, match=f"lsuv_: {text}"):
             torch_init.lsuv_(model, batch, **arguments)
+
+
+@pytest.mark.parametrize("rules", [None, "torch-default"])
+def test_convolutions_without_a_batch(rules):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 5, 3))
+    image = torch.randn(3, 9, 9)
+    torch_init.lsuv_(model, image, rules)
+    assert outputs(model, image, nn.Conv2d) == pytest.approx([1, 1], abs=0.1)
+
+
+def test_a_parametrised_weight_is_scaled_block_by_block():
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(32, 4)
+    nn.utils.parametrizations.weight_norm(attention, "in_proj_weight")
+    inputs = [scale * torch.randn(16, 8, 32) for scale in (2.0, 5.0, 0.3)]
+    report = torch_init.lsuv_(attention, tuple(inputs))
+    with torch.no_grad():
+        weights = attention.in_proj_weight.chunk(3)
+        found = [(x @ weight.T).std().item() for x, weight in zip(inputs, weights, strict=True)]
+    assert found == pytest.approx([1, 1, 1], rel=0.01)
+    assert [row.tries for row in report.rows[:3]] == [1, 1, 1]
+
+
+def test_buffers_that_cannot_be_written_are_left():
+    model = mlp(2, nn.Tanh)
+    model.register_buffer("expanded", torch.zeros(1).expand(4))
+    torch_init.lsuv_(model, torch.randn(64, 64))
+
+
+def test_weights_that_autocast_has_cast_are_not_used_again():
+    torch.manual_seed(0)
+    model, batch = mlp(4, nn.Tanh), 5 * torch.randn(64, 64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        report = torch_init.lsuv_(model, batch)
+    assert [row.tries for row in report.rows] == [1, 1, 1, 1]
+
+
+def test_layers_that_return_no_tensor_or_are_not_reached_are_refused():
+    class Dict(nn.Linear):
+        def forward(self, x):
+            return {"y": super().forward(x)}
+
+    with pytest.raises(TypeError, match="got a dict as the output of weight"):
+        torch_init.lsuv_(Dict(4, 4), torch.randn(8, 4))
+    passing = nn.ModuleDict({"layer": nn.Linear(4, 4)})
+    passing.forward = lambda x: nn.functional.linear(x, passing["layer"].weight)
+    with pytest.raises(ValueError, match="one that reaches any layer"):
+        torch_init.lsuv_(passing, torch.randn(8, 4))
+
+
+def test_threads_put_attentions_fast_path_back():
+    class Waiting(nn.Linear):
+        def __init__(self):
+            super().__init__(8, 8)
+            self.inside, self.leave = threading.Event(), threading.Event()
+
+        def forward(self, x):
+            self.inside.set()
+            assert self.leave.wait(timeout=30)
+            return super().forward(x)
+
+    models = [Waiting(), Waiting()]
+    batch = torch.randn(64, 8)
+    threads = [threading.Thread(target=torch_init.lsuv_, args=(m, batch)) for m in models]
+    for model, thread in zip(models, threads, strict=True):
+        thread.start()
+        assert model.inside.wait(timeout=30)
+    for model, thread in zip(models, threads, strict=True):  # the first leaves first
+        model.leave.set()
+        thread.join()
+    assert torch.backends.mha.get_fastpath_enabled()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layer-sequential unit-variance initialisation, from one batch of data."""
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -184,16 +185,13 @@ def _as_measured(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     gpus = {p.device for p in model.parameters() if p.device.type == "cuda"}
     wrappers = [(m, m.device_ids) for m in model.modules() if isinstance(m, nn.DataParallel)]
-    fast_attention = torch.backends.mha.get_fastpath_enabled()
     try:
         model.eval()
         for wrapper, device_ids in wrappers:  # its replicas see parts of the batch, in threads
             wrapper.device_ids = device_ids[:1]
-        torch.backends.mha.set_fastpath_enabled(False)  # it would pass the layers' hooks by
-        with torch.no_grad(), torch.random.fork_rng(devices=list(gpus)):
+        with _no_fast_attention, torch.no_grad(), torch.random.fork_rng(devices=list(gpus)):
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast_attention)
         for wrapper, device_ids in wrappers:
             wrapper.device_ids = device_ids
         for module, training in modes:
@@ -218,7 +216,8 @@ def _put_back(model: nn.Module) -> Iterator[None]:
             _put_back_replaced_buffers(module, of_module)
         with torch.no_grad():
             for buffer, value in buffers:
-                buffer.copy_(value)
+                if not torch.equal(buffer, value):  # others may be ones that cannot be written
+                    buffer.copy_(value)
 
 
 def _put_back_replaced_buffers(module: nn.Module, held: dict[str, Any]) -> None:
@@ -229,3 +228,28 @@ def _put_back_replaced_buffers(module: nn.Module, held: dict[str, Any]) -> None:
     for leaf, buffer in held.items():
         if now.get(leaf) is not buffer:
             module._buffers[leaf] = buffer
+
+
+class _NoFastAttention:
+    """Switches off a fast path that would pass the layers' hooks by, until no thread is inside."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = torch.backends.mha.get_fastpath_enabled()
+                torch.backends.mha.set_fastpath_enabled(False)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                torch.backends.mha.set_fastpath_enabled(self._before)
+
+
+_no_fast_attention = _NoFastAttention()

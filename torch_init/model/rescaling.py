@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from torch_init import errors
-from torch_init.distributed import boxes, is_dtensor, reshard
+from torch_init.distributed import Box, boxes, is_dtensor, reshard
 from torch_init.model.execution import intersection
 from torch_init.model.layout import Block, blocks, default_split, is_transformers_conv1d
 from torch_init.model.sites import Site
@@ -71,8 +72,11 @@ class _Layer:
     def rescale(self) -> None:
         """Multiply what this rank holds of the weight by the pending factor."""
         if self.site.parametrized:
-            weight = getattr(self.site.module, self.site.leaf)
-            setattr(self.site.module, self.site.leaf, weight * self.pending)
+            weight = getattr(self.site.module, self.site.leaf).clone()
+            box = intersection(self.block, Box(weight, (0,) * weight.dim()))
+            if box is not None:
+                box.view.mul_(self.pending)
+            setattr(self.site.module, self.site.leaf, weight)
             return
         for part in boxes("lsuv_", self.site.tensor.detach()):
             box = intersection(self.block, part)
@@ -107,6 +111,7 @@ class Scaler:
             for handle in handles:
                 handle.remove()
             reshard(model)  # the next pass must not use what this one has gathered
+            torch.clear_autocast_cache()  # nor weights that autocast has cast
         scaled = [layer for layer in self._everything() if layer.pending != 1.0]
         for layer in scaled:
             layer.rescale()
@@ -148,7 +153,8 @@ class Scaler:
             ]
         if not layers:
             return []
-        axis = 1 if isinstance(module, _CONVOLUTIONS) else -1
+        # From the end, since a convolution takes an input without a batch, too.
+        axis = -1 - len(module.kernel_size) if isinstance(module, _CONVOLUTIONS) else -1
 
         def measure(module: nn.Module, args: Any, result: Any) -> Any:
             return self._scaled(layers, result, module.bias, axis)
@@ -178,6 +184,11 @@ class Scaler:
         if not layers:
             return None
         output = result[0] if isinstance(result, tuple) else result
+        if not isinstance(output, Tensor):
+            got = f"a {type(output).__name__} as the output of {layers[0].row.name}"
+            fix = "Leave the layer out by where="
+            expected = "layers that return a tensor, or a tuple that begins with one"
+            raise TypeError(errors.describe("lsuv_", "model", got, expected, fix))
         self._measure(layers[0], output)
         scale = layers[0].pending
         if scale == 1.0:
