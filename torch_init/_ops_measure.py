@@ -9,6 +9,7 @@ from torch import Tensor
 
 from torch_init import _C
 from torch_init._descriptors import describe_region, readable
+from torch_init.errors import describe
 
 MEASUREMENT = np.dtype(
     [
@@ -40,6 +41,8 @@ _MOMENTS = np.dtype(
         ("highest", np.int64),
     ]
 )
+
+_DEVICES = ("cpu", "cuda") if hasattr(_C.MeasurePlan, "run_on_cuda") else ("cpu",)
 
 Part = tuple[Tensor] | tuple[Tensor, int, Sequence[int]]
 
@@ -81,6 +84,10 @@ def measure_with_cuda_body_on_host(entries: Sequence[Part], blocks: int) -> np.n
 
 def _plan(entries: Sequence[Part]) -> tuple["_C.MeasurePlan", list[Tensor]]:
     """The plan, and the tensors whose memory it reads."""
+    for entry in entries:
+        if entry[0].device.type not in _DEVICES:
+            got, expected = f"a tensor on {entry[0].device}", f"tensors on {' or '.join(_DEVICES)}"
+            raise ValueError(describe("measure", "entries", got, expected))
     tensors = [readable(entry[0]) for entry in entries]
     parts = (entry[1:] for entry in entries)
     regions = [describe_region(t, *part) for t, part in zip(tensors, parts, strict=True)]

@@ -254,6 +254,7 @@ void read_in_team(const FlowReader& reader, const FlowTask& task, int threads,
 
 bool set_layout(int ndim, const int64_t* size, const int64_t* stride, double low, double high,
                 FlowTask* task) {
+  const DefaultFloatEnvironment environment;
   std::vector<Dimension> dims;
   for (int d = 0; d < ndim; ++d) dims.push_back({size[d], stride[d]});
   bool fits = in_memory_order(dims, &task->elements);

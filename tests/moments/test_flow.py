@@ -88,7 +88,7 @@ def test_layouts(accumulate, layout):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", [(1,), (37, 10), (257, 130), (3, 50, 97), (130, 1031), (70_001,)])
+@pytest.mark.parametrize("shape", [(1,), (37, 10), (257, 130), (3, 50, 97), (130, 1031), (9001,)])
 def test_shapes(accumulate, dtype, shape):
     x = normal(math.prod(shape), dtype).view(shape)
     totals, features = new_totals(), torch.zeros(3, shape[-1], dtype=torch.float64)
@@ -227,6 +227,26 @@ def test_a_tiny_spread_over_the_batch_is_resolved(accumulate):
     mean = features[1] / 512
     variance = features[2] / 512 - mean**2
     assert torch.allclose(variance.sqrt(), x.std(0, correction=0), rtol=1e-2)
+
+
+def test_flushed_subnormals_are_read_all_the_same(accumulate):
+    """The bounds too, which are found by arithmetic on subnormals."""
+    x = torch.arange(-50, 50).to(torch.float16) * 2.0**-24
+    wanted, found = new_totals(), new_totals()
+    accumulate(x, wanted, None, 0, -(2.0**-22), 2.0**-21, 1)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush subnormals")
+    try:
+        accumulate(x, found, None, 0, -(2.0**-22), 2.0**-21, 1)
+    finally:
+        torch.set_flush_denormal(False)
+    check(wanted[0], x, low=-(2.0**-22), high=2.0**-21)
+    assert torch.equal(found, wanted)
+
+
+def test_meta_tensors_have_nothing_to_read():
+    totals = new_totals().to("meta")
+    _ops.accumulate_moments_(torch.empty(3, device="meta"), totals, None, 0, -1.0, 1.0, 1)
 
 
 def large():

@@ -138,6 +138,11 @@ def test_more_dimensions_than_the_engine_has(measure):
     check(row, tensor)
 
 
+def test_other_devices_are_refused():
+    with pytest.raises(ValueError, match="meta"):
+        _ops.measure([(torch.empty(3, device="meta"),)])
+
+
 def test_no_entries():
     assert _ops.measure([]).shape == (0,)
 
