@@ -27,8 +27,8 @@ def wrapped_in_checkpoint(model):
     return model
 
 
-class Engine(nn.Module):
-    """As other libraries wrap a whole model."""
+class DeepSpeedEngine(nn.Module):
+    """Stands for the class of another library, which is told by its name."""
 
     def __init__(self, module):
         super().__init__()
@@ -40,8 +40,9 @@ WRAPPERS = {
     "compile": torch.compile,
     "DataParallel": nn.DataParallel,
     "AveragedModel": torch.optim.swa_utils.AveragedModel,
-    "engine": Engine,
-    "compiled engine": lambda model: Engine(torch.compile(model)),
+    "engine": DeepSpeedEngine,
+    "a kind of engine": type("PipelineEngine", (DeepSpeedEngine,), {}),
+    "compiled engine": lambda model: DeepSpeedEngine(torch.compile(model)),
     "checkpoint": wrapped_in_checkpoint,
 }
 
@@ -61,6 +62,16 @@ def test_a_layer_called_module_keeps_its_name():
     assert names(model)[0] == "module.weight"
     inner = nn.Sequential(nn.ModuleDict({"module": nn.Linear(2, 2)}))
     assert names(inner)[0] == "0.module.weight"
+
+
+def test_a_child_called_module_beside_nothing_keeps_its_name():
+    """A head beside it must change nothing."""
+    model = nn.ModuleDict({"module": body()})
+    torch_init.init_(model, "he", seed=3)
+    larger = nn.ModuleDict({"module": body(), "head": nn.Linear(4, 2)})
+    torch_init.init_(larger, "he", seed=3)
+    assert names(model)[0] == "module.0.weight"
+    assert all(map(torch.equal, model.parameters(), larger.parameters()))
 
 
 def test_names_that_collide_are_refused():

@@ -14,14 +14,8 @@ from torch_init.distributed import is_dtensor, logical_shape
 from torch_init.errors import describe
 from torch_init.keys import check_name
 from torch_init.model.layout import fan_layout
+from torch_init.model.wrappers import is_wrapper
 from torch_init.schemes import FanLayout, Fans, compute_fans
-
-_WRAPPER_PREFIXES = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-_WRAPPERS = (
-    nn.DataParallel,
-    nn.parallel.DistributedDataParallel,
-    torch.optim.swa_utils.AveragedModel,
-)
 
 
 @dataclass(eq=False)
@@ -184,22 +178,10 @@ def _walk(
         inner = blocks
         if name.isdecimal() and blocks[0] is None:
             inner = int(name), count
-        if _is_wrapper(module, name, prefix):
+        if is_wrapper(module, name):
             yield from _walk(child, prefix, inner, path)
         else:
             yield from _walk(child, f"{prefix}{name}.", inner, path)
-
-
-def _is_wrapper(module: nn.Module, child: str, prefix: str) -> bool:
-    """Whether module is no layer of the model, but something around the child it holds."""
-    if child in _WRAPPER_PREFIXES:
-        return True
-    if child != "module":
-        return False
-    if isinstance(module, _WRAPPERS):
-        return True
-    # Other libraries' engines, around the whole model.
-    return prefix == "" and len(module._modules) == 1 and not module._parameters
 
 
 def _tensors(function: str, module: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
