@@ -85,16 +85,44 @@ def test_names_that_collide_are_refused():
         names(Odd())
 
 
-def test_tied_parameters_are_one_under_the_first_name():
+def test_tied_parameters_are_one_under_the_embeddings_name():
     model = nn.ModuleDict({"embed": nn.Embedding(5, 4), "head": nn.Linear(4, 5, bias=False)})
     model["head"].weight = model["embed"].weight
     plan = torch_init.plan(model, [rule("*", torch_init.normal_), rule("head.*", torch_init.ones_)])
     assert [row.name for row in plan.rows] == ["embed.weight"]
     assert plan["embed.weight"].site.aliases == ["head.weight"]
+    assert plan["head.weight"] is plan["embed.weight"]
     assert plan.idle_rules == [
         "head.*: matches no parameter; head.weight is tied to embed.weight and goes by that name"
     ]
     assert "tied: head.weight" in str(plan)
+
+
+@pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+def test_the_order_of_tied_parameters_changes_nothing(kind):
+    def build(*order):
+        layers = {
+            "embed": kind(5, 4, padding_idx=2),
+            "a_head": nn.Linear(4, 5, bias=False),
+            "z_head": nn.Linear(4, 5, bias=False),
+        }
+        layers["a_head"].weight = layers["z_head"].weight = layers["embed"].weight
+        model = nn.ModuleDict({name: layers[name] for name in order})
+        rows = torch_init.init_(model, rule("*", torch_init.xavier_normal_), seed=3).rows
+        return rows, find_sites("test", model)[0].aliases, model["embed"].weight
+
+    rows, aliases, weight = build("embed", "a_head", "z_head")
+    assert (rows[0].name, aliases) == ("embed.weight", ["a_head.weight", "z_head.weight"])
+    assert torch.all(weight[2] == 0)
+    other_rows, other_aliases, other_weight = build("z_head", "a_head", "embed")
+    assert ([r.name for r in other_rows], other_aliases) == (["embed.weight"], aliases)
+    assert torch.equal(weight, other_weight)
+
+
+def test_tied_layers_go_by_the_least_name():
+    layer = nn.Linear(3, 3)
+    for order in (("b", "a", "c"), ("c", "b", "a")):
+        assert names(nn.ModuleDict(dict.fromkeys(order, layer))) == ["a.weight", "a.bias"]
 
 
 def test_shared_modules_are_one():

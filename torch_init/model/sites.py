@@ -40,7 +40,8 @@ class Site:
     """The parameter; the computed tensor of a parametrised one."""
     parametrized: bool = False
     aliases: list[str] = field(default_factory=list)
-    """Canonical names of the other places that hold the same parameter."""
+    """Canonical names of the other places that hold the same parameter. Its name is that in an
+    embedding if there is one, and of several the first in alphabetical order."""
     path: tuple[nn.Module, ...] = ()
     """The modules from the model down to the one that owns the parameter."""
     layer: int | None = None
@@ -114,8 +115,8 @@ def find_sites(
         raise TypeError(describe(function, "model", type(model).__name__, "a torch.nn.Module"))
     if rename is not None and not callable(rename):
         raise TypeError(describe(function, "rename", f"{rename!r}", "a function of a name"))
-    by_identity: dict[Any, Site] = {}
-    names: set[str] = set()
+    places: dict[Any, list[Site]] = {}
+    known: dict[str, Any] = {}
     for prefix, path, blocks in _walk(model):
         module = path[-1]
         for leaf, tensor, parametrized in _tensors(function, module):
@@ -125,20 +126,28 @@ def find_sites(
             _check_name(function, name)
             identity = (id(module), leaf) if parametrized else id(tensor)
             check_dense(f"{function}: {name}", tensor)
-            known = by_identity.get(identity)
-            if known is not None:
-                known.aliases.append(name)
-                continue
-            if name in names:
+            if known.setdefault(name, identity) != identity:
                 got = f"two parameters called {name}"
                 raise ValueError(describe(function, "model", got, "names that differ"))
-            names.add(name)
             shape = logical_shape(tensor)
             site = Site(name, leaf, module, model, shape, tensor.dtype, tensor, parametrized)
             site.path = path
             site.layer, site.num_layers = blocks if rename is None else (_first_number(name), None)
-            by_identity[identity] = site
-    return list(by_identity.values())
+            places.setdefault(identity, []).append(site)
+    return [_canonical(tied) for tied in places.values()]
+
+
+def _canonical(places: list[Site]) -> Site:
+    """Return that of the places of a tied parameter which gives it its name.
+
+    No matter in what order they come. An embedding before anything else, for its row of zeros.
+    """
+    if len(places) == 1:
+        return places[0]
+    embeddings = (nn.Embedding, nn.EmbeddingBag)
+    site = min(places, key=lambda site: (not isinstance(site.module, embeddings), site.name))
+    site.aliases = sorted({other.name for other in places} - {site.name})
+    return site
 
 
 def find_buffers(model: nn.Module) -> list[tuple[str, Tensor, bool]]:

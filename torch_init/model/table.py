@@ -178,7 +178,8 @@ class Plan:
     Attributes:
         model: the model it was made for.
         seed: an int.
-        rows: one for each parameter, in the model's order; tied parameters once.
+        rows: one for each parameter, in the model's order; tied parameters once. ``plan[name]`` is
+            the row of that name, for which a tied parameter has several.
         buffers: (name, shape, persistent) of each buffer. They are left alone.
         idle_rules: the caller's own rules that match no parameter.
     """
@@ -196,7 +197,7 @@ class Plan:
         self.rows = rows
         self.buffers = [(name, b.shape, persistent) for name, b, persistent in buffers]
         self.idle_rules = idle_rules
-        self._by_name = {row.name: row for row in rows}
+        self._by_name = {alias: row for row in rows for alias in (row.name, *row.site.aliases)}
 
     def __getitem__(self, name: str) -> Row:
         return find_row(self._by_name, name)
