@@ -191,6 +191,36 @@ def test_parametrised_weights(parametrization):
     torch.testing.assert_close(model[0].weight, plain[0].weight, atol=1e-5, rtol=0)
 
 
+def test_a_parametrised_buffer_is_no_parameter():
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.full((2,), 0.5))
+
+        def forward(self, x):
+            return x * self.scale
+
+        def right_inverse(self, x):
+            return x / self.scale
+
+    model = nn.Linear(2, 2)
+    model.register_buffer("mask", torch.ones(2))
+    parametrize.register_parametrization(model, "mask", Half())
+    torch_init.init_(model, rule("*", torch_init.constant_, val=3.0))
+    assert names(model) == ["weight", "bias", "parametrizations.mask.0.scale"]
+    assert torch.all(model.parametrizations.mask.original == 2)
+
+
+def test_what_no_parameter_is_computed_from_was_not_loaded():
+    site = find_sites("test", parametrizations.weight_norm(nn.Linear(2, 2)))[0]
+    assert len(site.parameters()) == 2
+    for parameter in site.parameters():
+        parameter._is_hf_initialized = True
+    assert site.loaded
+    site.parameters = list
+    assert not site.loaded
+
+
 def test_parametrisation_without_an_inverse_is_refused():
     class Squared(nn.Module):
         def forward(self, x):

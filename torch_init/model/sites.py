@@ -75,15 +75,15 @@ class Site:
     @property
     def loaded(self) -> bool:
         """Whether transformers has loaded the parameter from a checkpoint."""
-        return all(getattr(p, "_is_hf_initialized", False) for p in self.parameters())
+        parameters = self.parameters()
+        marks = [getattr(p, "_is_hf_initialized", False) for p in parameters]
+        return bool(parameters) and all(marks)
 
     def parameters(self) -> list[Tensor]:
         """Return the parameter, or those that a parametrised tensor is computed from."""
         if not self.parametrized:
             return [self.tensor]
-        originals: Any = self.module.parametrizations
-        named = originals[self.leaf].named_parameters(recurse=False)
-        return [parameter for name, parameter in named if name.startswith("original")]
+        return _originals(self.module, self.leaf)
 
 
 def check_assignable(function: str, site: Site) -> None:
@@ -198,11 +198,19 @@ def _tensors(function: str, module: nn.Module) -> Iterator[tuple[str, Tensor, bo
     # Not by attribute, which a wrapper may pass on to the module inside it.
     if "parametrizations" in module._modules and parametrize.is_parametrized(module):
         for leaf in module.parametrizations:  # type: ignore[union-attr]
-            yield leaf, _check_computable(function, module, leaf), True
+            if _originals(module, leaf):  # none of a parametrised buffer
+                yield leaf, _check_computable(function, module, leaf), True
     is_list = isinstance(module, parametrize.ParametrizationList)
     for leaf, parameter in module._parameters.items():
         if parameter is not None and not (is_list and leaf.startswith("original")):
             yield leaf, parameter, False
+
+
+def _originals(module: nn.Module, leaf: str) -> list[Tensor]:
+    """Return the parameters that a parametrised tensor is computed from."""
+    parametrizations: Any = module.parametrizations
+    named = parametrizations[leaf].named_parameters(recurse=False)
+    return [parameter for name, parameter in named if name.startswith("original")]
 
 
 def _computed(module: nn.Module, leaf: str) -> Tensor:
