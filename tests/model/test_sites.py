@@ -149,18 +149,6 @@ def test_rename():
         torch_init.plan(stage, "he", rename=lambda name: None)
 
 
-def test_layers_are_counted_in_their_container():
-    model = nn.ModuleDict(
-        {
-            "embed": nn.Embedding(3, 2),
-            "blocks": nn.ModuleList([nn.ModuleList([nn.Linear(2, 2)] * 1) for _ in range(5)]),
-        }
-    )
-    sites = {site.name: site for site in find_sites("test", model)}
-    assert (sites["embed.weight"].layer, sites["embed.weight"].num_layers) == (None, None)
-    assert (sites["blocks.3.0.weight"].layer, sites["blocks.3.0.weight"].num_layers) == (3, 5)
-
-
 def test_buffers_are_listed_and_left_alone():
     model = nn.Sequential(nn.BatchNorm1d(3))
     model.register_buffer("table", torch.arange(4.0), persistent=False)
@@ -319,19 +307,6 @@ def test_blocks():
     ]
     assert blocks((), 1, 0, False)[0].size == ()
     assert blocks((3, 0, 2), 1, 0, True)[2].offset == (2, 0, 0)
-
-
-def test_a_part_of_a_stack_does_not_know_how_many_blocks_there_are():
-    whole = nn.ModuleDict({str(i): nn.Linear(2, 2) for i in (0, 1, 2)})
-    part = nn.ModuleDict({str(i): nn.Linear(2, 2) for i in (3, 4)})
-    assert [(s.layer, s.num_layers) for s in find_sites("test", whole)][-1] == (2, 3)
-    assert [(s.layer, s.num_layers) for s in find_sites("test", part)][-1] == (4, None)
-
-
-def test_a_renamed_block_has_the_number_of_its_new_name():
-    block = nn.Linear(2, 2, bias=False)
-    (site,) = find_sites("test", block, rename=lambda name: f"layers.7.{name}")
-    assert (site.name, site.layer, site.num_layers) == ("layers.7.weight", 7, None)
 
 
 def test_path_leads_from_the_model_to_the_owner():

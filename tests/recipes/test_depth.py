@@ -105,6 +105,22 @@ def test_encoders_side_by_side_count_apart():
         assert row.std == pytest.approx(xavier((8 * depth) ** -0.25, D, F))
 
 
+def test_layers_in_a_row_are_no_stack_of_blocks():
+    model = fairseq(N, 0)
+    model.add_module("pooler", nn.Sequential(nn.Linear(D, D), nn.Tanh(), nn.Linear(D, D)))
+    rules = ["deepnet", torch_init.rule("pooler.*", torch_init.zeros_)]
+    row = torch_init.plan(model, rules, seed=0)["encoder.layers.0.fc1.weight"]
+    assert row.std == pytest.approx(xavier((8 * N) ** -0.25, D, F))
+
+
+@pytest.mark.parametrize("recipe", ["deepnet", "t-fixup"])
+def test_a_number_before_encoder_and_decoder_changes_nothing(recipe):
+    plain = fairseq(N, M)
+    wrapped = nn.Sequential(fairseq(N, M), nn.ReLU())
+    found = {row.name: row.std for row in torch_init.plan(wrapped, recipe, seed=0).rows}
+    assert found == {f"0.{row.name}": row.std for row in torch_init.plan(plain, recipe).rows}
+
+
 def test_two_depths_beside_a_decoder_are_an_error():
     layers = {f"{stack}__layers__{i}__fc1": nn.Linear(D, F)
               for stack, depth in (("encoder_a", 2), ("encoder_b", 4), ("decoder", 1))
@@ -117,7 +133,7 @@ def test_two_depths_beside_a_decoder_are_an_error():
 @pytest.mark.parametrize("recipe", [recipes.deepnet, recipes.t_fixup])
 def test_a_part_of_an_encoder_is_told_the_depth(recipe):
     model = tree(**{f"encoder__layers__{layer}__fc1": nn.Linear(D, F) for layer in (4, 5)})
-    with pytest.raises(ValueError, match=r"a part of its encoder\. Pass encoder_layers="):
+    with pytest.raises(ValueError, match=r"no whole encoder of like blocks\. Pass encoder_layers="):
         torch_init.plan(model, recipe(), seed=0)
     torch_init.plan(model, recipe(encoder_layers=6), seed=0)
 

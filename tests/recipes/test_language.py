@@ -7,7 +7,7 @@ import math
 import pytest
 import recipe_models as models
 import torch
-from recipe_models import INNER, LAYERS, WIDTH, filled, language_model, stds, tree
+from recipe_models import INNER, LAYERS, VOCABULARY, WIDTH, filled, language_model, stds, tree
 from torch import nn
 
 import torch_init
@@ -74,6 +74,72 @@ def test_a_part_that_shows_is_an_error(recipe):
         with pytest.raises(ValueError, match=r"Pass num_layers= to torch_init\.recipes"):
             torch_init.plan(model, recipe(), seed=0, **options)
         torch_init.plan(model, recipe(num_layers=9), seed=0, **options)
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c_fc = nn.Linear(WIDTH, INNER, bias=False)
+        self.c_proj = nn.Linear(INNER, WIDTH, bias=False)
+
+
+class Model(nn.Module):
+    def __init__(self, blocks=12):
+        super().__init__()
+        self.wte = nn.Embedding(VOCABULARY, WIDTH)
+        self.h = nn.ModuleList([Block() for _ in range(blocks)])
+
+
+def numbered_parts(blocks=12):
+    stack = [Block() for _ in range(blocks)]
+    head = nn.Linear(WIDTH, VOCABULARY, bias=False)
+    return nn.Sequential(nn.Embedding(VOCABULARY, WIDTH), *stack, nn.LayerNorm(WIDTH), head)
+
+
+NUMBERED = {
+    "plain": (Model, "h.{}"),
+    "in a Sequential": (lambda: nn.Sequential(Model()), "0.h.{}"),
+    "before a head": (lambda: nn.Sequential(Model(), nn.Linear(WIDTH, 3)), "0.h.{}"),
+    "between layers": (lambda: nn.Sequential(nn.Linear(4, 4), Model(), nn.Linear(4, 4)), "1.h.{}"),
+    "twice": (lambda: nn.ModuleList([Model(), Model()]), "1.h.{}"),
+    "compiled": (lambda: nn.Sequential(torch.compile(Model()), nn.Linear(4, 4)), "0.h.{}"),
+    "one Sequential": (numbered_parts, "{}"),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERED)
+def test_numbers_around_a_model_change_nothing(name):
+    build, block = NUMBERED[name]
+    model = build()
+    first = 1 if name == "one Sequential" else 0
+    outputs = [f"{block.format(first + i)}.c_proj.weight" for i in range(12)]
+    gpt2, neox = stds(model, "gpt2"), stds(model, "neox")
+    # llama does not know the names of other Linear layers.
+    llama = stds(model, ["llama", torch_init.rule("*", torch_init.ones_, where=outside_blocks)])
+    deepnet = stds(model, recipes.deepnet())
+    for layer, output in enumerate(outputs):
+        assert gpt2[output] == pytest.approx(0.02 / math.sqrt(24)), output
+        assert neox[output] == pytest.approx(2 / 12 / math.sqrt(WIDTH)), output
+        assert llama[output] == pytest.approx(0.02 / math.sqrt(2 * (layer + 1))), output
+        beta = (8 * 12) ** -0.25 * math.sqrt(2 / (WIDTH + INNER))
+        assert deepnet[output] == pytest.approx(beta), output
+
+
+def outside_blocks(site):
+    return site.layer is None and isinstance(site.module, nn.Linear)
+
+
+def hybrid():
+    blocks = [type("Other", (Block,), {})() if i == 2 else Block() for i in range(5)]
+    return nn.ModuleDict({"layers": nn.ModuleList(blocks)})
+
+
+@pytest.mark.parametrize("recipe", [recipes.gpt2, recipes.megatron, recipes.neox])
+def test_unlike_blocks_are_not_counted(recipe):
+    rest = torch_init.rule("layers.2.*", torch_init.zeros_)
+    with pytest.raises(ValueError, match=r"like blocks.*Pass num_layers= to torch_init\.recipes"):
+        torch_init.plan(hybrid(), [recipe(), rest], seed=0)
+    torch_init.plan(hybrid(), [recipe(num_layers=5), rest], seed=0)
 
 
 def test_llama_follows_the_number_in_the_name():

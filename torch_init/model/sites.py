@@ -14,7 +14,8 @@ from torch_init.distributed import is_dtensor, logical_shape
 from torch_init.errors import describe
 from torch_init.keys import check_name
 from torch_init.model.layout import fan_layout
-from torch_init.model.wrappers import is_wrapper
+from torch_init.model.stacks import NOWHERE, Place, blocks, is_block_like
+from torch_init.model.wrappers import is_wrapper, unwrap
 from torch_init.schemes import FanLayout, Fans, compute_fans
 
 
@@ -45,10 +46,16 @@ class Site:
     path: tuple[nn.Module, ...] = ()
     """The modules from the model down to the one that owns the parameter."""
     layer: int | None = None
-    """Index of the block that the parameter lies in: the first number in its name."""
+    """Index of the block that the parameter lies in, among the like ones of its stack
+    (torch_init.model.stacks says what that is); in an incomplete stack the block's number."""
     num_layers: int | None = None
-    """How many blocks lie beside that one, itself included. None where the model is seen to hold
-    only a part of them: a plan with rename, or a container whose numbers do not run from 0 on."""
+    """How many blocks the stack has. None where they cannot be counted: a plan with rename, blocks
+    that are not alike, numbers that do not run from 0 on."""
+    stack: str | None = None
+    """Canonical name of the container of the blocks."""
+    stacks: dict[str, int | None] = field(default_factory=dict, repr=False)
+    """num_layers of each stack in the model, by the container's name there; not of single layers
+    in a row."""
     block: int | None = None
     """Which part of a packed parameter this is; shape and fans are then the part's own."""
 
@@ -117,12 +124,16 @@ def find_sites(
         raise TypeError(describe(function, "rename", f"{rename!r}", "a function of a name"))
     places: dict[Any, list[Site]] = {}
     known: dict[str, Any] = {}
-    for prefix, path, blocks in _walk(model):
+    stacks: dict[str, int | None] = {}
+    for prefix, path, place in _walk(model):
+        if place.stack is not None and prefix == place.prefix and is_block_like(unwrap(path[-1])):
+            stacks[place.stack] = place.num_layers
         module = path[-1]
         for leaf, tensor, parametrized in _tensors(function, module):
-            name = prefix + leaf
+            name, block = prefix + leaf, place
             if rename is not None:
                 name = _renamed(function, rename, name)
+                block = place.renamed(prefix + leaf, name)
             _check_name(function, name)
             identity = (id(module), leaf) if parametrized else id(tensor)
             check_dense(f"{function}: {name}", tensor)
@@ -131,8 +142,8 @@ def find_sites(
                 raise ValueError(describe(function, "model", got, "names that differ"))
             shape = logical_shape(tensor)
             site = Site(name, leaf, module, model, shape, tensor.dtype, tensor, parametrized)
-            site.path = path
-            site.layer, site.num_layers = blocks if rename is None else (_first_number(name), None)
+            site.path, site.stacks = path, stacks
+            site.layer, site.num_layers, site.stack, _ = block
             places.setdefault(identity, []).append(site)
     return [_canonical(tied) for tied in places.values()]
 
@@ -167,30 +178,23 @@ def modules_by_name(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         yield prefix.rstrip("."), path[-1]
 
 
-_Blocks = tuple[int | None, int | None]
 _Path = tuple[nn.Module, ...]
 
 
 def _walk(
-    module: nn.Module, prefix: str = "", blocks: _Blocks = (None, None), above: _Path = ()
-) -> Iterator[tuple[str, _Path, _Blocks]]:
+    module: nn.Module, prefix: str = "", place: Place = NOWHERE, above: _Path = ()
+) -> Iterator[tuple[str, _Path, Place]]:
     """Yield, for every place in a model, the prefix of its canonical names, the modules from the
-    model down to the one there, and its layer and number of layers."""
+    model down to the one there, and where in which stack that is."""
     path = (*above, module)
-    yield prefix, path, blocks
-    children = {name: child for name, child in module._modules.items() if child is not None}
-    numbers = {int(name) for name in children if name.isdecimal()}
-    count = len(numbers) if numbers == set(range(len(numbers))) else None
-    for name, child in children.items():
-        if any(child is other for other in path):  # a module that holds one of those around it
+    yield prefix, path, place
+    found = blocks(module, prefix) if place is NOWHERE else {}
+    for name, child in module._modules.items():
+        # Not a module that holds one of those around it.
+        if child is None or any(child is other for other in path):
             continue
-        inner = blocks
-        if name.isdecimal() and blocks[0] is None:
-            inner = int(name), count
-        if is_wrapper(module, name):
-            yield from _walk(child, prefix, inner, path)
-        else:
-            yield from _walk(child, f"{prefix}{name}.", inner, path)
+        inner = prefix if is_wrapper(module, name) else f"{prefix}{name}."
+        yield from _walk(child, inner, found.get(name, place), path)
 
 
 def _tensors(function: str, module: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
@@ -237,10 +241,6 @@ def _check_computable(function: str, module: nn.Module, leaf: str) -> Tensor:
         fix = "Initialise it before it is sharded"
         expected = "parametrisations that work on DTensors"
         raise ValueError(describe(function, "model", got, expected, fix)) from error
-
-
-def _first_number(name: str) -> int | None:
-    return next((int(part) for part in name.split(".") if part.isdecimal()), None)
 
 
 def _check_name(function: str, name: str) -> None:

@@ -24,3 +24,11 @@ def is_wrapper(module: nn.Module, child: str) -> bool:
         return True
     names = (kind.__name__ for kind in type(module).__mro__)
     return child == "module" and not _AROUND_A_MODEL.isdisjoint(names)
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """Return what all wrappers, if there are any, are around."""
+    for name, child in module._modules.items():
+        if child is not None and is_wrapper(module, name):
+            return unwrap(child)
+    return module

@@ -172,9 +172,9 @@ def is_bias(site: Site) -> bool:
 def depth(site: Site, recipe: str, argument: str) -> int:
     """Return how many blocks the stack has that the parameter lies in."""
     if site.num_layers is None:
-        got = f"a part of one, with {site.name}"
+        got = f"{site.name}, in a stack that is not seen to be whole and of like blocks"
         fix = f"Pass {argument}= to torch_init.recipes.{recipe}"
-        expected = "a model that holds all blocks, numbered from 0"
+        expected = "like blocks, all of them, numbered from 0"
         raise ValueError(describe(f"recipes.{recipe}", "model", got, expected, fix))
     return site.num_layers
 

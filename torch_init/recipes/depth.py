@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Very deep transformers: weights that shrink with depth, for encoders, decoders and both.
 
-A parameter lies in the encoder if a part of its name before the block's number says "encoder", in
-the decoder if it says "decoder".
+A block lies in the encoder if the name of its stack says "encoder", in the decoder if it says
+"decoder".
 """
 
-import itertools
 import math
-from collections.abc import Callable, Iterator
-
-from torch import nn
+from collections.abc import Callable
 
 from torch_init import init
 from torch_init.errors import check_positive_int, describe
@@ -59,7 +56,7 @@ def deepnet(encoder_layers: int | None = None, decoder_layers: int | None = None
     def beta(site: Site) -> float:
         n, m = depths.of(site)
         if n and m:
-            in_decoder = _stack(site.name) == "decoder"
+            in_decoder = _side(site) == "decoder"
             return (12 * m) ** -0.25 if in_decoder else 0.87 * (n**4 * m) ** -0.0625
         return (8 * (n or m)) ** -0.25
 
@@ -96,9 +93,9 @@ def t_fixup(encoder_layers: int | None = None, decoder_layers: int | None = None
 
     def gain(site: Site) -> float:
         n, m = depths.of(site)
-        if _stack(site.name) == "decoder":
+        if _side(site) == "decoder":
             return float((9 * m) ** -0.25)
-        if _stack(site.name) == "encoder":
+        if _side(site) == "encoder":
             return float(0.67 * n**-0.25)
         got = f"{site.name}, in neither"
         fix = "The method is for encoder-decoder models"
@@ -107,8 +104,8 @@ def t_fixup(encoder_layers: int | None = None, decoder_layers: int | None = None
 
     def embedding_std(site: Site) -> float:
         n, m = depths.of(site)
-        stacks = {_stack(name) for name in (site.name, *site.aliases)}
-        of_decoder = "decoder" in stacks and "encoder" not in stacks
+        sides = {_side_of(name) for name in (site.name, *site.aliases)}
+        of_decoder = "decoder" in sides and "encoder" not in sides
         blocks = m if m and (of_decoder or not n) else n
         return float((9 * blocks) ** -0.25 * site.shape[-1] ** -0.5)
 
@@ -157,12 +154,12 @@ class _Depths:
         Blocks in neither count as a decoder's.
         """
         counts: dict[str, set[int | None]] = {"encoder": set(), "decoder": set()}
-        for name, blocks in _stacks_of_blocks(site.model):
-            counts[_stack(name) or "decoder"].add(blocks)
+        for name, blocks in site.stacks.items():
+            counts[_side_of(name) or "decoder"].add(blocks)
         both = all(self._given[stack] or counts[stack] for stack in counts)
         # The stacks of two encoders are apart.
         if _sites.in_block(site) and (not both or site.num_layers is None):
-            counts[_stack(site.name) or "decoder"] = {site.num_layers}
+            counts[_side(site) or "decoder"] = {site.num_layers}
         return self._one("encoder", counts["encoder"]), self._one("decoder", counts["decoder"])
 
     def _one(self, stack: str, counts: set[int | None]) -> int:
@@ -171,33 +168,25 @@ class _Depths:
             return layers
         depths = sorted(count for count in counts if count is not None)
         if len(counts) > 1 or len(depths) < len(counts):
-            got = f"{stack}s of {depths} blocks" if depths else f"a part of its {stack}"
+            got = f"{stack}s of {depths} blocks" if depths else f"no whole {stack} of like blocks"
             fix = f"Pass {stack}_layers="
             raise ValueError(describe(self._function, "model", got, "one depth", fix))
         return depths[0] if depths else 0
 
 
-def _stacks_of_blocks(module: nn.Module, name: str = "") -> Iterator[tuple[str, int | None]]:
-    """Yield the name and the number of blocks of each outermost container of numbered blocks.
+def _side(site: Site) -> str | None:
+    return _side_of(site.stack or "")
 
-    None is the number of one that is seen to lack some.
+
+def _side_of(name: str) -> str | None:
+    """Return "encoder" or "decoder", by the last part of a name that has the word in it, or None.
+
+    The name is a stack's, or that of a parameter outside all stacks.
     """
-    numbers = {int(child) for child in module._modules if child.isdecimal()}
-    if numbers:
-        yield name, len(numbers) if numbers == set(range(len(numbers))) else None
-        return
-    for child, inner in module._modules.items():
-        if inner is not None:
-            yield from _stacks_of_blocks(inner, f"{name}.{child}")
-
-
-def _stack(name: str) -> str | None:
-    """Return "encoder" or "decoder", by what comes before the block's number, or None."""
-    outside = list(itertools.takewhile(lambda part: not part.isdecimal(), name.split(".")))
-    for part in reversed(outside):
-        for stack in ("encoder", "decoder"):
-            if stack in part:
-                return stack
+    for part in reversed(name.split(".")):
+        for side in ("encoder", "decoder"):
+            if side in part:
+                return side
     return None
 
 
