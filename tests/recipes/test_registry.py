@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import recipe_models as models
 import torch
+import torch.nn.utils.prune
 from torch import nn
 
 import torch_init
@@ -119,6 +120,32 @@ def _short(number):
 @pytest.mark.parametrize("name", MODELS)
 def test_version_is_frozen(name):
     assert described(name) == json.loads(FROZEN.read_text())[name]
+
+
+OLD_HOOKS = {
+    "weight_norm": (nn.utils.weight_norm, ("_g", "_v")),
+    "spectral_norm": (nn.utils.spectral_norm, ("_orig",)),
+    "prune": (nn.utils.prune.identity, ("_orig",)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("hook", OLD_HOOKS)
+@pytest.mark.parametrize("name", MODELS)
+def test_what_old_hooks_make_of_a_weight_is_not_covered(name, hook):
+    recipe = mup_of_half_the_width() if name == "mup@1" else recipes.get(name)
+    model = MODELS[name]()
+    apply, ends = OLD_HOOKS[hook]
+    for module in list(model.modules()):
+        for leaf in ("weight", "weight_ih_l0", "weight_hh_l0"):
+            if leaf in module._parameters and module._parameters[leaf].ndim > 1:
+                apply(module, leaf)
+    rows = torch_init.plan(model, recipe, seed=0, strict=False).rows
+    made = [row for row in rows if row.name.endswith(ends)]
+    assert made
+    assert {row.name: row.status for row in made if row.status != "no rule"} == {}
+    with pytest.raises(ValueError, match=r"use torch\.nn\.utils\.parametrizations"):
+        torch_init.plan(model, recipe, seed=0)
 
 
 def test_every_version_is_in_the_table():

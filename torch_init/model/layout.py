@@ -46,6 +46,18 @@ def padding_row(module: nn.Module, leaf: str) -> int | None:
     return None
 
 
+def is_split_weight(module: nn.Module, leaf: str) -> bool:
+    """Whether this is what hooks put in place of a weight, which they compute from it.
+
+    torch.nn.utils.weight_norm leaves a weight_g and a weight_v; torch.nn.utils.spectral_norm and
+    torch.nn.utils.prune a weight_orig.
+    """
+    stem, _, end = leaf.rpartition("_")
+    if end in ("g", "v"):
+        return {f"{stem}_g", f"{stem}_v"} <= module._parameters.keys()
+    return end == "orig" and stem not in module._parameters
+
+
 def is_transformers_conv1d(module: nn.Module) -> bool:
     """Whether module is transformers' Conv1D, a linear layer whose weight is (in, out).
 

@@ -18,7 +18,7 @@ from torch_init._ops import stream_key
 from torch_init.distributed import check_logical
 from torch_init.distributions import Constant, TruncatedNormal
 from torch_init.model.expectations import Expectation, add, expect
-from torch_init.model.layout import Block, blocks, default_split, padding_row
+from torch_init.model.layout import Block, blocks, default_split, is_split_weight, padding_row
 from torch_init.model.printing import folded_name, stem
 from torch_init.model.rules import Recipe, Rule, check_split, keep
 from torch_init.model.sites import Site, check_assignable, find_buffers, find_sites
@@ -31,6 +31,9 @@ Rules = str | Recipe | Rule | Iterable[str | Recipe | Rule]
 INCLUDABLE = ("frozen", "loaded")
 _FAR_BOUND = 8.0
 """In standard deviations: bounds beyond are none, since no value goes that far."""
+_SPLIT_WEIGHTS = """
+..._g, ..._v and ..._orig are what torch.nn.utils.weight_norm, spectral_norm and prune leave of a
+weight: initialise the model before, use torch.nn.utils.parametrizations, or add your own rules."""
 
 
 def plan(
@@ -150,7 +153,10 @@ def _check_coverage(function: str, sites: list[Site], matches: list[list[_Candid
     got = f"none for {len(missed)} of {len(sites)}"
     fix = "Add rules (torch_init.keep leaves a parameter alone), or pass strict=False. Missing:\n"
     text = errors.describe(function, "rules", got, "a rule for every parameter", fix)
-    raise ValueError(text + "\n".join(lines))
+    text += "\n".join(lines)
+    if any(is_split_weight(s.module, s.leaf) for s in missed):
+        text += _SPLIT_WEIGHTS
+    raise ValueError(text)
 
 
 def _idle(

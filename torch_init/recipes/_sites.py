@@ -134,7 +134,7 @@ def is_tied_head(site: Site) -> bool:
 def is_embedding(site: Site) -> bool:
     """Return whether this is a table of embeddings, of tokens or of positions."""
     if isinstance(site.module, (nn.Embedding, nn.EmbeddingBag)):
-        return True
+        return site.leaf == "weight"
     return is_position(site) or (site.leaf == "weight" and ends_with(site, ("word_embeddings",)))
 
 

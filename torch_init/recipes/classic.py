@@ -12,7 +12,7 @@ from torch_init.model.rules import Recipe, Rule, rule
 from torch_init.model.sites import Site
 from torch_init.recipes._parts import NORMS, NORMS_AND_BIASES
 from torch_init.recipes._sites import PACKED_THIRDS, ends_with, is_linear
-from torch_init.recipes.torch_default import is_attention_weight, torch_default
+from torch_init.recipes.torch_default import is_attention_weight, is_bias, is_weight, torch_default
 
 _LAYERS = (nn.Linear, _ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 
@@ -140,13 +140,13 @@ def _every_weight(initialiser: Any, **arguments: Any) -> tuple[Rule, ...]:
 def _is_weight(site: Site) -> bool:
     if isinstance(site.module, nn.MultiheadAttention):
         return is_attention_weight(site)
-    return _is_layer(site) and site.leaf.startswith("weight")
+    return _is_layer(site) and is_weight(site)
 
 
 def _is_bias(site: Site) -> bool:
     if isinstance(site.module, nn.MultiheadAttention):
         return site.leaf == "in_proj_bias"
-    return _is_layer(site) and site.leaf.startswith("bias")
+    return _is_layer(site) and is_bias(site)
 
 
 def _is_layer(site: Site) -> bool:

@@ -2,6 +2,7 @@
 """What the modules of torch.nn give themselves when they are made."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import cast
 
@@ -10,10 +11,13 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from torch_init import init
+from torch_init.model.layout import is_split_weight
 from torch_init.model.rules import Recipe, Rule, rule
 from torch_init.model.sites import Site
 from torch_init.recipes._sites import NORMS
 
+# weight_hr_l0 is the projection of an LSTM; cells have no _l0.
+_RECURRENT = re.compile(r"(weight|bias)_(ih|hh|hr)(_l\d+(_reverse)?)?")
 _ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
@@ -70,6 +74,27 @@ def is_attention_weight(site: Site) -> bool:
     return isinstance(site.module, nn.MultiheadAttention) and site.leaf in _ATTENTION_WEIGHTS
 
 
+def is_of_torch(site: Site) -> bool:
+    """Return whether a layer's parameter is one that torch's class makes, no weight_g."""
+    return is_weight(site) or is_bias(site)
+
+
+def is_weight(site: Site) -> bool:
+    """Return whether this is a weight of a torch layer, by the exact names of its class."""
+    return _is_called(site, "weight")
+
+
+def is_bias(site: Site) -> bool:
+    """Return whether this is a bias of a torch layer, by the exact names of its class."""
+    return _is_called(site, "bias")
+
+
+def _is_called(site: Site, kind: str) -> bool:
+    if isinstance(site.module, (nn.RNNBase, nn.RNNCellBase)):
+        return _RECURRENT.fullmatch(site.leaf) is not None and site.leaf.startswith(kind)
+    return site.leaf == kind
+
+
 def uniform_by_fan_in(module: type[nn.Module] | tuple[type[nn.Module], ...]) -> Rule:
     """Return the rule for weights and biases of Linear and ConvNd."""
     return _uniform(module, _fan_in_bound)
@@ -78,7 +103,9 @@ def uniform_by_fan_in(module: type[nn.Module] | tuple[type[nn.Module], ...]) -> 
 def _uniform(
     module: type[nn.Module] | tuple[type[nn.Module], ...], bound: Callable[[Site], float]
 ) -> Rule:
-    return rule("*", init.uniform_, module=module, a=lambda site: -bound(site), b=bound)
+    return rule(
+        "*", init.uniform_, module=module, where=is_of_torch, a=lambda site: -bound(site), b=bound
+    )
 
 
 def _fan_in_bound(site: Site) -> float:
@@ -106,4 +133,5 @@ def _prelu_slope(site: Site) -> float:
 
 def _in_transformer(site: Site) -> bool:
     """Return whether torch.nn.Transformer, at or above the owner, draws this parameter again."""
-    return len(site.shape) > 1 and any(isinstance(m, nn.Transformer) for m in site.path)
+    drawn = len(site.shape) > 1 and not is_split_weight(site.module, site.leaf)
+    return drawn and any(isinstance(m, nn.Transformer) for m in site.path)

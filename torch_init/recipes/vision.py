@@ -101,7 +101,8 @@ def fixup(num_blocks: int | None = None) -> Recipe:
         *_BIASES_AND_NORMS,
         rule("*bias*", init.zeros_, where=_is_scalar),
         rule("*.scale", init.ones_, where=_is_scalar),
-        rule("*", init.zeros_, module=nn.Linear, where=_is_classifier),
+        rule("*.weight", init.zeros_, module=nn.Linear, where=_is_classifier),
+        rule("*.bias", init.zeros_, module=nn.Linear, where=_is_classifier),
     )
     return Recipe("fixup", 1, "Zhang, Dauphin & Ma 2019, sec. 3; hongyi-zhang/Fixup", rules)
 

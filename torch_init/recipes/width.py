@@ -9,6 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from torch_init import init
 from torch_init.errors import check_not_negative, describe
+from torch_init.model.layout import is_split_weight
 from torch_init.model.rules import Recipe, rule
 from torch_init.model.sites import Site, find_sites
 from torch_init.recipes import _sites
@@ -114,4 +115,4 @@ def _input_axis(site: Site) -> int | None:
 
 
 def _is_matrix(site: Site) -> bool:
-    return len(site.shape) >= 2
+    return len(site.shape) >= 2 and not is_split_weight(site.module, site.leaf)
