@@ -67,6 +67,40 @@ def olmo_core():
     )  # fmt: skip
 
 
+class OlmoRouter(nn.Module):
+    """MoELinearRouter of OLMo-core, nn/moe/router.py."""
+
+    def __init__(self):
+        super().__init__()
+        self.d_model = WIDTH
+        self.weight = nn.Parameter(torch.empty(4 * WIDTH))
+
+
+class OlmoExperts(nn.Module):
+    """MoEMLP and DroplessMoEMLP of OLMo-core, nn/moe/mlp.py."""
+
+    def __init__(self, dropless):
+        super().__init__()
+        self.d_model, self.hidden_size = WIDTH, INNER
+        inner = (4 * INNER, WIDTH)
+        self.w1 = nn.Parameter(torch.empty(inner if dropless else (4 * WIDTH, INNER)))
+        self.w2 = nn.Parameter(torch.empty(inner))
+        self.w3 = nn.Parameter(torch.empty(inner if dropless else (4 * WIDTH, INNER)))
+
+
+def olmo_core_experts(dropless=True):
+    """allenai/OLMo-core with a mixture of experts, and a shared one."""
+    shared = {f"feed_forward_moe__shared_mlp__{w}": s for w, s in (("w1", UP), ("w2", DOWN))}
+    model = language_model(
+        {f"attention__{w}": SQUARE for w in ("w_q", "w_k", "w_v", "w_out")}, shared,
+        "blocks", "embeddings", "lm_head__w_out", norm="feed_forward_norm",
+    )  # fmt: skip
+    for block in model.blocks.children():
+        block.feed_forward_moe.router = OlmoRouter()
+        block.feed_forward_moe.experts = tree(mlp=OlmoExperts(dropless))
+    return model
+
+
 def megatron_core():
     """NVIDIA/Megatron-LM, core/models/gpt; its linear layers are no nn.Linear."""
     model = language_model(

@@ -100,6 +100,13 @@ def is_matrix(site: Site) -> bool:
     return is_head(site) or is_outside(site)
 
 
+def is_stacked_experts(site: Site) -> bool:
+    """Return whether one parameter holds the matrices of many experts, stacked or one below
+    another, so that its shape does not tell their fans."""
+    inside = any(part.endswith("experts") for part in site.module_name.split("."))
+    return inside and site.leaf not in ("weight", "bias")
+
+
 def is_outside(site: Site) -> bool:
     """Return whether this is the weight of a linear layer outside the numbered blocks.
 
@@ -188,7 +195,7 @@ def width(site: Site) -> int:
     """Return the size of the residual stream that a matrix or an embedding reads or writes."""
     if is_embedding(site):
         return site.shape[-1]
-    if len(site.shape) != 2:
+    if len(site.shape) != 2 or is_stacked_experts(site):
         got = f"shape {tuple(site.shape)} of {site.name}"
         fix = "Give stacked experts a rule of their own, with their std"
         raise ValueError(describe("recipes", "parameter", got, "a matrix", fix))

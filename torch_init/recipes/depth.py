@@ -212,7 +212,8 @@ def _is_residual_output(site: Site) -> bool:
 
 
 def _is_matrix_in_block(site: Site) -> bool:
-    return _sites.in_block(site) and len(site.shape) == 2 and not _sites.is_embedding(site)
+    matrix = len(site.shape) == 2 and not _sites.is_stacked_experts(site)
+    return _sites.in_block(site) and matrix and not _sites.is_embedding(site)
 
 
 def _is_packed(site: Site) -> bool:

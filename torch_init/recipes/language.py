@@ -9,12 +9,15 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+
 from torch_init import init
 from torch_init.errors import check_choice, check_not_negative, check_positive_int
 from torch_init.model.rules import Recipe, Rule, rule
 from torch_init.model.sites import Site
 from torch_init.recipes import _sites
 from torch_init.recipes._parts import NORMS_AND_BIASES
+from torch_init.recipes.torch_default import uniform_by_fan_in
 
 Std = float | Callable[[Site], float]
 
@@ -90,7 +93,7 @@ def llama(std: float = 0.02) -> Recipe:
         rule("*", init.normal_, where=_is_inner, std=std),
         rule("*", init.normal_, where=_is_up_projection, std=by_index),
         rule("*", init.normal_, where=_is_packed_gate, split=2, std=halves),
-        rule("*", init.normal_, where=_sites.is_residual_output, std=by_index),
+        rule("*", init.normal_, where=_is_output, std=by_index),
         rule("*", init.normal_, where=_sites.is_embedding),
         rule("*", init.trunc_normal_, where=_is_any_head, std=_width_root, **_CUT_AT_THREE),
         *NORMS_AND_BIASES,
@@ -111,7 +114,10 @@ def olmo(method: str = "normal", std: float = 0.02, num_layers: int | None = Non
     "fan_in"       1/√fan_in                    1/√fan_in             1/√fan_in     1, 1/√d
     ============== ============================ ===================== ============= ===============
 
-    d is the width, L the number of blocks, l = 0, 1 ... the index of the block. Embeddings are cut
+    d is the width, L the number of blocks, l = 0, 1 ... the index of the block. OLMo-core's
+    mixture of experts (feed_forward_moe) has the router, w1, w2 and w3 alike: std of the column up,
+    but with "normalized" std, and with "fan_in" 1/√fan_in of one expert; its shared_mlp stays as
+    torch makes it. Other experts in one parameter are not covered. Embeddings are cut
     with "normal" only. Biases are 0, norms 1. A tied head decides for both. "normalized" is
     nGPT's start: the model must normalise its weights after every step, the first included.
 
@@ -148,16 +154,19 @@ def olmo(method: str = "normal", std: float = 0.02, num_layers: int | None = Non
     else:
         up = output = depth.over_root(std) if method == "llama" else _over_index(std)
     embedding = _width_root if method == "normalized" else 1.0
+    experts = {"normalized": std, "fan_in": _fan_in_root_of_moe}.get(method, up)
     halves = _by_half(inner, up)
     cut = init.trunc_normal_
     rules: tuple[Rule, ...] = (
         rule("*", cut, where=_is_inner, std=inner, **_CUT_AT_THREE),
         rule("*", cut, where=_is_up_projection, std=up, **_CUT_AT_THREE),
         rule("*", cut, where=_is_packed_gate, split=2, std=halves, **_CUT_AT_THREE),
-        rule("*", cut, where=_sites.is_residual_output, std=output, **_CUT_AT_THREE),
+        rule("*", cut, where=_is_output, std=output, **_CUT_AT_THREE),
+        rule("*", cut, where=_is_moe_of_olmo, std=experts, **_CUT_AT_THREE),
         rule("*", init.normal_, where=_sites.is_embedding, std=embedding),
         rule("*", cut, where=_is_any_head, std=head, **_CUT_AT_THREE),
         *NORMS_AND_BIASES,
+        uniform_by_fan_in(nn.Linear, "*.feed_forward_moe.shared_mlp.*"),
     )
     if method == "normal":
         rules += (rule("*", cut, where=_sites.is_embedding, std=std, **_CUT_AT_THREE),)
@@ -292,6 +301,11 @@ def _fan_in_root(site: Site) -> float:
     return 1 / math.sqrt(site.fans.fan_in)
 
 
+def _fan_in_root_of_moe(site: Site) -> float:
+    module: Any = site.module
+    return float((module.hidden_size if site.leaf == "w2" else module.d_model) ** -0.5)
+
+
 def _small(site: Site) -> float:
     return math.sqrt(2 / (5 * _sites.width(site)))
 
@@ -299,7 +313,7 @@ def _small(site: Site) -> float:
 def _is_inner(site: Site) -> bool:
     # linear_fc1 of Megatron may or may not be a packed gate and up projection.
     packed = (*_sites.PACKED_GATES, "linear_fc1")
-    inner = _sites.in_block(site) and _sites.is_matrix(site) and len(site.shape) == 2
+    inner = _sites.in_block(site) and _sites.is_matrix(site) and _is_one_matrix(site)
     return inner and not _sites.ends_with(site, packed)
 
 
@@ -309,7 +323,22 @@ def _is_up_projection(site: Site) -> bool:
 
 def _is_packed_gate(site: Site) -> bool:
     packed = _sites.ends_with(site, _sites.PACKED_GATES)
-    return packed and _sites.in_block(site) and len(site.shape) == 2
+    return packed and _sites.in_block(site) and _is_one_matrix(site)
+
+
+def _is_output(site: Site) -> bool:
+    return _sites.is_residual_output(site) and not _sites.is_stacked_experts(site)
+
+
+def _is_one_matrix(site: Site) -> bool:
+    return len(site.shape) == 2 and not _sites.is_stacked_experts(site)
+
+
+def _is_moe_of_olmo(site: Site) -> bool:
+    """Return whether this is OLMo-core's router, of 1 dimension, or its experts', of 2."""
+    ends = ("router", *(f"experts.mlp.{leaf}" for leaf in ("w1", "w2", "w3")))
+    known = _sites.ends_with(site, tuple(f"feed_forward_moe.{end}" for end in ends))
+    return known and hasattr(site.module, "d_model")
 
 
 def _is_any_head(site: Site) -> bool:

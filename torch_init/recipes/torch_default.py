@@ -95,16 +95,20 @@ def _is_called(site: Site, kind: str) -> bool:
     return site.leaf == kind
 
 
-def uniform_by_fan_in(module: type[nn.Module] | tuple[type[nn.Module], ...]) -> Rule:
+def uniform_by_fan_in(
+    module: type[nn.Module] | tuple[type[nn.Module], ...], name: str = "*"
+) -> Rule:
     """Return the rule for weights and biases of Linear and ConvNd."""
-    return _uniform(module, _fan_in_bound)
+    return _uniform(module, _fan_in_bound, name)
 
 
 def _uniform(
-    module: type[nn.Module] | tuple[type[nn.Module], ...], bound: Callable[[Site], float]
+    module: type[nn.Module] | tuple[type[nn.Module], ...],
+    bound: Callable[[Site], float],
+    name: str = "*",
 ) -> Rule:
     return rule(
-        "*", init.uniform_, module=module, where=is_of_torch, a=lambda site: -bound(site), b=bound
+        name, init.uniform_, module=module, where=is_of_torch, a=lambda site: -bound(site), b=bound
     )
 
 
