@@ -192,13 +192,17 @@ def test_weight_norm_and_keyword_batches():
     assert model(**batch).std().item() == pytest.approx(1, abs=0.1)
 
 
+class DeepSpeedEngine(nn.Sequential):
+    """Stands for DeepSpeed's, which is told by its name."""
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
         nn.DataParallel,
         torch.optim.swa_utils.AveragedModel,
         lambda model: torch.compile(model, backend="eager"),
-        lambda model: nn.Sequential(OrderedDict(module=model)),  # as other libraries' engines do
+        lambda model: DeepSpeedEngine(OrderedDict(module=model)),
     ],
     ids=["DataParallel", "AveragedModel", "compile", "engine"],
 )

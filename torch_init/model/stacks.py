@@ -81,7 +81,7 @@ def blocks(container: nn.Module, prefix: str) -> dict[str, Place]:
     if not found or _is_model(candidates[among[found[0]]]):
         return {}
     alike = len({kinds[among[i]] for i in found}) == 1 and found[-1] - found[0] == len(found) - 1
-    numbers = sorted(int(name) for name in container._modules if name.isdecimal())
+    numbers = sorted(int(name) for name, _ in container._modules.items() if name.isdecimal())
     all_there = numbers == list(range(len(numbered)))  # None is one that lies elsewhere
     stack = prefix.rstrip(".")
     places = {}
