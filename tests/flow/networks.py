@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The networks that the tests of gradient flow share."""
+
+import math
+
+import torch
+from torch import nn
+
+import torch_init
+
+
+def mlp(
+    depth, width, activation, gain, *, inputs=None, classes=10, seed=0, distribution="normal", bias=True
+):
+    """depth hidden layers with weights of variance gain / fan_in, zero biases, and a linear head."""
+    layers = []
+    for i in range(depth):
+        fan_in = (inputs or width) if i == 0 else width
+        linear = nn.Linear(fan_in, width, bias=bias)
+        std = math.sqrt(gain / fan_in)
+        if distribution == "normal":
+            torch_init.normal_(linear.weight, std=std, seed=seed, name=f"{i}.weight")
+        else:
+            bound = math.sqrt(3) * std
+            torch_init.uniform_(linear.weight, -bound, bound, seed=seed, name=f"{i}.weight")
+        if bias:
+            torch_init.zeros_(linear.bias)
+        layers += [linear, activation()]
+    head = nn.Linear(width, classes, bias=bias)
+    torch_init.normal_(head.weight, std=1 / math.sqrt(width), seed=seed, name="head.weight")
+    if bias:
+        torch_init.zeros_(head.bias)
+    return nn.Sequential(*layers, head)
+
+
+def batch(model, samples=128, seed=0):
+    """Normal inputs that fit the model's first layer, and labels."""
+    first = next(m for m in model.modules() if isinstance(m, nn.Linear))
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(samples, first.in_features, generator=generator)
+    return x, torch.arange(samples) % 10
+
+
+def observe(model, x=None, y=None, *, scale=1.0, **options):
+    """Watch one forward and backward pass and return the report."""
+    if x is None:
+        x, y = batch(model)
+    with torch_init.watch(model, **options) as flow:
+        (nn.functional.cross_entropy(model(x), y) * scale).backward()
+    return flow.report()
+
+
+class Residual(nn.Module):
+    """x + branch(x), with or without a scale."""
+
+    def __init__(self, *branch, scale=1.0):
+        super().__init__()
+        self.branch = nn.Sequential(*branch)
+        self.scale = scale
+
+    def forward(self, x):
+        return x + self.scale * self.branch(x)
+
+
+def residual_stack(depth, width, *, seed=0):
+    """Residual blocks of two layers with He's variance, nothing normalised, nothing scaled."""
+    blocks = []
+    for i in range(depth):
+        first, second = nn.Linear(width, width), nn.Linear(width, width)
+        for name, linear in (("a", first), ("b", second)):
+            torch_init.he_(linear.weight, seed=seed, name=f"{i}{name}")
+            torch_init.zeros_(linear.bias)
+        blocks.append(Residual(first, nn.ReLU(), second))
+    return nn.Sequential(*blocks, nn.Linear(width, 10))
+
+
+class BasicBlock(nn.Module):
+    """A block of ResNet-18: two 3 x 3 convolutions with batch normalisation, and a shortcut."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x):
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        out += self.shortcut(x)
+        return self.relu(out)
+
+
+def resnet(width=16, blocks=(2, 2, 2)):
+    """A small ResNet, initialised as torchvision's are: He's fan_out for convolutions."""
+    layers = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    inputs = width
+    for stage, count in enumerate(blocks):
+        for i in range(count):
+            outputs = width * 2**stage
+            layers.append(BasicBlock(inputs, outputs, 2 if stage and i == 0 else 1))
+            inputs = outputs
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            torch_init.kaiming_normal_(
+                module.weight, mode="fan_out", nonlinearity="relu", seed=0, name=name
+            )
+    return model
+
+
+class Transformer(nn.Module):
+    """A pre-LN transformer encoder with PyTorch's own initialisation."""
+
+    def __init__(self, layers=6, width=64):
+        super().__init__()
+        self.embed = nn.Embedding(100, width)
+        layer = nn.TransformerEncoderLayer(
+            width, 4, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), False)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, tokens):
+        return self.head(self.encoder(self.embed(tokens)).mean(1))

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gradient flow: what passes through a model, forward and backward, and what is wrong with it.
+
+Rooms: `totals` (running sums on the device), `recorder` and `hooks` (which tensor goes where),
+`boundaries` and `parameters` (passes and optimizer steps), `watching` (watch), `structure`,
+`nonlinearity` and `mean_field` (what theory expects), `reading`, `rows`, `report`, `rules` and
+`verdicts` (from sums to sentences), and the outputs `text`, `html`, `plots`, `writers`.
+"""
+
+from torch_init.flow.report import Report, UnhealthyModelError
+from torch_init.flow.thresholds import Thresholds
+from torch_init.flow.verdicts import Verdict
+from torch_init.flow.watching import Flow, watch
+
+__all__ = ["Flow", "Report", "Thresholds", "UnhealthyModelError", "Verdict", "watch"]

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where forward passes and optimizer steps begin and end."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from torch_init.flow.hooks import Hook, tensors_in
+from torch_init.flow.structure import StructureRecorder
+
+if TYPE_CHECKING:
+    from torch_init.flow.watching import Flow
+
+
+class _FlowHook(Hook):
+    """A hook that knows its flow, and does not keep it alive."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = weakref.ref(flow)
+
+
+class BeforeForward(_FlowHook):
+    """Counts the model's forward passes; the first one with a graph shows its structure."""
+
+    def __call__(self, module: nn.Module, args: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
+        flow = self._flow()
+        # Within a backward pass the model is being computed again by checkpointing.
+        if flow is None or torch._C._current_graph_task_id() != -1:
+            return
+        recorder = flow.recorder
+        recorder.passes += 1
+        wanted = recorder.active and torch.is_grad_enabled() and flow.structure is None
+        recorder.structure = StructureRecorder() if wanted else None
+
+
+class AfterForward(_FlowHook):
+    """Reads the structure at the end of the first forward pass."""
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
+        flow = self._flow()
+        if flow is None or flow.recorder.structure is None:
+            return
+        reader, flow.recorder.structure = flow.recorder.structure, None
+        outputs = [x for _, x in tensors_in(output) if x.requires_grad]
+        if not outputs:
+            return
+        try:
+            flow.structure = reader.finish(outputs)
+        except Exception as error:  # a training run must not end because of its diagnosis
+            flow.structure_problem = f"{type(error).__name__}: {error}"
+
+
+class BeforeCompiled(_FlowHook):
+    """Counts calls of a compiled model, outside of what is compiled."""
+
+    def __call__(self, module: nn.Module, args: Any) -> None:
+        flow = self._flow()
+        if flow is not None and not torch.compiler.is_compiling():
+            flow.compiled_passes += 1
+
+
+class BeforeStep(_FlowHook):
+    """Reads gradients and weights before an optimizer's step."""
+
+    def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        flow = self._flow()
+        if flow is not None and flow.recorder.active:
+            # Set by GradScaler for optimizers that unscale within their step; else it is None.
+            scale = getattr(optimizer, "grad_scale", None)
+            flow.parameters.before_step(scale, optimizer)
+
+
+class AfterStep(_FlowHook):
+    """Reads what an optimizer's step changed; the first optimizer's step ends the training step."""
+
+    def __init__(self, flow: Flow, is_boundary: bool) -> None:
+        super().__init__(flow)
+        self._is_boundary = is_boundary
+
+    def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        flow = self._flow()
+        if flow is None:
+            return
+        flow.parameters.after_step()
+        if self._is_boundary:
+            flow.end_step()

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hooks: what runs inside the model's forward and backward pass.
+
+A forward hook on each module, and tensor hooks on what it returns; never module full-backward
+hooks, which break in-place operations and miss dictionaries. They hold no tensor of the model,
+never synchronise, and raise nothing. torch.compile traces them into the graph: below
+is_compiling() everything is constant but the tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_init import _ops
+from torch_init.flow.kinds import UNBOUNDED
+from torch_init.flow.recorder import Recorder, Site, axis_while_tracing, place_while_tracing
+
+MOST_CALLS = 8
+"""Calls of one module in one forward pass that are told apart; later ones share the last site."""
+_MOST_LEAVES = 64
+_DEEPEST = 6
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_DTYPE_NAMES = {dtype: str(dtype).removeprefix("torch.") for dtype in _DTYPES}
+
+
+class _Inert:
+    """What becomes of a hook in a copy or a pickle of the model: nothing."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+class Hook:
+    """Does not follow its model into copies and files."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Inert:
+        return _Inert()
+
+    def __reduce__(self) -> tuple[type[_Inert], tuple[()]]:
+        return (_Inert, ())
+
+
+class ForwardHook(Hook):
+    """Measures what a module returns, and sees to it that its gradient is measured."""
+
+    def __init__(self, recorder: Recorder, name: str) -> None:
+        self.recorder = recorder
+        self.name = name
+        self._pass = -1
+        self._calls = 0
+        self._recomputed = 0
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        if torch.compiler.is_compiling():
+            for path, x in tensors_in(output):
+                _record_while_tracing(self.recorder, self.name, path, x)
+        elif self.recorder.active:
+            self._record(module, output)
+
+    def _record(self, module: nn.Module, output: Any) -> None:
+        recorder = self.recorder
+        if self._pass != recorder.passes:
+            self._pass, self._calls, self._recomputed = recorder.passes, 0, 0
+        # Inside a backward pass checkpointing computes the module again: measured already, but
+        # with reentrant checkpointing the first pass had no graph to hang a hook on.
+        recomputing = torch._C._current_graph_task_id() != -1
+        if recomputing:
+            self._recomputed += 1
+            call = max(0, self._calls - self._recomputed)
+        else:
+            call = self._calls
+            self._calls += 1
+        call = min(call, MOST_CALLS - 1)
+        for path, x in tensors_in(output):
+            if not is_measurable(x):
+                recorder.unsupported[self.name] = f"{x.layout}, {x.dtype}"
+                continue
+            site = recorder.site(module, self.name, call, path, x)
+            if not recomputing:
+                recorder.add_forward(site, local(x.detach()))
+                if recorder.structure is not None:
+                    recorder.structure.mark(site, x)
+            if x.requires_grad:
+                x.register_hook(GradientHook(recorder, site))
+
+
+class GradientHook(Hook):
+    """Measures the gradient with respect to one tensor, each time that a backward pass has it."""
+
+    def __init__(self, recorder: Recorder, site: Site) -> None:
+        self.recorder = recorder
+        self.site = site
+
+    def __call__(self, gradient: Tensor) -> None:
+        gradient = local(gradient.detach())
+        if self.recorder.active and is_measurable(gradient):
+            self.recorder.add_backward(self.site, gradient)
+
+
+class _TracedGradientHook(Hook):
+    def __init__(self, recorder: Recorder, row: int, order: int) -> None:
+        self.recorder = recorder
+        self.row = row
+        self.order = order
+
+    def __call__(self, gradient: Tensor) -> None:
+        recorder, (low, high) = self.recorder, UNBOUNDED
+        table, scale, gate = recorder.traced.table, recorder.scale, recorder.gate
+        _ops.accumulate_moments_(
+            gradient.detach(), table, None, self.row, low, high, self.order, scale, gate
+        )
+
+
+def _record_while_tracing(recorder: Recorder, name: str, path: str, x: Tensor) -> None:
+    if x.layout != torch.strided or x.dtype not in _DTYPE_NAMES or x.device != recorder.device:
+        return
+    dims, axis, width = x.dim(), -1, 1
+    if dims > 0:
+        axis = axis_while_tracing(recorder.identity, name, dims)
+        width = int(x.shape[axis])
+    dtype = _DTYPE_NAMES[x.dtype]
+    forward_row, backward_row, start, low, high, order = place_while_tracing(
+        recorder.identity, name, path, dims, axis, width, dtype, x.requires_grad
+    )
+    if forward_row < 0:
+        return
+    totals, value = recorder.traced, x.detach()
+    features = None
+    if start >= 0:
+        features = totals.arena[start : start + 3 * width].view(3, width)
+        value = value.movedim(axis, -1) if dims > 0 else value
+    _ops.accumulate_moments_(
+        value, totals.table, features, forward_row, low, high, order, None, recorder.gate
+    )
+    if x.requires_grad:
+        # Backward passes follow: later in the order of events, and in the opposite direction.
+        x.register_hook(_TracedGradientHook(recorder, backward_row, 2**30 - order))
+
+
+def tensors_in(output: Any) -> list[tuple[str, Tensor]]:
+    """Return the tensors in nested tuples, lists, dicts and dataclasses, each with its path."""
+    if isinstance(output, Tensor):
+        return [("", output)]
+    found: list[tuple[str, Tensor]] = []
+    _collect(output, "out", 0, found)
+    return found
+
+
+def _collect(value: Any, path: str, depth: int, found: list[tuple[str, Tensor]]) -> None:
+    if isinstance(value, Tensor):
+        if len(found) < _MOST_LEAVES and value.is_floating_point():
+            found.append((path, value))
+    elif depth == _DEEPEST:
+        return
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _collect(item, f"{path}[{key!r}]", depth + 1, found)
+    elif isinstance(value, (tuple, list)):
+        for index, item in enumerate(value):
+            _collect(item, f"{path}[{index}]", depth + 1, found)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            _collect(getattr(value, field.name), f"{path}.{field.name}", depth + 1, found)
+
+
+def is_measurable(x: Tensor) -> bool:
+    return (
+        x.layout == torch.strided
+        and x.dtype in _DTYPE_NAMES
+        and not (x.is_meta or x.is_nested)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
+
+
+def local(x: Tensor) -> Tensor:
+    """Return the part of a distributed tensor that this process holds; other tensors as they are."""
+    shard: Tensor = x.to_local() if hasattr(x, "to_local") else x  # type: ignore[operator]
+    return shard

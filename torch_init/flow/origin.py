@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the first NaN or infinity came from, by the order stamps of all rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from torch_init.flow.rows import ParameterRow, Row
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The first tensor with a non-finite element.
+
+    Attributes:
+        layer: module whose output, or parameter whose gradient, it is.
+        direction: forward, backward or parameter.
+        count: non-finite elements of this tensor, over the window.
+    """
+
+    layer: str
+    direction: str
+    count: int
+    sentence: str
+    cause: str
+    suggestion: str
+
+
+def find_origin(rows: Sequence[Row], parameters: Sequence[ParameterRow]) -> Origin | None:
+    """Return the first non-finite tensor in the order of events, or None."""
+    events: list[tuple[int, str, int]] = []
+    for place, row in enumerate(rows):
+        if row.nonfinite:
+            events.append((row.nonfinite_order, "forward", place))
+        if row.gradient_nonfinite:
+            events.append((row.gradient_nonfinite_order, "backward", place))
+    for place, parameter in enumerate(parameters):
+        if parameter.gradient_nonfinite:
+            events.append((parameter.nonfinite_order, "parameter", place))
+    if not events:
+        return None
+    _, direction, place = min(events)
+    if direction == "forward":
+        return _forward(rows, place)
+    if direction == "backward":
+        return _backward(rows, place)
+    parameter = parameters[place]
+    return Origin(
+        parameter.name,
+        direction,
+        parameter.gradient_nonfinite,
+        f"the gradient of {parameter.name} is the first non-finite tensor; all gradients with "
+        "respect to activations are finite",
+        "the product of activation and gradient overflows, or so does their sum over the batch",
+        "clip the gradient (torch.nn.utils.clip_grad_norm_), or lower the loss scale",
+    )
+
+
+def _forward(rows: Sequence[Row], place: int) -> Origin:
+    row = rows[place]
+    where = f"the output of {row.layer} ({row.type}) is the first non-finite tensor in the forward pass"
+    if place:
+        before = rows[place - 1]
+        limit = torch.finfo(getattr(torch, before.dtype)).max
+        where += f"; before it, {before.layer} is finite, with absolute values up to {before.absmax:.3g}"
+        cause = f"{row.layer} or the operations before it made it"
+        if before.absmax > 1e-3 * limit:
+            cause = f"overflow: {before.layer} reaches {before.absmax / limit:.2g} of {before.dtype}'s largest number"
+    else:
+        cause = "its input or its weights are not finite"
+    return Origin(
+        row.layer,
+        "forward",
+        row.nonfinite,
+        where,
+        cause,
+        "look for log(0), 0/0, sqrt of a negative number, overflowing exp, and a learning rate "
+        "that is too large",
+    )
+
+
+def _backward(rows: Sequence[Row], place: int) -> Origin:
+    row = rows[place]
+    after = next((r for r in rows[place + 1 :] if r.backward_calls), None)
+    where = f"the gradient with respect to the output of {row.layer} is the first non-finite tensor"
+    if after is None:
+        cause = "the loss's own backward made it"
+    else:
+        where += f"; that with respect to the output of {after.layer}, after it, came finite"
+        cause = f"the backward pass of {after.layer}, or of the operations between, made it"
+    return Origin(
+        row.layer,
+        "backward",
+        row.gradient_nonfinite,
+        where + ", and the forward pass is finite",
+        cause,
+        "look for sqrt, norm, log, division or pow at 0 between the two: their slope is infinite there",
+    )

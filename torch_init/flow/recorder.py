@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which tensor goes to which row: the state that all hooks of one watcher share."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from torch_init import _ops
+from torch_init.flow import kinds
+from torch_init.flow.totals import Totals
+
+if TYPE_CHECKING:
+    from torch_init.flow.structure import StructureRecorder
+
+_MOST_FEATURES = 2**20
+_LEAST_ARENA = 2**12
+_LARGEST_ARENA = 2**22
+_SITE_ROWS = 2  # forward, backward
+
+_RECORDERS: weakref.WeakValueDictionary[int, Recorder] = weakref.WeakValueDictionary()
+_identities = itertools.count(1)
+
+Key = tuple[str, int, str]
+
+
+@dataclass(eq=False)
+class Site:
+    """One tensor of the model: an output of one call of one module, forward and backward."""
+
+    name: str
+    call: int
+    path: str
+    role: str
+    module_type: str
+    order: int
+    dims: int
+    dtype: torch.dtype
+    needs_grad: bool
+    totals: Totals
+    forward_row: int
+    backward_row: int
+    feature_axis: int
+    features_start: int | None
+    features_width: int
+    low: float
+    high: float
+    rectifies: bool
+    node: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The name, with the call's number where a module is called again: "cell#1:out[0]"."""
+        call = f"#{self.call}" if self.call else ""
+        return f"{self.name or '(model)'}{call}{f':{self.path}' if self.path else ''}"
+
+
+class Recorder:
+    """Rows, sites and switches of one watcher. Holds no tensor of the model and no module."""
+
+    def __init__(
+        self,
+        modules: dict[str, nn.Module],
+        device: torch.device,
+        rows: int,
+        histogram: bool,
+        features: bool,
+    ) -> None:
+        self.identity = next(_identities)
+        _RECORDERS[self.identity] = self
+        self.modules = weakref.WeakValueDictionary(modules)
+        self.histogram = histogram
+        self.active = True
+        self.sites: dict[Key, Site] = {}
+        self.unsupported: dict[str, str] = {}
+        self.scale: Tensor | None = None
+        self.structure: StructureRecorder | None = None
+        self.passes = 0
+        self.clock = 0
+        self.all_totals: list[Totals] = []
+        self.totals: dict[torch.device, Totals] = {}
+        self._rows = rows
+        self._features = _arena_size(modules) if features else 0
+        self._before: Site | None = None
+        self.device = device
+        # Compiled graphs write here: these two never change.
+        self.traced = self.totals_for(device)
+        self.gate = torch.ones((), dtype=torch.bool, device=device)
+
+    def totals_for(self, device: torch.device, rows: int = _SITE_ROWS) -> Totals:
+        """Return totals on device with so many rows free; new ones are made as old ones fill."""
+        totals = self.totals.get(device)
+        if totals is None or totals.rows_free < rows:
+            totals = Totals(device, self._rows, self._features, self.histogram)
+            self.all_totals.append(totals)
+            self.totals[device] = totals
+        return totals
+
+    def set_active(self, active: bool) -> None:
+        """Switch measuring on or off, for compiled graphs too, without synchronising."""
+        if active != self.active:
+            self.active = active
+            self.gate.fill_(active)
+
+    def tick(self) -> int:
+        """The order of events: what a row is stamped with when it first meets a NaN."""
+        self.clock += 1
+        return self.clock
+
+    def site(self, module: nn.Module, name: str, call: int, path: str, x: Tensor) -> Site:
+        """Return the site of x, making it if it is new."""
+        found = self.sites.get((name, call, path))
+        if found is None:
+            axis = self.axis(module, name, x.dim())
+            width = x.shape[axis] if x.dim() else 1
+            totals = self.totals_for(x.device)
+            found = self.add_site(module, (name, call, path), x.dim(), axis, width, x.dtype, totals)
+        if x.requires_grad:
+            found.needs_grad = True
+        return found
+
+    def axis(self, module: nn.Module, name: str, dims: int) -> int:
+        before = self._before.feature_axis if self._before and self._before.dims == dims else None
+        return kinds.feature_axis(module, kinds.role(module), dims, before)
+
+    def add_site(
+        self,
+        module: nn.Module,
+        key: Key,
+        dims: int,
+        axis: int,
+        width: int,
+        dtype: torch.dtype,
+        totals: Totals,
+    ) -> Site:
+        kind = kinds.role(module)
+        row = totals.take_rows(_SITE_ROWS)
+        start = totals.take_features(width) if width <= _MOST_FEATURES else None
+        low, high = kinds.saturation_bounds(module, kind)
+        site = Site(
+            *key,
+            role=kind,
+            module_type=type(module).__name__,
+            order=len(self.sites),
+            dims=dims,
+            dtype=dtype,
+            needs_grad=False,
+            totals=totals,
+            forward_row=row,
+            backward_row=row + 1,
+            feature_axis=axis,
+            features_start=start,
+            features_width=width,
+            low=low,
+            high=high,
+            rectifies=kinds.is_rectifier(module),
+        )
+        self.sites[key] = self._before = site
+        return site
+
+    def add_forward(self, site: Site, x: Tensor) -> None:
+        features = None
+        has_axis = x.dim() > 0 and x.shape[site.feature_axis] == site.features_width
+        if site.features_start is not None and has_axis:
+            features = site.totals.features(site.features_start, site.features_width)
+            x = x.movedim(site.feature_axis, -1)
+        low, high, row, table = site.low, site.high, site.forward_row, site.totals.table
+        _ops.accumulate_moments_(x, table, features, row, low, high, self.tick())
+
+    def add_backward(self, site: Site, gradient: Tensor) -> None:
+        low, high = kinds.UNBOUNDED
+        row, table, scale = site.backward_row, site.totals.table, self.scale
+        _ops.accumulate_moments_(gradient, table, None, row, low, high, self.tick(), scale)
+
+
+def _arena_size(modules: dict[str, nn.Module]) -> int:
+    """A guess at all features together: a module without parameters has those of the one before."""
+    total = width = 0
+    for module in modules.values():
+        owned = list(module.parameters(recurse=False))
+        width = owned[0].shape[0] if owned and owned[0].dim() else width
+        total += width if width <= _MOST_FEATURES else 0
+    return min(max(3 * total, _LEAST_ARENA), _LARGEST_ARENA)
+
+
+# torch.compile runs these two while it traces a hook; what they return is constant in the graph.
+# They take and return plain values, and find their recorder by its number.
+
+
+@torch.compiler.assume_constant_result
+def axis_while_tracing(identity: int, name: str, dims: int) -> int:
+    recorder = _RECORDERS[identity]
+    return recorder.axis(recorder.modules[name], name, dims)
+
+
+@torch.compiler.assume_constant_result
+def place_while_tracing(
+    identity: int, name: str, path: str, dims: int, axis: int, width: int, dtype: str, grad: bool
+) -> tuple[int, int, int, float, float, int]:
+    """Reserve a site.
+
+    Calls of one module share a site: how often it was called is not known here.
+
+    Returns:
+        forward row (-1: no room), backward row, start of its features (-1: none), the bounds of
+        saturation, and the order of events.
+    """
+    recorder = _RECORDERS[identity]
+    module, key = recorder.modules[name], (name, 0, path)
+    site = recorder.sites.get(key)
+    if site is None:
+        if recorder.traced.rows_free < _SITE_ROWS:
+            return (-1, -1, -1, 0.0, 0.0, 0)
+        number_type = getattr(torch, dtype)
+        site = recorder.add_site(module, key, dims, axis, width, number_type, recorder.traced)
+    site.needs_grad = site.needs_grad or grad
+    has_features = site.features_start is not None and site.features_width == width
+    start = site.features_start if has_features and site.features_start is not None else -1
+    return (site.forward_row, site.backward_row, start, site.low, site.high, recorder.tick())

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report: rows, fits and verdicts, and the ways to show them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch_init.errors import describe
+from torch_init.flow import rules, rules_of_flow
+from torch_init.flow.origin import Origin, find_origin
+from torch_init.flow.rows import ParameterRow, Row, Slope, as_plain, fit_slope
+from torch_init.flow.thresholds import KINDS, Thresholds
+from torch_init.flow.verdicts import Verdict, in_order
+
+if TYPE_CHECKING:
+    from torch_init.flow.comparison import Comparison
+
+
+class UnhealthyModelError(AssertionError):
+    """Raised by Report.assert_healthy(): its text is the verdicts."""
+
+
+@dataclass
+class Report:
+    """What watch() or check() measured, and what follows from it.
+
+    Attributes:
+        rows: one for each module output, in the order of the forward pass.
+        parameters: one for each parameter.
+        steps: training steps in the window.
+        aliases: further names of modules that are used in several places.
+        unsupported: modules whose output could not be measured, and its layout and dtype.
+    """
+
+    rows: list[Row]
+    parameters: list[ParameterRow]
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    steps: int = 0
+    aliases: dict[str, list[str]] = field(default_factory=dict)
+    unsupported: dict[str, str] = field(default_factory=dict)
+    is_scaled: bool = False
+    has_sums: bool = False
+    ran_unseen: bool = False
+    prediction_problem: str = ""
+
+    @cached_property
+    def weighted(self) -> list[Row]:
+        """The rows of layers with weights, by which depth is counted."""
+        return [row for row in self.rows if row.role == "weighted" and row.calls]
+
+    @property
+    def hidden(self) -> list[Row]:
+        """The weighted rows but the last, which is the model's output."""
+        return self.weighted[:-1]
+
+    @cached_property
+    def slope(self) -> Slope | None:
+        """The line through the gradients' log10 norms, over the hidden layers' outputs."""
+        rows = [row for row in self.hidden if row.backward_calls]
+        return fit_slope([r.layer for r in rows], [r.gradient_norm for r in rows], backward=True)
+
+    @cached_property
+    def signal_slope(self) -> Slope | None:
+        """The line through the signal's log10 root mean squares, over the hidden layers' outputs."""
+        rows = self.hidden
+        return fit_slope([r.layer for r in rows], [r.rms for r in rows], backward=False)
+
+    @cached_property
+    def nonfinite_origin(self) -> Origin | None:
+        """The first tensor that held a NaN or an infinity, in the order of events."""
+        return find_origin(self.rows, self.parameters)
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """What is wrong, causes first; a single `ok` if nothing is."""
+        found = [v for rule in rules_of_flow.INDEPENDENT for v in rule(self)]
+        if not any(v.kind in ("non_finite", "no_data") and v.severity == "error" for v in found):
+            found += [v for rule in rules.RULES for v in rule(self)]
+            found += rules_of_flow.along_depth(self, found)
+        if all(v.is_healthy for v in found):
+            found.append(self._ok())
+        return in_order(found)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The first of the verdicts that is no mere information."""
+        return next(v for v in self.verdicts if v.severity != "info")
+
+    def _ok(self) -> Verdict:
+        parts = []
+        for name, slope in (("gradient", self.slope), ("signal", self.signal_slope)):
+            if slope is not None:
+                parts.append(
+                    f"{name} x{slope.factor:.3g} per layer, x{slope.total:.2g} over {slope.layers} "
+                    "layers"
+                )
+        return Verdict("ok", "ok", "", "; ".join(parts) or "nothing stands out")
+
+    def assert_healthy(self, ignore: Collection[str] = ()) -> None:
+        """Raise UnhealthyModelError if any verdict asks for mending; for tests and CI.
+
+        Args:
+            ignore: kinds of verdicts to let pass.
+
+        Raises:
+            UnhealthyModelError: naming every verdict that is left.
+            ValueError: an unknown kind in ignore.
+        """
+        for kind in ignore:
+            if kind not in KINDS:
+                expected = "one of " + ", ".join(KINDS)
+                raise ValueError(describe("Report.assert_healthy", "ignore", repr(kind), expected))
+        left = [v for v in self.verdicts if not v.is_healthy and v.kind not in ignore]
+        if left:
+            raise UnhealthyModelError("\n".join(str(v) for v in left))
+
+    def compare(self, other: Report) -> Comparison:
+        """Lay another report beside this one, layer by layer: another initialisation, a later step."""
+        from torch_init.flow.comparison import Comparison
+
+        return Comparison(self, other)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers, strings, lists and dicts; None for NaN."""
+        plain: dict[str, Any] = as_plain(
+            {
+                "verdicts": [asdict(v) | {"text": str(v)} for v in self.verdicts],
+                "slope": None if self.slope is None else asdict(self.slope),
+                "signal_slope": None if self.signal_slope is None else asdict(self.signal_slope),
+                "steps": self.steps,
+                "rows": [asdict(row) for row in self.rows],
+                "parameters": [asdict(row) for row in self.parameters],
+                "aliases": self.aliases,
+                "unsupported": self.unsupported,
+            }
+        )
+        return plain
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Return the report as strict JSON, and write it to path if one is given."""
+        text = json.dumps(self.to_dict(), allow_nan=False, indent=1)
+        if path is not None:
+            Path(path).write_text(text + "\n", encoding="utf-8")
+        return text
+
+    def to_dataframe(self) -> Any:
+        """Return the rows as a pandas.DataFrame indexed by layer. Needs pandas."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "torch_init: Report.to_dataframe needs pandas: pip install pandas"
+            ) from error
+        frame = pandas.DataFrame([asdict(row) for row in self.rows])
+        return frame.set_index("layer") if len(frame) else frame
+
+    def to_html(self, path: str | Path | None = None, title: str = "Gradient flow") -> str:
+        """Return the report as one HTML page that needs no network; write it if path is given."""
+        from torch_init.flow.html import page
+
+        text = page(self, title)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    def plot(self, kind: str = "gradflow", ax: Any = None) -> Any:
+        """Draw with matplotlib and return the Axes.
+
+        Args:
+            kind: "gradflow" (gradient by layer), "signal", "ratio" (update-to-weight ratios) or
+                "hist" (log2 histograms of gradients; needs watch(histogram=True)).
+            ax: the matplotlib Axes to draw into; a new figure by default.
+        """
+        from torch_init.flow.plots import draw
+
+        return draw(self, kind, ax)
+
+    def __str__(self) -> str:
+        from torch_init.flow.text import format_report
+
+        return format_report(self)

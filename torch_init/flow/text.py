@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report as text, for a terminal."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch_init.flow.report import Report
+    from torch_init.flow.rows import Row
+
+_MOST_ROWS = 60
+_WIDTH = 100
+_COLUMNS = (
+    "layer", "type", "rms", "expected", "gradient", "expected", "zeros", "dead", "sat.", "batch std",
+)  # fmt: skip
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Three digits, without an exponent where that is shorter to read; "-" for nothing."""
+    if value is None or math.isnan(value):
+        return "-"
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.{digits}g}"
+    return f"{value:.{digits - 2}e}"
+
+
+def share(value: float | None) -> str:
+    """A share in percent; "-" for nothing."""
+    return "-" if value is None or math.isnan(value) else f"{100 * value:.0f}%"
+
+
+def cells(row: Row) -> list[str]:
+    """A row of the table, as in _COLUMNS."""
+    return [
+        row.layer,
+        row.type if not row.nonlinearity else f"{row.type} > {row.nonlinearity}",
+        number(row.rms),
+        number(row.expected_rms),
+        number(row.gradient_norm),
+        number(row.expected_gradient_norm),
+        share(row.zeros),
+        share(row.dead),
+        share(row.saturated),
+        number(row.batch_std),
+    ]
+
+
+def format_report(report: Report) -> str:
+    """Return verdicts, slopes and one line for each row."""
+    lines = []
+    for verdict in report.verdicts:
+        mark = {"error": "✗", "warning": "!", "info": "i", "ok": "✓"}[verdict.severity]
+        lines += textwrap.wrap(f"{mark} {verdict}", _WIDTH, subsequent_indent="  ")
+    for name, slope in (("gradient", report.slope), ("signal", report.signal_slope)):
+        if slope is not None:
+            lines.append(
+                f"{name}: {slope.per_layer:+.3f} log10 per layer (x{slope.factor:.4g}), "
+                f"x{slope.total:.3g} over {slope.layers} layers, fit error {slope.fit_error:.2f}"
+            )
+    if report.rows:
+        lines += ["", *_table(report.rows)]
+    if report.prediction_problem:
+        lines.append(f"No prediction: {report.prediction_problem}")
+    for layer, reason in report.unsupported.items():
+        lines.append(f"Not measured: {layer} ({reason})")
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    shown = list(rows)
+    left_out = len(shown) - _MOST_ROWS
+    if left_out > 0:
+        shown = shown[: _MOST_ROWS // 2] + shown[-_MOST_ROWS // 2 :]
+    table = [list(_COLUMNS), *(cells(row) for row in shown)]
+    widths = [max(len(line[i]) for line in table) for i in range(len(_COLUMNS))]
+    lines = []
+    for place, line in enumerate(table):
+        texts = [
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        lines.append("  ".join(texts).rstrip())
+        if left_out > 0 and place == _MOST_ROWS // 2:
+            lines.append(f"... {left_out} more rows ...")
+    return lines

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The running totals of everything that is watched on one device, in one piece of memory.
+
+A row holds the statistics of one tensor of the model, added up over its firings; csrc/moments
+fills it in one pass. One piece, so that a report costs one copy to the host.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+CALLS, COUNT, SUM, SQUARES, ABSMAX, ZEROS, LOW, HIGH, NONFINITE, ORDER, SUBNORMAL = range(11)
+COLUMNS = 12
+BINS = 64
+LOWEST_EXPONENT = -40
+"""Bin i of the histogram counts 2^(i - 40) <= |x| < 2^(i - 39); the ends take the rest."""
+
+
+class Totals:
+    """Preallocated float64 rows and per-feature sums on one device.
+
+    Args:
+        device: where the watched tensors live.
+        rows: how many tensors fit.
+        features: how many features fit, of all tensors together.
+        histogram: whether a row has the 64 bins.
+    """
+
+    def __init__(self, device: torch.device, rows: int, features: int, histogram: bool) -> None:
+        self.columns = COLUMNS + (BINS if histogram else 0)
+        self.packed = torch.zeros(
+            rows * self.columns + 3 * features, dtype=torch.float64, device=device
+        )
+        self.table = self.packed[: rows * self.columns].view(rows, self.columns)
+        self.arena = self.packed[rows * self.columns :]
+        self.rows_used = 0
+        self.arena_used = 0
+
+    @property
+    def rows_free(self) -> int:
+        return self.table.shape[0] - self.rows_used
+
+    def take_rows(self, count: int) -> int:
+        """Reserve rows that follow each other; return the first. There must be room."""
+        self.rows_used += count
+        return self.rows_used - count
+
+    def take_features(self, width: int) -> int | None:
+        """Reserve a (3, width) block; return where it begins in the arena, or None."""
+        start = self.arena_used
+        if width == 0 or start + 3 * width > self.arena.shape[0]:
+            return None
+        self.arena_used += 3 * width
+        return start
+
+    def features(self, start: int, width: int) -> Tensor:
+        """The block that take_features(width) reserved: counts of x > 0, sums, squares."""
+        return self.arena[start : start + 3 * width].view(3, width)
+
+    def read(self) -> TotalsRead:
+        """Copy everything to the host: the only synchronisation there is."""
+        return self.unpack(self.packed)
+
+    def unpack(self, packed: Tensor) -> TotalsRead:
+        """Copy packed totals, of this process or another, to the host."""
+        packed = packed.to("cpu", copy=True).numpy()
+        size = self.table.numel()
+        return TotalsRead(packed[:size].reshape(-1, self.columns), packed[size:])
+
+
+@dataclass
+class TotalsRead:
+    """What Totals.read() copied."""
+
+    table: np.ndarray
+    arena: np.ndarray
+
+    def moments(self, row: int) -> Moments:
+        return Moments(self.table[row])
+
+    def features(self, start: int, width: int) -> np.ndarray:
+        return self.arena[start : start + 3 * width].reshape(3, width)
+
+
+class Moments:
+    """The statistics in one row.
+
+    Means are over finite elements; the shares are of all elements. A statistic of nothing is NaN.
+    """
+
+    def __init__(self, row: np.ndarray) -> None:
+        self.row = row
+        self.calls, self.count = int(row[CALLS]), int(row[COUNT])
+        self.nonfinite = int(row[NONFINITE])
+        self.finite = self.count - self.nonfinite
+        self.order = int(row[ORDER])
+        self.absmax = float(row[ABSMAX]) if self.finite else math.nan
+
+    def _share(self, column: int) -> float:
+        return float(self.row[column]) / self.count if self.count else math.nan
+
+    @property
+    def mean(self) -> float:
+        return float(self.row[SUM]) / self.finite if self.finite else math.nan
+
+    @property
+    def mean_square(self) -> float:
+        return float(self.row[SQUARES]) / self.finite if self.finite else math.nan
+
+    @property
+    def rms(self) -> float:
+        return math.sqrt(self.mean_square)
+
+    @property
+    def std(self) -> float:
+        return math.sqrt(max(0.0, self.mean_square - self.mean**2))
+
+    @property
+    def norm(self) -> float:
+        """Root of the mean, over firings, of the tensor's squared L2 norm."""
+        return math.sqrt(float(self.row[SQUARES]) / self.calls) if self.calls else math.nan
+
+    @property
+    def zeros(self) -> float:
+        return self._share(ZEROS)
+
+    @property
+    def saturated_low(self) -> float:
+        return self._share(LOW)
+
+    @property
+    def saturated_high(self) -> float:
+        return self._share(HIGH)
+
+    @property
+    def subnormal(self) -> float:
+        """Share of subnormal elements among those that are not zero."""
+        nonzero = self.count - float(self.row[ZEROS])
+        return float(self.row[SUBNORMAL]) / nonzero if nonzero > 0 else 0.0
+
+    @property
+    def histogram(self) -> np.ndarray | None:
+        """Counts by floor(log2 |x|), or None if it was not asked for."""
+        return self.row[COLUMNS:] if len(self.row) > COLUMNS else None

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""watch: the hooks put on a model, switched, read and taken off again."""
+
+from __future__ import annotations
+
+import re
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from torch_init.errors import check_positive_int, describe
+from torch_init.flow import kinds
+from torch_init.flow.hooks import ForwardHook
+from torch_init.flow.boundaries import (
+    AfterForward,
+    AfterStep,
+    BeforeCompiled,
+    BeforeForward,
+    BeforeStep,
+)
+from torch_init.flow.parameters import ParameterWatch
+from torch_init.flow.recorder import Recorder
+from torch_init.flow.structure import Structure
+
+if TYPE_CHECKING:
+    from torch_init.flow.report import Report
+    from torch_init.flow.thresholds import Thresholds
+
+Selection = str | re.Pattern[str] | type[nn.Module] | Callable[[str, nn.Module], bool]
+
+_WRAPPERS = re.compile(
+    r"(^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.|$)|^module(?=\.|$)"
+)
+
+
+def watch(
+    model: nn.Module,
+    optimizer: Optimizer | Sequence[Optimizer] | None = None,
+    *,
+    every: int = 1,
+    scaler: torch.amp.GradScaler | None = None,
+    include: Selection | Sequence[Selection] | None = None,
+    exclude: Selection | Sequence[Selection] | None = None,
+    histogram: bool = False,
+    features: bool = True,
+) -> Flow:
+    r"""Watch signal and gradient flow through model; a context manager and a handle.
+
+    Measured are the outputs of all modules (forward), the gradients with respect to them
+    (backward) and, at the optimizer's steps, parameters: weights, gradients and updates. The
+    statistics of a tensor are taken in one pass and added up on its device; nothing is copied to
+    the host before report(). Gradients with respect to activations are what shows a vanishing
+    signal; those of parameters stay level (Glorot & Bengio 2010, section 4.2.1, eq. 14).
+
+    Args:
+        model: any module; also wrapped in DistributedDataParallel or FSDP. If it will be compiled,
+            watch it before the first call.
+        optimizer: the optimizer, or several; its steps are then seen. Without one call step()
+            on what this returns after each training step, or never.
+        every: measure one step of so many.
+        scaler: torch.amp.GradScaler in use: gradients are divided by its scale, on the device.
+        include, exclude: modules by regular expression on the name (search), type, or function of
+            (name, module); one or a sequence. The default is all but pure containers, dropout and
+            reshaping.
+        histogram: also count floor(log2 |x|) in 64 bins.
+        features: also sums by feature, which dead units, collapsed batches and identical
+            units are found by.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong kind; include selects nothing.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+        >>> with torch_init.watch(model) as flow:
+        ...     model(torch.randn(32, 8)).square().mean().backward()
+        >>> report = flow.report()
+        >>> [row.layer for row in report.rows]
+        ['0', '1', '2']
+        >>> print(report.verdict)
+        ok: ...
+    """
+    _check_arguments(model, optimizer, every, scaler)
+    optimizers = [] if optimizer is None else list(
+        optimizer if isinstance(optimizer, Sequence) else [optimizer]
+    )
+    return Flow(model, optimizers, every, scaler, (include, exclude), histogram, features)
+
+
+def _check_arguments(model: Any, optimizer: Any, every: Any, scaler: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(describe("watch", "model", type(model).__name__, "a torch.nn.Module"))
+    check_positive_int("watch", "every", every)
+    several = optimizer if isinstance(optimizer, Sequence) else [optimizer]
+    for one in several:
+        if one is not None and not hasattr(one, "register_step_pre_hook"):
+            got = type(one).__name__
+            raise TypeError(describe("watch", "optimizer", got, "a torch.optim.Optimizer"))
+    if scaler is not None and not hasattr(scaler, "get_scale"):
+        got = type(scaler).__name__
+        raise TypeError(describe("watch", "scaler", got, "a torch.amp.GradScaler"))
+
+
+class Flow:
+    """What watch() returns: the measurements so far, and the switches. See watch()."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: list[Optimizer],
+        every: int,
+        scaler: torch.amp.GradScaler | None,
+        selections: tuple[Any, Any],
+        histogram: bool,
+        features: bool,
+    ) -> None:
+        self._model = weakref.ref(model)
+        self._every = every
+        self.steps = 0
+        self.paused = False
+        self.aliases: dict[str, list[str]] = {}
+        self.structure: Structure | None = None
+        self.structure_problem = ""
+        self.compiled_passes = 0
+        inner = getattr(model, "_orig_mod", model)
+        modules = self._named(inner)
+        selected = _select(modules, *selections)
+        parameters = {
+            _clean(name): p for name, p in inner.named_parameters(remove_duplicate=False)
+        }
+        devices = [p.device for p in parameters.values()]
+        device = devices[0] if devices else torch.device("cpu")
+        rows = len(selected) * 8 + 3 * len(parameters) + 64
+        self.recorder = Recorder(selected, device, rows, histogram, features)
+        self.parameters = ParameterWatch(parameters, self.recorder)
+        self._has_optimizer = bool(optimizers)
+        self._set_scaler(scaler)
+        self._is_compiled = model is not inner or any(
+            getattr(m, "_compiled_call_impl", None) is not None or hasattr(m, "_orig_mod")
+            for m in inner.modules()
+        )
+        self._handles: list[RemovableHandle] = []
+        self._install(model, inner, selected, optimizers)
+
+    def _named(self, model: nn.Module) -> dict[str, nn.Module]:
+        first: dict[nn.Module, str] = {}
+        for name, module in model.named_modules(remove_duplicate=False):
+            name = _clean(name)
+            if module in first and first[module] != name:
+                self.aliases.setdefault(first[module], []).append(name)
+            first.setdefault(module, name)
+        return {name: module for module, name in first.items()}
+
+    def _set_scaler(self, scaler: torch.amp.GradScaler | None) -> None:
+        if scaler is None or not scaler.is_enabled():
+            return
+        # The scaler makes its scale when it is first used; its own device tensor is what the
+        # hooks read, so that the scale of the moment is used without synchronising.
+        scaler.scale(torch.zeros((), device=self.recorder.device))
+        self.recorder.scale = scaler._scale
+
+    def _install(
+        self,
+        model: nn.Module,
+        inner: nn.Module,
+        selected: dict[str, nn.Module],
+        optimizers: list[Optimizer],
+    ) -> None:
+        add = self._handles.append
+        if model is not inner:
+            add(model.register_forward_pre_hook(BeforeCompiled(self)))
+        add(inner.register_forward_pre_hook(BeforeForward(self)))
+        for name, module in selected.items():
+            add(module.register_forward_hook(ForwardHook(self.recorder, name)))
+        add(inner.register_forward_hook(AfterForward(self), always_call=True))
+        for place, optimizer in enumerate(optimizers):
+            add(optimizer.register_step_pre_hook(BeforeStep(self)))
+            add(optimizer.register_step_post_hook(AfterStep(self, is_boundary=place == 0)))
+
+    def __enter__(self) -> Flow:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+    @property
+    def model(self) -> nn.Module | None:
+        """The model, if it is still alive."""
+        return self._model()
+
+    def pause(self) -> None:
+        """Measure nothing until resume()."""
+        self.paused = True
+        self._switch()
+
+    def resume(self) -> None:
+        """Measure again after pause()."""
+        self.paused = False
+        self._switch()
+
+    def remove(self) -> None:
+        """Take all hooks off. What was measured stays, for report()."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self.recorder.set_active(False)
+
+    def reset(self) -> None:
+        """Forget what was measured, so that the next report covers what follows."""
+        for totals in self.recorder.all_totals:
+            totals.packed.zero_()
+        for site in self.parameters.sites:
+            site.steps = site.missing = 0
+        self.steps = 0
+        self._switch()
+
+    def step(self) -> None:
+        """Say that a training step has ended, where no optimizer was given to watch()."""
+        if self._handles and self.recorder.active and not self._has_optimizer:
+            self.parameters.before_step(self.recorder.scale)
+        self.end_step()
+
+    def end_step(self) -> None:
+        """Count a step and decide whether the next one is measured."""
+        self.steps += 1
+        if self._is_compiled and self.steps == 1 and not self.recorder.sites:
+            warnings.warn(NOT_SEEN, stacklevel=3)
+        self._switch()
+
+    def _switch(self) -> None:
+        due = self.steps % self._every == 0
+        self.recorder.set_active(bool(self._handles) and due and not self.paused)
+
+    def report(self, thresholds: Thresholds | None = None, group: Any = None) -> Report:
+        """Read everything measured so far and judge it: the only synchronisation there is.
+
+        Args:
+            thresholds: of the verdicts.
+            group: a torch.distributed process group, or True for the default one: the sums of all
+                its processes are added, in one collective, which all of them must call.
+        """
+        from torch_init.flow.reading import read
+
+        return read(self, thresholds, group)
+
+
+NOT_SEEN = (
+    "torch_init.watch: the model ran, but none of its hooks did. torch.compile does not notice "
+    "hooks that are added after a model's first compiled call: watch the model before that call, "
+    "or call torch.compiler.reset() after watch(), which compiles it again."
+)
+
+
+def _clean(name: str) -> str:
+    """Remove the names of wrappers (torch.compile, DDP, FSDP, checkpointing) from a name."""
+    return _WRAPPERS.sub("", name).strip(".")
+
+
+def _select(modules: dict[str, nn.Module], include: Any, exclude: Any) -> dict[str, nn.Module]:
+    wanted, unwanted = _as_list("include", include), _as_list("exclude", exclude)
+    selected = {
+        name: module
+        for name, module in modules.items()
+        if (_matches(wanted, name, module) if wanted else kinds.role(module) != "skipped")
+        and not _matches(unwanted, name, module)
+    }
+    if modules and not selected:
+        got = f"include={include!r}, exclude={exclude!r}"
+        raise ValueError(describe("watch", "include, exclude", got, "at least one module"))
+    return selected
+
+
+def _as_list(argument: str, selection: Any) -> list[Any]:
+    if selection is None:
+        return []
+    several = list(selection) if isinstance(selection, (list, tuple, set)) else [selection]
+    for one in several:
+        if not isinstance(one, (str, re.Pattern)) and not callable(one):
+            expected = "regular expressions, module types or functions of (name, module)"
+            raise TypeError(describe("watch", argument, f"{one!r}", expected))
+    return several
+
+
+def _matches(selections: Iterable[Any], name: str, module: nn.Module) -> bool:
+    for one in selections:
+        if isinstance(one, (str, re.Pattern)):
+            if re.search(one, name):
+                return True
+        elif isinstance(one, type):
+            if isinstance(module, one):
+                return True
+        elif one(name, module):
+            return True
+    return False
