@@ -7,9 +7,19 @@ Rooms: `totals` (running sums on the device), `recorder` and `hooks` (which tens
 `verdicts` (from sums to sentences), and the outputs `text`, `html`, `plots`, `writers`.
 """
 
+from torch_init.flow.checking import check, expected
 from torch_init.flow.report import Report, UnhealthyModelError
 from torch_init.flow.thresholds import Thresholds
 from torch_init.flow.verdicts import Verdict
 from torch_init.flow.watching import Flow, watch
 
-__all__ = ["Flow", "Report", "Thresholds", "UnhealthyModelError", "Verdict", "watch"]
+__all__ = [
+    "Flow",
+    "Report",
+    "Thresholds",
+    "UnhealthyModelError",
+    "Verdict",
+    "check",
+    "expected",
+    "watch",
+]

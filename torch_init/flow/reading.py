@@ -251,13 +251,16 @@ def _weights_by_site(
 
 
 def _gradient_anchor(rows: dict[int, Row], expectations: dict[int, Expectation]) -> float | None:
-    """The gradient at the model's output, from the last layer that theory relates to it."""
+    """The gradient at the model's output, from the last layer that theory relates to it.
+
+    1 if no backward pass was seen: expectations are then relative to the output's gradient.
+    """
     for order in sorted(rows, reverse=True):
         e, row = expectations.get(order), rows[order]
         measured = row.backward_calls and math.isfinite(row.gradient_norm)
         if e is not None and e.gradient_square and measured:
             return row.gradient_norm / math.sqrt(e.gradient_square)
-    return None
+    return None if any(row.backward_calls for row in rows.values()) else 1.0
 
 
 def _parameter_row(site: ParameterSite, source: TotalsRead) -> ParameterRow:

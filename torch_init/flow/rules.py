@@ -51,7 +51,7 @@ def _call(row: Row) -> str:
 
 def _comes_after_dead(report: Report, row: Row) -> bool:
     before = report.rows[: report.rows.index(row)]
-    return any(r.dead == 1.0 and (r.role == "activation" or _rectified(r)) for r in before)
+    return any(r.dead == 1.0 or (r.role == "activation" and r.rms == 0) for r in before)
 
 
 def dead(report: Report) -> list[Verdict]:

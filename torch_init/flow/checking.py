@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""check: one forward and backward pass, judged. expected: one forward pass, predicted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from torch_init.errors import describe
+from torch_init.flow.expectation import Expected
+from torch_init.flow.hooks import tensors_in
+from torch_init.flow.preserving import LossFunction, as_arguments, untouched, with_graph
+from torch_init.flow.report import Report
+from torch_init.flow.text import format_report
+from torch_init.flow.thresholds import Thresholds
+from torch_init.flow.watching import watch
+
+_SEED = 20100513
+_SAMPLES = 128
+
+
+def check(
+    model: nn.Module,
+    inputs: Any,
+    loss: LossFunction | Tensor | None = None,
+    *,
+    thresholds: Thresholds | None = None,
+    verbose: bool = True,
+) -> Report:
+    """Run one forward and one backward pass through model, print the verdict, return the report.
+
+    The model is left as it was: gradients, buffers, modes, and torch's random numbers. It runs in
+    the mode (train or eval) in which it is.
+
+    Args:
+        model: any module.
+        inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments. A batch
+            of at least some dozens of examples shows dead units and collapse as well.
+        loss: a function of the model's output that returns a scalar; or targets: int64 labels (N,)
+            for cross-entropy, floating-point targets for the mean square error. By default a
+            random linear function of the output.
+        thresholds: of the verdicts.
+        verbose: whether to print.
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong kind; a loss that is not a scalar, or on which
+            no parameter and no input has an effect.
+
+    Example:
+        >>> layers = [torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Sigmoid()) for _ in range(12)]
+        >>> model = torch.nn.Sequential(*layers, torch.nn.Linear(64, 10))
+        >>> report = torch_init.check(model, torch.randn(32, 64))
+        ✗ vanishing at ...
+        >>> report.verdict.kind
+        'vanishing'
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(describe("check", "model", type(model).__name__, "a torch.nn.Module"))
+    arguments, keywords = as_arguments("check", inputs)
+    inner = getattr(model, "_orig_mod", model)
+    with untouched(inner), torch.enable_grad(), watch(inner) as flow:
+        output = inner(*arguments, **keywords)
+        scalar = _loss(output, loss)
+        scalar.backward()
+        flow.parameters.before_step(None)
+        report = flow.report(thresholds)
+    if verbose:
+        print(format_report(report))
+    return report
+
+
+def _loss(output: Any, loss: LossFunction | Tensor | None) -> Tensor:
+    if callable(loss) and not isinstance(loss, Tensor):
+        scalar = loss(output)
+    elif isinstance(loss, Tensor):
+        first = _first_output(output)
+        if loss.is_floating_point():
+            scalar = functional.mse_loss(first, loss)
+        else:
+            scalar = functional.cross_entropy(first, loss)
+    elif loss is None:
+        scalar = _random_function(output)
+    else:
+        expected = "a function of the output, targets, or None"
+        raise TypeError(describe("check", "loss", f"{loss!r}", expected))
+    if not isinstance(scalar, Tensor) or scalar.numel() != 1:
+        got = f"shape {tuple(scalar.shape)}" if isinstance(scalar, Tensor) else f"{scalar!r}"
+        raise ValueError(describe("check", "loss", got, "one number as a tensor"))
+    if not scalar.requires_grad:
+        raise ValueError(
+            describe(
+                "check",
+                "loss",
+                "a number without a graph",
+                "a loss that depends on parameters",
+                "Look for .item(), .detach() or torch.no_grad() in the model",
+            )
+        )
+    return scalar
+
+
+def _first_output(output: Any) -> Tensor:
+    found = [x for _, x in tensors_in(output)]
+    if not found:
+        raise ValueError(describe("check", "model's output", f"{output!r}", "a tensor in it"))
+    return found[0]
+
+
+def _random_function(output: Any) -> Tensor:
+    """Sum of output times normal numbers: a gradient without structure, of the output's shape."""
+    found = [x for _, x in tensors_in(output) if x.is_floating_point() and x.requires_grad]
+    if not found:
+        return torch.zeros(())
+    generator = torch.Generator().manual_seed(_SEED)
+    x = found[0]
+    direction = torch.randn(x.shape, generator=generator).to(x.device)
+    return (x.float() * direction).sum()
+
+
+def expected(model: nn.Module, inputs: Any = None) -> Expected:
+    r"""Predict signal and gradient of every layer from the weights and nonlinearities model has.
+
+    Mean-field theory: with v = sum(W^2) / outputs, a layer s = W x + b has E s^2 = v E x^2 + E b^2
+    and passes E |dL/dx|^2 = v E |dL/ds|^2 back; a nonlinearity's moments E f(s)^2 and E f'(s)^2
+    are those of a normal s. The structure is read off the autograd graph of one forward pass,
+    which leaves the model as it was. Linear and convolutional layers, elementwise nonlinearities,
+    sums, normalisation, dropout and reshaping are predicted; after anything else, such as
+    attention, the prediction goes on from what is measured there.
+
+    Args:
+        model: any module.
+        inputs: as in check(). By default 128 normal examples, if the first layer is a
+            torch.nn.Linear.
+
+    Sources: Poole et al. 2016, "Exponential expressivity in deep neural networks through transient
+    chaos", eq. 3; Schoenholz et al. 2017, "Deep information propagation", eq. 9; He et al. 2015,
+    "Delving deep into rectifiers", section 2.2; Hanin & Nica 2020 for the tolerance.
+
+    Raises:
+        TypeError, ValueError: no module; no inputs where they cannot be made up.
+
+    Example:
+        >>> layers = []
+        >>> for i in range(20):
+        ...     layers += [torch.nn.Linear(256, 256), torch.nn.ReLU()]
+        ...     _ = torch_init.xavier_(layers[-2].weight, seed=0, name=str(i))
+        >>> prediction = torch_init.expected(torch.nn.Sequential(*layers))
+        >>> round(prediction.slope.factor, 2)  # sqrt(1/2): ReLU halves the square, Xavier does not mend it
+        0.71
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(describe("expected", "model", type(model).__name__, "a torch.nn.Module"))
+    inner = getattr(model, "_orig_mod", model)
+    arguments, keywords = as_arguments("expected", _default(inner) if inputs is None else inputs)
+    with untouched(inner), torch.enable_grad(), watch(inner) as flow:
+        inner(*map(with_graph, arguments), **{k: with_graph(v) for k, v in keywords.items()})
+        return Expected(flow.report())
+
+
+def _default(model: nn.Module) -> Tensor:
+    first = next((m for m in model.modules() if any(True for _ in m.parameters(recurse=False))), None)
+    if not isinstance(first, nn.Linear):
+        got = "None, and a model that begins with " + type(first).__name__
+        raise ValueError(describe("expected", "inputs", got, "an example batch"))
+    generator = torch.Generator().manual_seed(_SEED)
+    x = torch.randn(_SAMPLES, first.in_features, generator=generator)
+    return x.to(first.weight)
