@@ -36,6 +36,7 @@ class BeforeForward(_FlowHook):
             return
         recorder = flow.recorder
         recorder.passes += 1
+        flow.measured_passes += recorder.active
         wanted = recorder.active and torch.is_grad_enabled() and flow.structure is None
         recorder.structure = StructureRecorder() if wanted else None
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from torch_init.errors import describe
+from torch_init.flow import kinds
 from torch_init.flow.expectation import Expected
 from torch_init.flow.hooks import tensors_in
 from torch_init.flow.preserving import LossFunction, as_arguments, untouched, with_graph
@@ -161,7 +162,8 @@ def expected(model: nn.Module, inputs: Any = None) -> Expected:
 
 
 def _default(model: nn.Module) -> Tensor:
-    first = next((m for m in model.modules() if any(True for _ in m.parameters(recurse=False))), None)
+    layers = ("weighted", "embedding", "recurrent", "norm")
+    first = next((m for m in model.modules() if kinds.role(m) in layers), None)
     if not isinstance(first, nn.Linear):
         got = "None, and a model that begins with " + type(first).__name__
         raise ValueError(describe("expected", "inputs", got, "an example batch"))

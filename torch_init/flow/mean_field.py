@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch_init.flow.nonlinearity import from_autograd, gaussian_moments
-from torch_init.flow.structure import PARAMETER, SHAPING, Node, Size, Structure
+from torch_init.flow.structure import INPUT, PARAMETER, SHAPING, Node, Size, Structure
 
 
 class Belief(NamedTuple):
@@ -162,7 +162,7 @@ def _next_function(structure: Structure, following: dict[int, list[int]], place:
 
 
 def _step(node: Node, inputs: list[Belief | None], sources: list[Node | None]) -> _Step:
-    if node.op == PARAMETER:
+    if node.op in (PARAMETER, INPUT):
         size = node.parameter
         return _Step(None if size is None else Belief(size.mean, size.square), [])
     if node.weight is not None:

@@ -60,6 +60,10 @@ def read(flow: Flow, thresholds: Thresholds | None, group: Any) -> Report:
         parameters=parameters,
         thresholds=thresholds or Thresholds(),
         steps=flow.steps,
+        passes=flow.measured_passes,
+        uncalled=[name for name in recorder.modules if name not in {s.name for s in sites}]
+        if sites
+        else [],
         aliases={name: list(others) for name, others in flow.aliases.items()},
         unsupported=dict(recorder.unsupported),
         is_scaled=recorder.scale is not None,

@@ -90,7 +90,8 @@ class Recorder:
         self.device = device
         # Compiled graphs write here: these two never change.
         self.traced = self.totals_for(device)
-        self.gate = torch.ones((), dtype=torch.bool, device=device)
+        with torch.inference_mode(False):
+            self.gate = torch.ones((), dtype=torch.bool, device=device)
 
     def totals_for(self, device: torch.device, rows: int = _SITE_ROWS) -> Totals:
         """Return totals on device with so many rows free; new ones are made as old ones fill."""

@@ -34,6 +34,9 @@ class Report:
         rows: one for each module output, in the order of the forward pass.
         parameters: one for each parameter.
         steps: training steps in the window.
+        passes: forward passes of the whole model that were measured; not counted if compiled.
+        uncalled: modules that were watched and never called, such as the output projection of
+            torch.nn.MultiheadAttention, whose weight is used without calling it.
         aliases: further names of modules that are used in several places.
         unsupported: modules whose output could not be measured, and its layout and dtype.
     """
@@ -42,6 +45,8 @@ class Report:
     parameters: list[ParameterRow]
     thresholds: Thresholds = field(default_factory=Thresholds)
     steps: int = 0
+    passes: int = 0
+    uncalled: list[str] = field(default_factory=list)
     aliases: dict[str, list[str]] = field(default_factory=dict)
     unsupported: dict[str, str] = field(default_factory=dict)
     is_scaled: bool = False
@@ -134,6 +139,8 @@ class Report:
                 "slope": None if self.slope is None else asdict(self.slope),
                 "signal_slope": None if self.signal_slope is None else asdict(self.signal_slope),
                 "steps": self.steps,
+                "passes": self.passes,
+                "uncalled": self.uncalled,
                 "rows": [asdict(row) for row in self.rows],
                 "parameters": [asdict(row) for row in self.parameters],
                 "aliases": self.aliases,

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_init.flow.nonlinearity import ATTRIBUTES
 from torch_init.flow.recorder import Site
 
 PARAMETER = "Parameter"
+INPUT = "Input"
 SHAPING = frozenset(
     "View UnsafeView ReshapeAlias T Transpose Permute Clone Alias Squeeze Unsqueeze ToCopy Expand "
     "Slice Select Narrow Split SplitWithSizes Unbind Chunk AsStrided Detach Contiguous "
@@ -147,8 +148,9 @@ class StructureRecorder:
     def _node(self, function: Any, inputs: list[int | None]) -> Node:
         name = function.name()
         if name.endswith("AccumulateGrad"):
-            parameter = function.variable
-            return Node(PARAMETER, [], tuple(parameter.shape), parameter=self._measure(parameter))
+            leaf = function.variable
+            op = PARAMETER if isinstance(leaf, nn.Parameter) else INPUT
+            return Node(op, [], tuple(leaf.shape), parameter=self._measure(leaf))
         op = re.sub(r"Backward\d*$", "", name.rpartition("::")[2])
         metadata = function._input_metadata
         shape = tuple(int(n) for n in metadata[0].shape) if metadata else ()
@@ -169,8 +171,8 @@ class StructureRecorder:
             node.factor = self._saved(function, "running_var")
         return node
 
-    def _measure(self, parameter: Tensor) -> Size | None:
-        return self.structure.measure(parameter) if parameter.is_floating_point() else None
+    def _measure(self, leaf: Tensor) -> Size | None:
+        return self.structure.measure(leaf) if leaf.is_floating_point() else None
 
     def _read_product(self, node: Node, function: Any, left: str, right: str) -> None:
         data, weight = (1, 2) if node.op == "Addmm" else (0, 1)

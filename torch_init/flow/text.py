@@ -63,11 +63,23 @@ def format_report(report: Report) -> str:
             )
     if report.rows:
         lines += ["", *_table(report.rows)]
+    lines += notes(report)
+    return "\n".join(lines)
+
+
+def notes(report: Report) -> list[str]:
+    """What the reader must know of the measurement itself."""
+    lines = []
     if report.prediction_problem:
         lines.append(f"No prediction: {report.prediction_problem}")
     for layer, reason in report.unsupported.items():
         lines.append(f"Not measured: {layer} ({reason})")
-    return "\n".join(lines)
+    if report.uncalled:
+        lines.append("Never called: " + ", ".join(report.uncalled))
+    for row in report.rows:
+        if row.calls < report.passes:
+            lines.append(f"Seen in {row.calls} of {report.passes} forward passes: {row.layer}")
+    return lines
 
 
 def _table(rows: Sequence[Row]) -> list[str]:

@@ -33,9 +33,9 @@ class Totals:
 
     def __init__(self, device: torch.device, rows: int, features: int, histogram: bool) -> None:
         self.columns = COLUMNS + (BINS if histogram else 0)
-        self.packed = torch.zeros(
-            rows * self.columns + 3 * features, dtype=torch.float64, device=device
-        )
+        size = rows * self.columns + 3 * features
+        with torch.inference_mode(False):  # it must be writable outside of inference mode, too
+            self.packed = torch.zeros(size, dtype=torch.float64, device=device)
         self.table = self.packed[: rows * self.columns].view(rows, self.columns)
         self.arena = self.packed[rows * self.columns :]
         self.rows_used = 0

@@ -128,6 +128,7 @@ class Flow:
         self.structure: Structure | None = None
         self.structure_problem = ""
         self.compiled_passes = 0
+        self.measured_passes = 0
         inner = getattr(model, "_orig_mod", model)
         modules = self._named(inner)
         selected = _select(modules, *selections)
@@ -222,7 +223,7 @@ class Flow:
             totals.packed.zero_()
         for site in self.parameters.sites:
             site.steps = site.missing = 0
-        self.steps = 0
+        self.steps = self.measured_passes = self.compiled_passes = 0
         self._switch()
 
     def step(self) -> None:

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""torch.compile: the hooks are part of the one graph, in both directions, or the report says so."""
+
+import warnings
+
+import pytest
+import torch
+from flow_networks import Residual, batch, mlp, observe
+from torch import nn
+
+import torch_init
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def train(model, call, optimizer, steps):
+    x, y = batch(model, 32)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(call(x), y).backward()
+        optimizer.step()
+
+
+def sgd(model):
+    return torch.optim.SGD(model.parameters(), lr=0.0)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compiled_in_one_graph_measures_what_eager_does(backend):
+    model = nn.Sequential(
+        *mlp(2, 16, nn.ReLU, 2.0)[:4], Residual(nn.Linear(16, 16), nn.Tanh()), nn.Linear(16, 10)
+    )
+    # In one graph: fullgraph raises at a graph break.
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
+    optimizer = sgd(model)
+    with torch_init.watch(compiled, optimizer, every=2, histogram=True) as flow:
+        train(model, compiled, optimizer, 4)
+    report = flow.report()
+    plain = observe(model, *batch(model, 32), histogram=True)
+    assert [row.layer for row in report.rows] == [row.layer for row in plain.rows]
+    for row, wanted in zip(report.rows, plain.rows, strict=True):
+        assert (row.calls, row.backward_calls) == (2, 2)  # steps 0 and 2 of 4
+        assert row.rms == pytest.approx(wanted.rms, rel=1e-5)
+        assert row.batch_std == pytest.approx(wanted.batch_std, rel=1e-4)
+        assert row.gradient_rms == pytest.approx(wanted.gradient_rms, rel=1e-4)
+        assert sum(row.gradient_histogram) == 2 * sum(wanted.gradient_histogram)
+
+
+def test_a_step_that_is_not_measured_compiles_nothing_anew():
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(model, fullgraph=True, backend=counter)
+    optimizer = sgd(model)
+    with torch_init.watch(compiled, optimizer, every=3):
+        train(model, compiled, optimizer, 7)
+    assert counter.frame_count == 1
+
+
+def test_hooks_after_the_first_compiled_call_are_detected_and_explained():
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    compiled = torch.compile(model, backend="aot_eager")
+    optimizer = sgd(model)
+    train(model, compiled, optimizer, 1)
+    with torch_init.watch(compiled, optimizer) as flow, pytest.warns(UserWarning, match="first"):
+        train(model, compiled, optimizer, 2)
+    verdict = flow.report().verdict
+    assert (verdict.kind, verdict.severity) == ("no_data", "error")
+    assert "torch.compiler.reset()" in verdict.suggestion
+    with pytest.raises(torch_init.flow.UnhealthyModelError, match="first compiled call"):
+        flow.report().assert_healthy()
+
+
+def test_the_advice_helps():
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    optimizer = sgd(model)
+    train(model, compiled, optimizer, 1)
+    with torch_init.watch(compiled, optimizer) as flow:
+        torch.compiler.reset()
+        train(model, compiled, optimizer, 2)
+    assert {row.calls for row in flow.report().rows} == {2}
+
+
+def test_an_inner_model_compiled_before_is_detected_too():
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    compiled = torch.compile(model, backend="aot_eager")
+    x, _ = batch(model, 32)
+    compiled(x)
+    with torch_init.watch(model) as flow:
+        compiled(x)
+    assert flow.report().verdict.kind == "no_data"
+
+
+def test_a_second_watch_of_a_compiled_model_measures():
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    optimizer = sgd(model)
+    reports = []
+    for _ in range(2):
+        with torch_init.watch(compiled, optimizer) as flow, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            train(model, compiled, optimizer, 2)
+        reports.append(flow.report())
+    assert [r.calls for r in reports[0].rows] == [r.calls for r in reports[1].rows] == [2] * 5
+
+
+def test_the_operator_is_what_torch_library_asks_of_one():
+    totals = torch.zeros(4, 76, dtype=torch.float64)
+    features = torch.zeros(3, 8, dtype=torch.float64)
+    gate, scale = torch.tensor(True), torch.tensor(4.0)
+    for x in (torch.randn(5, 8), torch.randn(8, 5, dtype=torch.bfloat16).T):
+        torch.library.opcheck(
+            torch.ops.torch_init.accumulate_moments_,
+            (x, totals, features, 1, -1.0, 1.0, 7, scale, gate),
+        )
+        torch.library.opcheck(
+            torch.ops.torch_init.accumulate_moments_, (x, totals, None, 1, -1.0, 1.0, 7)
+        )

@@ -1,0 +1,521 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What breaks other tools' hooks must not break these: one test for each pitfall."""
+
+import copy
+import dataclasses
+import gc
+import io
+import threading
+import weakref
+
+import pytest
+import torch
+from flow_networks import batch, mlp, observe
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+from torch.utils.checkpoint import checkpoint
+
+import torch_init
+
+
+def rows_of(report):
+    return {row.layer: row for row in report.rows}
+
+
+def gradients_by_hand(layers, x, loss):
+    """rms of the gradient with respect to each layer's output, by torch.autograd alone."""
+    outputs, here = [], x
+    for layer in layers:
+        here = layer(here)
+        outputs.append(here)
+    gradients = torch.autograd.grad(loss(here), outputs)
+    return [g.double().square().mean().sqrt().item() for g in gradients]
+
+
+def test_inplace_modules_see_both_sides_of_the_activation():
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(inplace=True), nn.Linear(16, 4))
+    x = torch.randn(32, 8)
+    plain = nn.Sequential(model[0], nn.ReLU(), model[2])
+    wanted = gradients_by_hand(plain, x, lambda out: out.square().sum())
+    with torch_init.watch(model) as flow:
+        model(x).square().sum().backward()
+    rows = flow.report().rows
+    assert [row.gradient_rms for row in rows] == pytest.approx(wanted, rel=1e-6)
+    # The pre-activation was measured before ReLU overwrote it.
+    assert rows[0].rms == pytest.approx(plain[0](x).square().mean().sqrt().item(), rel=1e-6)
+    assert rows[0].zeros < 0.01 < rows[1].zeros
+
+
+def test_inplace_residual_sums():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x):
+            h = self.a(x)
+            h += self.b(torch.relu(h))
+            return h.relu_()
+
+    model, x = Net(), torch.randn(16, 8)
+    with torch_init.watch(model) as flow:
+        model(x).sum().backward()
+    h = model.a(x)
+    b = model.b(torch.relu(h))
+    gradients = torch.autograd.grad(torch.relu(h + b).sum(), [h, b])
+    rows = rows_of(flow.report())
+    for name, gradient in zip("ab", gradients, strict=True):
+        assert rows[name].gradient_rms == pytest.approx(gradient.square().mean().sqrt().item())
+
+
+@dataclasses.dataclass
+class Output:
+    logits: torch.Tensor
+    hidden: tuple
+    note: str = "text"
+
+
+class Structured(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.fc, self.kind = nn.Linear(8, 4), kind
+
+    def forward(self, x):
+        y = self.fc(x).tanh()
+        if self.kind == "dict":
+            return {"logits": y, "aux": [y * 2, None, 3]}
+        return Output(y, (y * 2,))
+
+
+@pytest.mark.parametrize(
+    ("kind", "paths"),
+    [("dict", ["out['logits']", "out['aux'][0]"]), ("dataclass", ["out.logits", "out.hidden[0]"])],
+)
+def test_dict_and_dataclass_outputs(kind, paths):
+    model = Structured(kind)
+    with torch_init.watch(model) as flow:
+        out = model(torch.randn(8, 8))
+        (out["aux"][0] if kind == "dict" else out.hidden[0]).sum().backward()
+    rows = rows_of(flow.report())
+    for path in paths:
+        assert f"(model):{path}" in rows
+    assert rows[f"(model):{paths[1]}"].gradient_rms == 1.0
+
+
+def test_huggingface_outputs():
+    outputs = pytest.importorskip("transformers").modeling_outputs
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(8, 8)
+
+        def forward(self, x):
+            return outputs.BaseModelOutput(last_hidden_state=self.fc(x).tanh(), hidden_states=(x,))
+
+    model = Net()
+    with torch_init.watch(model) as flow:
+        model(torch.randn(4, 8)).last_hidden_state.sum().backward()
+    rows = rows_of(flow.report())
+    assert rows["(model):out['last_hidden_state']"].backward_calls == 1
+
+
+def test_lstm_outputs_are_tuples_of_tuples():
+    model = nn.LSTM(4, 8, batch_first=True)
+    with torch_init.watch(model) as flow:
+        model(torch.randn(2, 5, 4))[0].sum().backward()
+    rows = rows_of(flow.report())
+    assert {"(model):out[0]", "(model):out[1][0]", "(model):out[1][1]"} == set(rows)
+    assert rows["(model):out[0]"].gradient_rms == 1.0
+    # The final states were not used: that is no fault.
+    assert flow.report().verdict.kind == "ok"
+
+
+class Odd(nn.Module):
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def forward(self, x):
+        return self.make(x)
+
+
+@pytest.mark.parametrize(
+    ("make", "is_unsupported"),
+    [
+        (lambda x: None, False),
+        (lambda x: "text", False),
+        (lambda x: x.long(), True),
+        (lambda x: x > 0, True),
+        (lambda x: x.to(torch.complex64), True),
+        (lambda x: x.to_sparse(), True),
+        (lambda x: x.to("meta"), True),
+        (lambda x: torch.nested.nested_tensor([x[0], x[1]]), True),
+        (lambda x: x[:0], False),
+        (lambda x: x.sum(), False),
+    ],
+    ids="none text int bool complex sparse meta nested empty scalar".split(),
+)
+def test_odd_outputs_are_left_alone_and_named(make, is_unsupported):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.odd = nn.Linear(4, 4), Odd(make)
+
+        def forward(self, x):
+            y = self.fc(x)
+            self.odd(y.detach())
+            return y
+
+    model = Net()
+    with torch_init.watch(model) as flow:
+        model(torch.randn(3, 4)).sum().backward()
+    report = flow.report()
+    assert rows_of(report)["fc"].gradient_rms == 1.0
+    assert ("odd" in report.unsupported) == is_unsupported
+    str(report), report.to_json()
+
+
+def test_function_transforms_pass_by():
+    model = nn.Linear(4, 4)
+    with torch_init.watch(model) as flow:
+        torch.func.vmap(model)(torch.randn(3, 4))
+        torch.func.grad(lambda x: model(x).sum())(torch.randn(4))
+    assert flow.report().verdict.kind == "no_data"
+
+
+def test_reused_modules_are_told_apart_by_call():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = nn.Linear(8, 8)
+
+        def forward(self, x):
+            for _ in range(12):
+                x = torch.tanh(self.cell(x))
+            return x
+
+    model = Net()
+    with torch_init.watch(model) as flow:
+        for _ in range(2):
+            model(torch.randn(4, 8)).sum().backward()
+    rows = rows_of(flow.report())
+    calls = [rows[f"cell#{i}" if i else "cell"].calls for i in range(8)]
+    assert calls == [2] * 7 + [2 * 5]  # from the eighth call on they share a row
+    assert "cell#8" not in rows
+
+
+def test_aliases_are_listed():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    model.add_module("again", model[0])
+    report = observe(nn.Sequential(model, nn.Linear(4, 10)), torch.randn(4, 4), torch.arange(4))
+    assert report.aliases == {"0.0": ["0.again"]}
+    assert rows_of(report)["0.0#1"].calls == 1
+
+
+def test_tied_weights_are_one_parameter_with_two_names():
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+    model[2].weight = model[0].weight
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with torch_init.watch(model, optimizer) as flow:
+        model(torch.randn(4, 8)).sum().backward()
+        optimizer.step()
+    names = [p.names for p in flow.report().parameters]
+    assert ("0.weight", "2.weight") in names and len(names) == 3
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_passes_without_gradients(context):
+    model = mlp(3, 16, nn.ReLU, 2.0)
+    x, y = batch(model)
+    with torch_init.watch(model) as flow:
+        with context():
+            model(x)
+        report = flow.report()
+        assert all(row.calls == 1 and not row.backward_calls for row in report.rows)
+        assert report.verdict.kind == "ok"
+        model.eval()
+        nn.functional.cross_entropy(model(x), y).backward()
+    assert all(row.calls == 2 and row.backward_calls == 1 for row in flow.report().rows)
+
+
+def test_watch_begun_in_inference_mode():
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    x, y = batch(model)
+    with torch.inference_mode():
+        flow = torch_init.watch(model)
+        model(x)
+    nn.functional.cross_entropy(model(x), y).backward()
+    flow.remove()
+    assert flow.report().rows[0].calls == 2
+
+
+def test_frozen_layers_are_no_fault_and_detached_ones_are():
+    class Net(nn.Module):
+        def __init__(self, cut):
+            super().__init__()
+            self.a, self.b, self.c = (nn.Linear(8, 8) for _ in range(3))
+            self.cut = cut
+
+        def forward(self, x):
+            x = torch.tanh(self.a(x))
+            x = torch.tanh(self.b(x))
+            return self.c(x.detach() if self.cut else x)
+
+    frozen = Net(cut=False)
+    frozen.a.requires_grad_(False)
+    assert observe(frozen, torch.randn(16, 8), torch.arange(16) % 8).verdict.kind == "ok"
+
+    verdict = observe(Net(cut=True), torch.randn(16, 8), torch.arange(16) % 8).verdict
+    assert (verdict.kind, verdict.layer) == ("no_grad", "b")
+
+
+def test_parameters_that_no_loss_reaches_are_named():
+    model = nn.ModuleDict({"used": nn.Linear(4, 4), "unused": nn.Linear(4, 4)})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with torch_init.watch(model, optimizer) as flow:
+        for _ in range(2):
+            model["used"](torch.randn(4, 4)).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    report = flow.report()
+    unused = next(p for p in report.parameters if p.name == "unused.weight")
+    assert (unused.missing, unused.steps) == (2, 2)
+    assert (report.verdict.kind, report.verdict.layer) == ("no_grad", "unused.weight")
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointing_counts_each_layer_once(reentrant):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = mlp(2, 16, nn.ReLU, 2.0)[:4]
+            self.head = nn.Linear(16, 10)
+
+        def forward(self, x):
+            return self.head(checkpoint(self.inner, x, use_reentrant=reentrant))
+
+    torch.manual_seed(0)
+    model = Net()
+    x, y = batch(model, 32)
+    x.requires_grad_()
+    report = observe(model, x, y)
+    plain = observe(nn.Sequential(*model.inner, model.head), x, y)
+    assert [(row.calls, row.backward_calls) for row in report.rows] == [(1, 1)] * 5
+    for row, wanted in zip(report.rows, plain.rows, strict=True):
+        assert row.rms == pytest.approx(wanted.rms, rel=1e-6)
+        assert row.gradient_rms == pytest.approx(wanted.gradient_rms, rel=1e-5)
+
+
+def test_two_backward_passes_are_averaged_by_firing():
+    model = nn.Sequential(nn.Linear(4, 4))
+    with torch_init.watch(model) as flow:
+        out = model(torch.randn(8, 4))
+        out.sum().backward(retain_graph=True)
+        (3 * out).sum().backward()
+    (row,) = flow.report().rows
+    assert (row.calls, row.backward_calls) == (1, 2)
+    assert row.gradient_rms == pytest.approx(((1 + 9) / 2) ** 0.5)
+
+
+def test_accumulated_gradients_are_read_at_the_step():
+    model = nn.Sequential(nn.Linear(4, 4, bias=False))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.randn(8, 4)
+    with torch_init.watch(model, optimizer) as flow:
+        for part in x.split(2):
+            model(part).sum().backward()
+        optimizer.step()
+    report = flow.report()
+    assert report.rows[0].calls == report.rows[0].backward_calls == 4
+    assert report.parameters[0].gradient_norm == pytest.approx(model[0].weight.grad.norm().item())
+    assert report.steps == 1
+
+
+def test_every_step_measures_some_steps():
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, y = batch(model)
+    with torch_init.watch(model, optimizer, every=3) as flow:
+        for _ in range(7):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    report = flow.report()
+    assert report.steps == 7
+    assert {(row.calls, row.backward_calls) for row in report.rows} == {(3, 3)}  # steps 0, 3, 6
+    assert report.parameters[0].steps == 3
+
+
+def hooks_on(model):
+    return sum(
+        len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks)
+        for m in model.modules()
+    )
+
+
+def test_an_exception_leaves_no_hook_and_is_not_swallowed():
+    model = mlp(3, 16, nn.ReLU, 2.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, _ = batch(model)
+    with pytest.raises(ZeroDivisionError), torch_init.watch(model, optimizer) as flow:
+        model(x)
+        raise ZeroDivisionError
+    assert hooks_on(model) == 0
+    assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_step_post_hooks
+    assert len(flow.report().rows) == 7
+
+
+def test_an_exception_in_the_forward_pass_frees_the_graph():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x):
+            self.fc(x)
+            raise ZeroDivisionError
+
+    model = Net()
+    flow = torch_init.watch(model)
+    with pytest.raises(ZeroDivisionError):
+        model(torch.randn(2, 4))
+    assert flow.recorder.structure is None
+    flow.remove()
+
+
+def test_copies_and_files_of_the_model_are_not_watched(tmp_path):
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    keys = list(model.state_dict())
+    x, y = batch(model)
+    with torch_init.watch(model) as flow:
+        copied = copy.deepcopy(model)
+        buffer = io.BytesIO()
+        torch.save(model, buffer)
+        buffer.seek(0)
+        loaded = torch.load(buffer, weights_only=False)
+        average = torch.optim.swa_utils.AveragedModel(model)
+        for other in (copied, loaded, average):
+            nn.functional.cross_entropy(other(x), y).backward()
+        assert list(model.state_dict()) == keys
+        model(x)
+    assert all((row.calls, row.backward_calls) == (1, 0) for row in flow.report().rows)
+
+
+def test_nothing_is_retained():
+    model = mlp(3, 16, nn.ReLU, 2.0)
+    x, y = batch(model)
+    kept = []
+
+    def keep(module, args, output):
+        kept.append(weakref.ref(output))
+
+    handles = [m.register_forward_hook(keep) for m in model]
+    flow = torch_init.watch(model)
+    loss = nn.functional.cross_entropy(model(x), y)
+    loss.backward()
+    del loss
+    assert [r() for r in kept] == [None] * len(kept)
+    for handle in handles:
+        handle.remove()
+    alive = weakref.ref(model)
+    del model
+    gc.collect()
+    assert alive() is None and flow.model is None
+    assert len(flow.report().rows) == 7
+
+
+def test_threads_each_with_a_model_of_their_own():
+    reports = {}
+
+    def run(seed):
+        model = mlp(3, 32, nn.ReLU, 2.0, seed=seed)
+        reports[seed] = observe(model)
+
+    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed, report in reports.items():
+        alone = observe(mlp(3, 32, nn.ReLU, 2.0, seed=seed))
+        assert [r.rms for r in report.rows] == [r.rms for r in alone.rows]
+        assert {r.backward_calls for r in report.rows} == {1}
+
+
+def test_modules_that_are_never_called_are_named():
+    model = nn.MultiheadAttention(16, 2, batch_first=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with torch_init.watch(model, optimizer) as flow:
+        x = torch.randn(2, 5, 16)
+        model(x, x, x, need_weights=False)[0].sum().backward()
+        optimizer.step()
+    report = flow.report()
+    assert report.uncalled == ["out_proj"]
+    assert "Never called: out_proj" in str(report)
+    weight = next(p for p in report.parameters if p.name == "out_proj.weight")
+    assert weight.gradient_norm > 0
+
+
+def test_expected_uses_the_effective_weight():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64, bias=False), nn.ReLU(), nn.Linear(64, 10))
+    weight_norm(model[0])
+    with torch.no_grad():
+        model[0].parametrizations.weight.original0.mul_(3.0)
+    gain = model[0].weight.square().sum().item() / 64
+    row = torch_init.expected(model)["0"]
+    assert row.weight_gain == pytest.approx(gain, rel=1e-5)
+
+
+def test_data_dependent_control_flow():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.a(x) if x.sum() > 0 else self.b(x)
+
+    model = Net()
+    with torch_init.watch(model) as flow:
+        for sign in (1, 1, -1):
+            model(sign * torch.ones(2, 4)).sum().backward()
+    report = flow.report()
+    rows = rows_of(report)
+    assert (rows["a"].calls, rows["b"].calls) == (2, 1)
+    assert "Seen in 1 of 3 forward passes: b" in str(report)
+
+
+def test_double_backward():
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+    x = torch.randn(8, 4, requires_grad=True)
+    with torch_init.watch(model) as flow:
+        (gradient,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+        gradient.square().sum().backward()
+    with_hooks = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    (gradient,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+    gradient.square().sum().backward()
+    plain = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(torch.equal(a, b) for a, b in zip(with_hooks, plain, strict=True))
+    assert all(row.backward_calls >= 1 for row in flow.report().rows)
+    assert not any(t.packed.requires_grad for t in flow.recorder.all_totals)
+
+
+def test_training_is_the_same_with_and_without():
+    losses = []
+    for watched in (False, True):
+        model = mlp(3, 32, nn.ReLU, 2.0)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        x, y = batch(model)
+        flow = torch_init.watch(model, optimizer, histogram=True) if watched else None
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+        losses.append(loss.item())
+        if flow:
+            flow.remove()
+    assert losses[0] == losses[1]
