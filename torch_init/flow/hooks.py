@@ -17,7 +17,13 @@ from torch import Tensor, nn
 
 from torch_init import _ops
 from torch_init.flow.kinds import UNBOUNDED
-from torch_init.flow.recorder import Recorder, Site, axis_while_tracing, place_while_tracing
+from torch_init.flow.recorder import (
+    Recorder,
+    Site,
+    axis_while_tracing,
+    local,
+    place_while_tracing,
+)
 
 MOST_CALLS = 8
 """Calls of one module in one forward pass that are told apart; later ones share the last site."""
@@ -174,9 +180,3 @@ def is_measurable(x: Tensor) -> bool:
         and not (x.is_meta or x.is_nested)
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
     )
-
-
-def local(x: Tensor) -> Tensor:
-    """Return the part of a distributed tensor that this process holds; other tensors as they are."""
-    shard: Tensor = x.to_local() if hasattr(x, "to_local") else x  # type: ignore[operator]
-    return shard

@@ -45,21 +45,14 @@ def role(module: nn.Module) -> str:
         return "embedding"
     if type(module).__name__.endswith(("Norm", "Norm1d", "Norm2d", "Norm3d", "BatchNorm")):
         return "norm"
-    if any(_is_watchable(child) for child in module.children()):
+    # A parametrised layer keeps its parametrizations as a child; it is a layer all the same.
+    if any(name != "parametrizations" for name, _ in module.named_children()):
         return "block"
     if type(module).__module__ == "torch.nn.modules.activation":
         return "activation"
     owned = module.parameters(recurse=False)
     parametrised = module.parameters() if hasattr(module, "parametrizations") else owned
     return "weighted" if any(p.dim() >= 2 for p in parametrised) else "other"
-
-
-def _is_watchable(child: nn.Module) -> bool:
-    # A parametrised layer keeps its parametrizations as children; it is a layer all the same.
-    return type(child).__module__ != "torch.nn.utils.parametrize" and not (
-        isinstance(child, nn.ModuleDict)
-        and any(type(c).__module__ == "torch.nn.utils.parametrize" for c in child.children())
-    )
 
 
 def saturation_bounds(module: nn.Module, kind: str) -> tuple[float, float]:

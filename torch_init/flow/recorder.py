@@ -189,6 +189,12 @@ def _arena_size(modules: dict[str, nn.Module]) -> int:
     return min(max(3 * total, _LEAST_ARENA), _LARGEST_ARENA)
 
 
+def local(x: Tensor) -> Tensor:
+    """Return the part of a distributed tensor that this process holds; other tensors as they are."""
+    shard: Tensor = x.to_local() if hasattr(x, "to_local") else x  # type: ignore[operator]
+    return shard
+
+
 # torch.compile runs these two while it traces a hook; what they return is constant in the graph.
 # They take and return plain values, and find their recorder by its number.
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_init.flow.nonlinearity import ATTRIBUTES
-from torch_init.flow.recorder import Site
+from torch_init.flow.recorder import Site, local
 
 PARAMETER = "Parameter"
 INPUT = "Input"
@@ -73,11 +73,15 @@ class Structure:
         self.outputs: list[int] = []
         self._pending: list[tuple[Size, Tensor, Tensor]] = []
 
-    def measure(self, tensor: Tensor) -> Size:
-        """Remember mean and mean square of tensor, without waiting for them."""
+    def measure(self, tensor: Tensor) -> Size | None:
+        """Remember mean and mean square of tensor, without waiting for them.
+
+        None if its memory is gone: FSDP frees a layer's gathered weights after its forward pass.
+        """
+        value = local(tensor.detach())
+        if not value.is_floating_point() or value.untyped_storage().nbytes() == 0:
+            return None
         size = Size(0.0, 0.0, tuple(tensor.shape))
-        value = tensor.detach()
-        value = value.to_local() if hasattr(value, "to_local") else value  # type: ignore[operator]
         value = value if value.dtype == torch.float64 else value.float()
         self._pending.append((size, value.mean().double(), value.square().mean().double()))
         return size
@@ -150,7 +154,7 @@ class StructureRecorder:
         if name.endswith("AccumulateGrad"):
             leaf = function.variable
             op = PARAMETER if isinstance(leaf, nn.Parameter) else INPUT
-            return Node(op, [], tuple(leaf.shape), parameter=self._measure(leaf))
+            return Node(op, [], tuple(leaf.shape), parameter=self.structure.measure(leaf))
         op = re.sub(r"Backward\d*$", "", name.rpartition("::")[2])
         metadata = function._input_metadata
         shape = tuple(int(n) for n in metadata[0].shape) if metadata else ()
@@ -170,9 +174,6 @@ class StructureRecorder:
         elif op.endswith("BatchNorm") and not node.attributes.get("training", True):
             node.factor = self._saved(function, "running_var")
         return node
-
-    def _measure(self, leaf: Tensor) -> Size | None:
-        return self.structure.measure(leaf) if leaf.is_floating_point() else None
 
     def _read_product(self, node: Node, function: Any, left: str, right: str) -> None:
         data, weight = (1, 2) if node.op == "Addmm" else (0, 1)
@@ -228,5 +229,4 @@ class StructureRecorder:
             value = getattr(function, f"_saved_{name}", None)
         except RuntimeError:  # freed, or changed in place since
             return None
-        is_real = isinstance(value, Tensor) and value.is_floating_point()
-        return self.structure.measure(value) if is_real else None
+        return self.structure.measure(value) if isinstance(value, Tensor) else None

@@ -153,6 +153,8 @@ class Flow:
         first: dict[nn.Module, str] = {}
         for name, module in model.named_modules(remove_duplicate=False):
             name = _clean(name)
+            if "parametrizations" in name.split("."):
+                continue  # computes a weight: no part of the signal's way
             if module in first and first[module] != name:
                 self.aliases.setdefault(first[module], []).append(name)
             first.setdefault(module, name)
