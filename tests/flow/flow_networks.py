@@ -50,6 +50,17 @@ def observe(model, x=None, y=None, *, scale=1.0, **options):
     return flow.report()
 
 
+class Odd(nn.Module):
+    """A module that applies any function."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def forward(self, x):
+        return self.make(x)
+
+
 class Residual(nn.Module):
     """x + branch(x), with or without a scale."""
 

@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 import torch
-from flow_networks import batch, mlp, observe
+from flow_networks import Odd, batch, mlp, observe
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
@@ -129,15 +129,6 @@ def test_lstm_outputs_are_tuples_of_tuples():
     assert rows["(model):out[0]"].gradient_rms == 1.0
     # The final states were not used: that is no fault.
     assert flow.report().verdict.kind == "ok"
-
-
-class Odd(nn.Module):
-    def __init__(self, make):
-        super().__init__()
-        self.make = make
-
-    def forward(self, x):
-        return self.make(x)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ Rooms: `totals` (running sums on the device), `recorder` and `hooks` (which tens
 """
 
 from torch_init.flow.checking import check, expected
+from torch_init.flow.nonfinite import NonFiniteError, find_nonfinite
 from torch_init.flow.report import Report, UnhealthyModelError
 from torch_init.flow.thresholds import Thresholds
 from torch_init.flow.verdicts import Verdict
@@ -15,11 +16,13 @@ from torch_init.flow.watching import Flow, watch
 
 __all__ = [
     "Flow",
+    "NonFiniteError",
     "Report",
     "Thresholds",
     "UnhealthyModelError",
     "Verdict",
     "check",
     "expected",
+    "find_nonfinite",
     "watch",
 ]
