@@ -68,12 +68,16 @@ class Report:
     def slope(self) -> Slope | None:
         """The line through the gradients' log10 norms, over the hidden layers' outputs."""
         rows = [row for row in self.hidden if row.backward_calls]
+        # Before a branch's last weight that begins at zero the gradient is 0, and goes around.
+        arrives = any(row.gradient_norm != 0 for row in rows[:1])
+        rows = [row for row in rows if row.gradient_norm != 0 or not arrives]
         return fit_slope([r.layer for r in rows], [r.gradient_norm for r in rows], backward=True)
 
     @cached_property
     def signal_slope(self) -> Slope | None:
         """The line through the signal's log10 root mean squares, over the hidden layers' outputs."""
-        rows = self.hidden
+        arrives = any(row.rms != 0 for row in self.weighted[-1:])
+        rows = [row for row in self.hidden if row.rms != 0 or not arrives]
         return fit_slope([r.layer for r in rows], [r.rms for r in rows], backward=False)
 
     @cached_property

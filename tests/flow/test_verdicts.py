@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each fault gets its verdict, at the right layer, with an expectation, a cause and a way out."""
+
+import pytest
+import torch
+from flow_networks import Odd, Residual, batch, mlp, observe, residual_stack
+from torch import nn
+
+import torch_init
+from torch_init.flow import Thresholds, UnhealthyModelError
+
+
+def without(model, *places):
+    return nn.Sequential(*[layer for place, layer in enumerate(model) if place not in places])
+
+
+def kinds(report):
+    return [v.kind for v in report.verdicts]
+
+
+def test_twenty_sigmoid_layers_vanish():
+    report = observe(mlp(20, 256, nn.Sigmoid, 1.0))
+    verdict = report.verdict
+    assert (verdict.kind, verdict.layer, verdict.severity) == ("vanishing", "0", "error")
+    assert "0.23" in verdict.measured and "over 20 layers" in verdict.measured
+    assert "0.23" in verdict.expected
+    assert "1/4" in verdict.suggestion and "torch_init.he_" in verdict.suggestion
+    assert "collapsed" in kinds(report)
+
+
+def test_relu_with_xavier_is_told_to_use_he():
+    verdict = observe(mlp(30, 256, nn.ReLU, 1.0)).verdict
+    assert (verdict.kind, verdict.layer) == ("vanishing", "0")
+    assert "0.70" in verdict.expected or "0.71" in verdict.expected
+    assert "1 / fan_in, where 2 / fan_in" in verdict.cause
+    assert "torch_init.he_(weight)" in verdict.suggestion
+
+
+def test_the_suggestion_works():
+    model = mlp(30, 256, nn.ReLU, 1.0)
+    for place, layer in enumerate(model):
+        if isinstance(layer, nn.Linear):
+            torch_init.he_(layer.weight, seed=0, name=str(place))
+    assert kinds(observe(model)) == ["ok"]
+
+
+def test_tanh_with_unit_normal_weights_explodes_and_saturates():
+    report = observe(mlp(10, 256, nn.Tanh, 256.0))
+    assert kinds(report) == ["exploding", "saturated"]
+    assert {v.layer for v in report.verdicts} == {"0"}
+    assert "torch_init.xavier_" in report.verdict.suggestion
+
+
+def test_unscaled_residual_stack_explodes():
+    verdict = observe(residual_stack(30, 64)).verdict
+    assert (verdict.kind, verdict.layer) == ("exploding", "0.branch.0")
+    assert "residual branch" in verdict.suggestion
+
+
+def test_scaled_residual_stack_is_healthy():
+    stack = residual_stack(30, 64)
+    for block in stack[:-1]:
+        block.scale = 30**-0.5
+    assert kinds(observe(stack)) == ["ok"]
+
+
+@pytest.mark.parametrize("place", [1, 3, 7])
+def test_forgotten_activation_is_named(place):
+    model = without(mlp(6, 128, nn.ReLU, 2.0), place)
+    verdict = observe(model).verdict
+    assert (verdict.kind, verdict.layer) == ("init_mismatch", str(place - 1))
+    assert "activation" in verdict.cause
+
+
+def test_all_activations_forgotten_explodes():
+    model = without(mlp(30, 64, nn.ReLU, 2.0), *range(1, 60, 2))
+    verdict = observe(model).verdict
+    assert verdict.kind == "exploding"
+    assert "1 / fan_in keeps the size without a nonlinearity" in verdict.cause
+
+
+def test_a_hidden_factor_in_the_forward_pass_is_a_mismatch():
+    class Hidden(nn.Linear):
+        def forward(self, x):
+            return super().forward(torch.fft.ifft(torch.fft.fft(x)).real * 5)
+
+    model = mlp(4, 128, nn.Tanh, 1.0)
+    report = observe(model)
+    assert kinds(report) == ["ok"]
+    # Weights of equal rows: not what independent weights of their size would do.
+    with torch.no_grad():
+        model[4].weight.copy_(model[4].weight[:, :1].expand(-1, 128))
+        model[3] = nn.ReLU()
+    verdict = next(v for v in observe(model).verdicts if v.kind == "init_mismatch")
+    assert verdict.layer == "4"
+
+
+def test_a_layer_that_cuts_the_gradient_down_is_the_one_that_is_named():
+    model = mlp(6, 128, nn.ReLU, 2.0)
+    with torch.no_grad():
+        model[8].weight.mul_(1e-9)
+    verdict = observe(model).verdict
+    # The gradient is whole at layer 8's output and small at the one before it.
+    assert (verdict.kind, verdict.layer) == ("vanishing", "6")
+    assert "lost at 6" in verdict.cause
+
+
+def test_residual_branches_that_begin_at_zero_are_no_fault():
+    blocks = []
+    for _ in range(6):
+        last = nn.Linear(64, 64)
+        torch_init.zeros_(last.weight)
+        torch_init.zeros_(last.bias)
+        blocks.append(Residual(nn.LayerNorm(64), nn.Linear(64, 64), nn.ReLU(), last))
+    model = nn.Sequential(nn.Linear(64, 64), *blocks, nn.Linear(64, 10))
+    assert observe(model).verdict.kind == "ok"
+
+
+def test_a_head_of_zeros_is_information():
+    model = mlp(4, 64, nn.ReLU, 2.0)
+    torch_init.zeros_(model[-1].weight)
+    report = observe(model)
+    assert [(v.kind, v.severity, v.layer) for v in report.verdicts if v.kind != "ok"] == [
+        ("zero_signal", "info", "8")
+    ]
+    report.assert_healthy()
+
+
+def test_saturated_functional_tanh():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(mlp(4, 64, nn.Tanh, 64.0)[::2])
+
+        def forward(self, x):
+            for layer in self.layers[:-1]:
+                x = torch.tanh(layer(x))
+            return self.layers[-1](x)
+
+    report = observe(Net())
+    assert "saturated" in kinds(report)
+
+
+def test_a_batch_of_copies_is_not_the_models_collapse():
+    model = mlp(4, 64, nn.ReLU, 2.0)
+    x, y = batch(model)
+    assert kinds(observe(model, x[:1].expand(128, -1), y)) == ["ok"]
+
+
+def test_updates_as_large_as_the_weights():
+    model = mlp(2, 64, nn.ReLU, 2.0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1.0)
+    x, y = batch(model)
+    with torch_init.watch(model, optimizer) as flow:
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    verdict = flow.report().verdict
+    assert (verdict.kind, verdict.layer) == ("update_too_large", "4.weight")
+    assert "learning rate" in verdict.suggestion
+
+
+def test_a_layer_that_hardly_moves():
+    model = mlp(2, 64, nn.ReLU, 2.0)
+    slow = {"params": [model[2].weight], "lr": 1e-9}
+    others = [p for p in model.parameters() if p is not model[2].weight]
+    optimizer = torch.optim.Adam([slow, {"params": others}], lr=1e-3)
+    x, y = batch(model)
+    with torch_init.watch(model, optimizer) as flow:
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    assert (flow.report().verdict.kind, flow.report().verdict.layer) == (
+        "update_too_small",
+        "2.weight",
+    )
+
+
+def test_every_sentence_is_whole():
+    faults = [
+        mlp(20, 64, nn.Sigmoid, 1.0),
+        mlp(10, 128, nn.Tanh, 128.0),
+        residual_stack(30, 64),
+        without(mlp(6, 128, nn.ReLU, 2.0), 3),
+        nn.Sequential(mlp(4, 64, nn.ReLU, 2.0)[:6], Odd(lambda x: x / 0), nn.Linear(64, 10)),
+    ]
+    for model in faults:
+        for verdict in observe(model).verdicts:
+            text = str(verdict)
+            assert text.startswith(verdict.kind) and text.endswith(".")
+            assert ".." not in text and "None" not in text and "  " not in text
+            assert verdict.layer and verdict.measured and verdict.cause and verdict.suggestion
+            assert verdict.expected
+
+
+def test_no_forward_pass_is_not_healthy():
+    with torch_init.watch(mlp(2, 8, nn.ReLU, 2.0)) as flow:
+        pass
+    report = flow.report()
+    assert kinds(report) == ["no_data"]
+    with pytest.raises(UnhealthyModelError, match="no forward pass"):
+        report.assert_healthy()
+
+
+def test_assert_healthy_can_ignore():
+    report = observe(mlp(10, 256, nn.Tanh, 256.0))
+    with pytest.raises(UnhealthyModelError, match="saturated"):
+        report.assert_healthy(ignore=["exploding"])
+    report.assert_healthy(ignore=("exploding", "saturated"))
+    with pytest.raises(ValueError, match="Report.assert_healthy: ignore"):
+        report.assert_healthy(ignore=["sleeping"])
+
+
+def test_thresholds_decide():
+    model = mlp(10, 256, nn.ReLU, 1.0)
+    assert observe(model).verdict.kind == "ok"  # 0.71^9 = 0.04
+    x, y = batch(model)
+    with torch_init.watch(model) as flow:
+        nn.functional.cross_entropy(model(x), y).backward()
+    assert flow.report(Thresholds(vanish_total=0.1)).verdict.kind == "vanishing"
+    with pytest.raises(ValueError, match="Thresholds: vanish_slope"):
+        Thresholds(vanish_slope=0.1)
