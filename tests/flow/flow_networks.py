@@ -10,7 +10,16 @@ import torch_init
 
 
 def mlp(
-    depth, width, activation, gain, *, inputs=None, classes=10, seed=0, distribution="normal", bias=True
+    depth,
+    width,
+    activation,
+    gain,
+    *,
+    inputs=None,
+    classes=10,
+    seed=0,
+    distribution="normal",
+    bias=True,
 ):
     """depth hidden layers with weights of variance gain / fan_in, zero biases, and a linear head."""
     layers = []
@@ -110,7 +119,11 @@ class BasicBlock(nn.Module):
 
 def resnet(width=16, blocks=(2, 2, 2)):
     """A small ResNet, initialised as torchvision's are: He's fan_out for convolutions."""
-    layers = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    layers = [
+        nn.Conv2d(3, width, 3, 1, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+    ]
     inputs = width
     for stage, count in enumerate(blocks):
         for i in range(count):

@@ -29,7 +29,7 @@ def run(model, **options):
 def test_forward_origin(broken):
     origin = run(chain(nn.Tanh(), Odd(broken), nn.ReLU()))
     assert (origin.layer, origin.direction) == ("2", "forward")
-    assert "1 is finite" in origin.sentence
+    assert "`1` is finite" in origin.sentence
 
 
 def test_backward_origin_with_a_finite_forward_pass():
@@ -69,7 +69,7 @@ def test_the_loss_is_blamed_where_the_first_gradient_is_broken():
 
 def test_finding_is_raised_at_the_end_of_the_block():
     model = chain(Odd(lambda x: x / 0))
-    with pytest.raises(NonFiniteError, match="output of 1") as caught:
+    with pytest.raises(NonFiniteError, match="output of `1`") as caught:
         with torch_init.find_nonfinite(model):
             model(torch.randn(4, 8))
     assert caught.value.origin.layer == "1"
@@ -81,7 +81,7 @@ def test_finding_becomes_a_note_of_the_blocks_own_exception():
     model = chain(Odd(lambda x: x / 0))
     with pytest.raises(AssertionError) as caught, torch_init.find_nonfinite(model):
         assert model(torch.randn(4, 8)).isfinite().all()
-    assert "output of 1" in "".join(caught.value.__notes__)
+    assert "output of `1`" in "".join(caught.value.__notes__)
 
 
 def test_healthy_model_has_no_finding():

@@ -145,7 +145,7 @@ def test_lstm_outputs_are_tuples_of_tuples():
         (lambda x: x[:0], False),
         (lambda x: x.sum(), False),
     ],
-    ids="none text int bool complex sparse meta nested empty scalar".split(),
+    ids=["none", "text", "int", "bool", "complex", "sparse", "meta", "nested", "empty", "scalar"],
 )
 def test_odd_outputs_are_left_alone_and_named(make, is_unsupported):
     class Net(nn.Module):

@@ -102,7 +102,7 @@ def test_a_layer_that_cuts_the_gradient_down_is_the_one_that_is_named():
     verdict = observe(model).verdict
     # The gradient is whole at layer 8's output and small at the one before it.
     assert (verdict.kind, verdict.layer) == ("vanishing", "6")
-    assert "lost at 6" in verdict.cause
+    assert "lost at `6`" in verdict.cause
 
 
 def test_residual_branches_that_begin_at_zero_are_no_fault():

@@ -22,7 +22,8 @@ class ExpectedRow:
         rms: of the output; None where theory has no say.
         gradient_norm: relative to that of the gradient at the model's output.
         gradient_factor: gradient_norm over that of the next layer with weights: sqrt(chi).
-        tolerance: factor within which three standard deviations of a finite width lie.
+        tolerance, gradient_tolerance: factors within which three standard deviations of a finite
+            width lie, of rms and of gradient_norm.
     """
 
     layer: str
@@ -33,6 +34,7 @@ class ExpectedRow:
     gradient_norm: float | None
     gradient_factor: float | None
     tolerance: float | None
+    gradient_tolerance: float | None
 
 
 class Expected:
@@ -56,6 +58,7 @@ class Expected:
                     row.expected_gradient_norm,
                     factor,
                     row.tolerance,
+                    row.gradient_tolerance,
                 )
             )
 

@@ -19,6 +19,7 @@ logarithm of the squared gradient norm has variance 5 sum(1 / fan_in).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -36,6 +37,13 @@ class Belief(NamedTuple):
     @property
     def variance(self) -> float:
         return max(0.0, self.square - self.mean**2)
+
+
+class Measured(NamedTuple):
+    """What was measured of a node: its elements, and the mean inverse variance of its features."""
+
+    signal: Belief
+    precision: float | None
 
 
 @dataclass
@@ -69,7 +77,7 @@ class _Step(NamedTuple):
 _Rule = Callable[[Node, list[Belief | None], list[Node | None]], _Step]
 
 
-def propagate(structure: Structure, measured: Mapping[int, Belief]) -> list[Expectation]:
+def propagate(structure: Structure, measured: Mapping[int, Measured]) -> list[Expectation]:
     """Return what to expect of every node.
 
     Args:
@@ -86,16 +94,19 @@ def propagate(structure: Structure, measured: Mapping[int, Belief]) -> list[Expe
         inputs = [None if i is None else expected[i].signal for i in node.inputs]
         sources = [None if i is None else nodes[i] for i in node.inputs]
         step = _step(node, inputs, sources)
+        if "BatchNorm" in node.op and node.factor is None:
+            step.gains[0] = _batch_norm_gain(node, sources, measured)
         steps.append(step)
         before = [expected[i] for i in node.inputs if i is not None and nodes[i].op != PARAMETER]
-        here.spread = step.spread + max((e.spread for e in before), default=0.0)
+        if not node.op.endswith("Norm"):  # a norm sets the size anew
+            here.spread = step.spread + max((e.spread for e in before), default=0.0)
         if node.weight is not None:
             here.weight_gain = _weight_gain(node, node.weight)
         if step.signal is not None:
             here.signal = step.signal
             here.is_predicted = all(e.is_predicted for e in before)
         elif place in measured:
-            here.signal, here.spread = measured[place], 0.0
+            here.signal, here.spread = measured[place].signal, 0.0
     _propagate_gradient(structure, expected, steps)
     _name_nonlinearities(structure, expected)
     return expected
@@ -158,7 +169,15 @@ def _next_function(structure: Structure, following: dict[int, list[int]], place:
         if node.weight is not None:
             return "linear"
         if node.op not in SHAPING and node.op not in ("Mul", "Div", "NativeDropout"):
-            return node.op
+            return _plain_name(node.op)
+
+
+def _plain_name(op: str) -> str:
+    """NativeLayerNorm becomes layer_norm; all kinds of attention become attention."""
+    if op.startswith("ScaledDotProduct"):
+        return "attention"
+    op = op.removeprefix("Native").removeprefix("Cudnn")
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", op).lower()
 
 
 def _step(node: Node, inputs: list[Belief | None], sources: list[Node | None]) -> _Step:
@@ -276,11 +295,21 @@ def _normalise(node: Node, inputs: list[Belief | None], sources: list[Node | Non
         gain = square / node.factor.mean if node.factor.mean > 0 else None
         return _Step(None, [gain, None, None])
     signal = Belief(shift.mean if shift else 0.0, square + (shift.square if shift else 0.0))
-    # A batch norm's statistics are per feature: the input's variance is not that of a feature.
-    per_feature = "Batch" in node.op
-    known = source is not None and source.variance > 0 and not per_feature
-    gain = square / source.variance if known and source is not None else None
+    gain = square / source.variance if source is not None and source.variance > 0 else None
     return _Step(signal, [gain, None, None])
+
+
+def _batch_norm_gain(
+    node: Node, sources: list[Node | None], measured: Mapping[int, Measured]
+) -> float | None:
+    """A batch norm divides each feature by its own deviation over the batch: that is measured."""
+    place = node.inputs[0]
+    if place is None or place not in measured or measured[place].precision is None:
+        return None
+    scale = sources[1].parameter if len(sources) > 1 and sources[1] else None
+    precision = measured[place].precision
+    assert precision is not None
+    return precision * (scale.square if scale else 1.0)
 
 
 def _pool_average(node: Node, inputs: list[Belief | None], sources: list[Node | None]) -> _Step:

@@ -52,7 +52,7 @@ def find_origin(rows: Sequence[Row], parameters: Sequence[ParameterRow]) -> Orig
         parameter.name,
         direction,
         parameter.gradient_nonfinite,
-        f"the gradient of {parameter.name} is the first non-finite tensor; all gradients with "
+        f"the gradient of `{parameter.name}` is the first non-finite tensor; all gradients with "
         "respect to activations are finite",
         "the product of activation and gradient overflows, or so does their sum over the batch",
         "clip the gradient (torch.nn.utils.clip_grad_norm_), or lower the loss scale",
@@ -61,14 +61,14 @@ def find_origin(rows: Sequence[Row], parameters: Sequence[ParameterRow]) -> Orig
 
 def _forward(rows: Sequence[Row], place: int) -> Origin:
     row = rows[place]
-    where = f"the output of {row.layer} ({row.type}) is the first non-finite tensor in the forward pass"
+    where = f"the output of `{row.layer}` ({row.type}) is the first non-finite tensor in the forward pass"
     if place:
         before = rows[place - 1]
         limit = torch.finfo(getattr(torch, before.dtype)).max
-        where += f"; before it, {before.layer} is finite, with absolute values up to {before.absmax:.3g}"
-        cause = f"{row.layer} or the operations before it made it"
+        where += f"; before it, `{before.layer}` is finite, with absolute values up to {before.absmax:.3g}"
+        cause = f"`{row.layer}` or the operations before it made it"
         if before.absmax > 1e-3 * limit:
-            cause = f"overflow: {before.layer} reaches {before.absmax / limit:.2g} of {before.dtype}'s largest number"
+            cause = f"overflow: `{before.layer}` reaches {before.absmax / limit:.2g} of {before.dtype}'s largest number"
     else:
         cause = "its input or its weights are not finite"
     return Origin(
@@ -85,12 +85,14 @@ def _forward(rows: Sequence[Row], place: int) -> Origin:
 def _backward(rows: Sequence[Row], place: int) -> Origin:
     row = rows[place]
     after = next((r for r in rows[place + 1 :] if r.backward_calls), None)
-    where = f"the gradient with respect to the output of {row.layer} is the first non-finite tensor"
+    where = (
+        f"the gradient with respect to the output of `{row.layer}` is the first non-finite tensor"
+    )
     if after is None:
         cause = "the loss's own backward made it"
     else:
-        where += f"; that with respect to the output of {after.layer}, after it, came finite"
-        cause = f"the backward pass of {after.layer}, or of the operations between, made it"
+        where += f"; that with respect to the output of `{after.layer}`, after it, came finite"
+        cause = f"the backward pass of `{after.layer}`, or of the operations between, made it"
     return Origin(
         row.layer,
         "backward",

@@ -117,7 +117,9 @@ class ParameterWatch:
             if before is not None:
                 self._add(site, 2, _sample(parameter, site) - before)
 
-    def _add(self, site: ParameterSite, offset: int, x: Tensor, scale: Tensor | None = None) -> None:
+    def _add(
+        self, site: ParameterSite, offset: int, x: Tensor, scale: Tensor | None = None
+    ) -> None:
         low, high = UNBOUNDED
         table, row = site.totals.table, site.row + offset
         _ops.accumulate_moments_(x, table, None, row, low, high, self._recorder.tick(), scale)

@@ -12,7 +12,6 @@ from torch_init.flow.totals import LOWEST_EXPONENT
 
 if TYPE_CHECKING:
     from torch_init.flow.report import Report
-    from torch_init.flow.rows import Row
 
 PLOTS = ("gradflow", "signal", "ratio", "hist")
 _MEASURED, _EXPECTED = "#0072B2", "#D55E00"
@@ -42,7 +41,8 @@ def draw(report: Report, kind: str, ax: Any) -> Any:
     ax.plot(range(len(rows)), _positive(measured), "o-", color=_MEASURED, label="measured")
     if any(value is not None for value in expected):
         ax.plot(range(len(rows)), _positive(expected), "--", color=_EXPECTED, label="expected")
-        _shade(ax, rows, expected)
+        factors = [(r.gradient_tolerance if is_gradient else r.tolerance) or 1.0 for r in rows]
+        _shade(ax, factors, expected)
     ax.set_yscale("log")
     ax.set_ylabel("gradient norm" if is_gradient else "signal (root mean square)")
     ax.set_title(str(report.verdict).split(". ")[0][:110], fontsize=9, loc="left")
@@ -55,12 +55,11 @@ def _positive(values: Sequence[float | None]) -> list[float]:
     return [math.nan if value is None or not value > 0 else value for value in values]
 
 
-def _shade(ax: Any, rows: Sequence[Row], expected: Sequence[float | None]) -> None:
+def _shade(ax: Any, spread: Sequence[float], expected: Sequence[float | None]) -> None:
     middle = _positive(expected)
-    spread = [row.tolerance or 1.0 for row in rows]
     low = [value / factor for value, factor in zip(middle, spread, strict=True)]
     high = [value * factor for value, factor in zip(middle, spread, strict=True)]
-    ax.fill_between(range(len(rows)), low, high, color=_EXPECTED, alpha=0.15, linewidth=0)
+    ax.fill_between(range(len(spread)), low, high, color=_EXPECTED, alpha=0.15, linewidth=0)
 
 
 def _name_layers(ax: Any, names: Sequence[str]) -> Any:
@@ -74,7 +73,9 @@ def _draw_ratios(report: Report, ax: Any) -> Any:
     moved = [p for p in report.parameters if p.update_ratio > 0 and len(p.shape) >= 2]
     if not moved:
         raise ValueError(
-            describe("Report.plot", "kind", "'ratio'", "measured steps", "Give watch() the optimizer")
+            describe(
+                "Report.plot", "kind", "'ratio'", "measured steps", "Give watch() the optimizer"
+            )
         )
     ax.plot(range(len(moved)), [p.update_ratio for p in moved], "o-", color=_MEASURED)
     ax.axhspan(1e-4, 1e-2, color="#999999", alpha=0.15, linewidth=0)

@@ -11,16 +11,16 @@ import torch
 import torch.distributed as dist
 
 from torch_init.flow import totals as columns
-from torch_init.flow.kinds import UNBOUNDED
-from torch_init.flow.mean_field import Belief, Expectation, propagate
-from torch_init.flow.parameters import ParameterSite
 from torch_init.flow.advice import RECTIFYING
+from torch_init.flow.kinds import UNBOUNDED
+from torch_init.flow.mean_field import Belief, Expectation, Measured, propagate
+from torch_init.flow.parameters import ParameterSite
 from torch_init.flow.recorder import Site
 from torch_init.flow.report import Report
 from torch_init.flow.rows import ParameterRow, Row
 from torch_init.flow.structure import Structure
 from torch_init.flow.thresholds import Thresholds
-from torch_init.flow.totals import Moments, Totals, TotalsRead
+from torch_init.flow.totals import Totals, TotalsRead
 
 if TYPE_CHECKING:
     from torch_init.flow.watching import Flow
@@ -45,7 +45,7 @@ def read(flow: Flow, thresholds: Thresholds | None, group: Any) -> Report:
     if structure is not None:
         structure.resolve()
         measured = {
-            place: Belief(*_belief(reads[id(node.site.totals)].moments(node.site.forward_row)))
+            place: _measured(node.site, reads[id(node.site.totals)])
             for place, node in enumerate(structure.nodes)
             if node.site is not None
         }
@@ -94,8 +94,16 @@ def _merge(parts: list[TotalsRead]) -> TotalsRead:
     return TotalsRead(table, sum((part.arena for part in parts[1:]), parts[0].arena.copy()))
 
 
-def _belief(moments: Moments) -> tuple[float, float]:
-    return (moments.mean, moments.mean_square)
+def _measured(site: Site, source: TotalsRead) -> Measured:
+    moments = source.moments(site.forward_row)
+    precision = None
+    if site.features_start is not None and moments.count:
+        samples = moments.count // max(1, site.features_width)
+        _, total, squares = source.features(site.features_start, site.features_width) / samples
+        variance = squares - total**2
+        if variance.min() > 0:
+            precision = float((1 / variance).mean())
+    return Measured(Belief(moments.mean, moments.mean_square), precision)
 
 
 def _repeats(
@@ -220,11 +228,16 @@ def _add_expectations(
         row.is_predicted = e.is_predicted
         if e.gradient_square is not None and anchor is not None:
             row.expected_gradient_norm = anchor * math.sqrt(e.gradient_square)
-        spread = max(e.spread, e.gradient_spread)
-        row.tolerance = math.exp(_TOLERANCE_SIGMAS * 0.5 * math.sqrt(5 * spread))
+        row.tolerance = _tolerance(e.spread)
+        row.gradient_tolerance = _tolerance(e.gradient_spread)
         if order in weighted:
             gain, row.nonlinearity, row.fan_in = weighted[order]
             row.weight_gain = gain
+
+
+def _tolerance(spread: float) -> float:
+    """Three standard deviations of a norm over layers whose 1 / fan_in add up to spread."""
+    return math.exp(_TOLERANCE_SIGMAS * 0.5 * math.sqrt(5 * spread))
 
 
 def _drop_what_does_not_apply(row: Row) -> None:

@@ -185,8 +185,11 @@ def underflow(report: Report) -> list[Verdict]:
     """Half-precision gradients below the smallest normal number."""
     worst: Row | None = None
     for row in report.rows:
-        if row.dtype in _HALF and row.backward_calls and row.gradient_subnormal > (
-            worst.gradient_subnormal if worst else report.thresholds.underflow
+        if (
+            row.dtype in _HALF
+            and row.backward_calls
+            and row.gradient_subnormal
+            > (worst.gradient_subnormal if worst else report.thresholds.underflow)
         ):
             worst = row
     if worst is None:

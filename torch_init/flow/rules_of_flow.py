@@ -30,7 +30,7 @@ def along_depth(report: Report, so_far: Sequence[Verdict]) -> list[Verdict]:
             continue
         vanishes = slope.total < t.vanish_total and slope.per_layer < t.vanish_slope
         explodes = slope.total > t.explode_total and slope.per_layer > t.explode_slope
-        if vanishes and slope.fitted_total < t.vanish_total or slope.total == 0:
+        if (vanishes and slope.fitted_total < t.vanish_total) or slope.total == 0:
             found.append(_depth_verdict(report, name, slope, "vanishing"))
         elif explodes and slope.fitted_total > t.explode_total:
             found.append(_depth_verdict(report, name, slope, "exploding"))
@@ -45,7 +45,7 @@ def _depth_verdict(report: Report, name: str, slope: Slope, kind: str) -> Verdic
     source = slope.last if name == "gradient" else slope.first
     measured = (
         f"the {name} changes by a factor of {slope.factor:.3g} per layer over {slope.layers} "
-        f"layers; {starved} has {slope.total:.2g} times that of {source}"
+        f"layers; `{starved}` has {slope.total:.2g} times that of `{source}`"
     )
     expected = _expected_factor(rows, name)
     if expected is not None:
@@ -58,7 +58,7 @@ def _depth_verdict(report: Report, name: str, slope: Slope, kind: str) -> Verdic
     layer = starved
     if cliff:
         layer = cliff
-        cause = f"most of it is lost at {cliff}" if kind == "vanishing" else f"most of it at {cliff}"
+        cause = f"most of it {'is lost' if kind == 'vanishing' else 'arises'} at `{cliff}`"
     suggestion = mend_depth(rows, report.has_sums, kind == "vanishing")
     return Verdict(kind, "error", layer, measured, words, cause, suggestion)
 
@@ -134,9 +134,11 @@ def no_grad(report: Report) -> list[Verdict]:
                 "loss",
             )
         )
-    unreached = [p for p in report.parameters if p.requires_grad and p.steps and p.missing == p.steps]
+    unreached = [
+        p for p in report.parameters if p.requires_grad and p.steps and p.missing == p.steps
+    ]
     if unreached and not missed:
-        names = ", ".join(p.name for p in unreached[:3])
+        names = ", ".join(f"`{p.name}`" for p in unreached[:3])
         more = f" and {len(unreached) - 3} more" if len(unreached) > 3 else ""
         found.append(
             Verdict(

@@ -23,9 +23,31 @@ from torch_init.flow.recorder import Site, local
 PARAMETER = "Parameter"
 INPUT = "Input"
 SHAPING = frozenset(
-    "View UnsafeView ReshapeAlias T Transpose Permute Clone Alias Squeeze Unsqueeze ToCopy Expand "
-    "Slice Select Narrow Split SplitWithSizes Unbind Chunk AsStrided Detach Contiguous "
-    "ViewDtype".split()
+    [
+        "View",
+        "UnsafeView",
+        "ReshapeAlias",
+        "T",
+        "Transpose",
+        "Permute",
+        "Clone",
+        "Alias",
+        "Squeeze",
+        "Unsqueeze",
+        "ToCopy",
+        "Expand",
+        "Slice",
+        "Select",
+        "Narrow",
+        "Split",
+        "SplitWithSizes",
+        "Unbind",
+        "Chunk",
+        "AsStrided",
+        "Detach",
+        "Contiguous",
+        "ViewDtype",
+    ]
 )
 """Operations that move values and leave their size alone."""
 # How each operation of a weight names its operands: saved tensors of data and weight.

@@ -35,7 +35,7 @@ class Verdict:
     suggestion: str = ""
 
     def __str__(self) -> str:
-        where = f" at {self.layer}" if self.layer else ""
+        where = f" at `{self.layer}`" if self.layer else ""
         expected = f" (expected: {self.expected})" if self.expected else ""
         text = f"{self.kind}{where}: {self.measured}{expected}."
         for sentence in (self.cause, self.suggestion):

@@ -17,7 +17,6 @@ from torch.utils.hooks import RemovableHandle
 
 from torch_init.errors import check_positive_int, describe
 from torch_init.flow import kinds
-from torch_init.flow.hooks import ForwardHook
 from torch_init.flow.boundaries import (
     AfterForward,
     AfterStep,
@@ -25,6 +24,7 @@ from torch_init.flow.boundaries import (
     BeforeForward,
     BeforeStep,
 )
+from torch_init.flow.hooks import ForwardHook
 from torch_init.flow.parameters import ParameterWatch
 from torch_init.flow.recorder import Recorder
 from torch_init.flow.structure import Structure
@@ -87,8 +87,10 @@ def watch(
         ok: ...
     """
     _check_arguments(model, optimizer, every, scaler)
-    optimizers = [] if optimizer is None else list(
-        optimizer if isinstance(optimizer, Sequence) else [optimizer]
+    optimizers = (
+        []
+        if optimizer is None
+        else list(optimizer if isinstance(optimizer, Sequence) else [optimizer])
     )
     return Flow(model, optimizers, every, scaler, (include, exclude), histogram, features)
 
@@ -132,9 +134,7 @@ class Flow:
         inner = getattr(model, "_orig_mod", model)
         modules = self._named(inner)
         selected = _select(modules, *selections)
-        parameters = {
-            _clean(name): p for name, p in inner.named_parameters(remove_duplicate=False)
-        }
+        parameters = {_clean(name): p for name, p in inner.named_parameters(remove_duplicate=False)}
         devices = [p.device for p in parameters.values()]
         device = devices[0] if devices else torch.device("cpu")
         rows = len(selected) * 8 + 3 * len(parameters) + 64
