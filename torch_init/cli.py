@@ -57,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_arguments(demo_parser)
     demo_parser.set_defaults(run=demo.run)
+
+    from torch_init.flow import cli as flow_cli
+
+    flow_cli.add_parser(commands)
     return parser
 
 

@@ -21,7 +21,7 @@ def mlp(
     distribution="normal",
     bias=True,
 ):
-    """depth hidden layers with weights of variance gain / fan_in, zero biases, and a linear head."""
+    """depth hidden layers, weights of variance gain / fan_in, zero biases; and a linear head."""
     layers = []
     for i in range(depth):
         fan_in = (inputs or width) if i == 0 else width

@@ -53,7 +53,7 @@ def test_zero_weights_with_sigmoid_stay_symmetric():
     train(model, 20, lr=1.0)
     report = observe(model)
     assert report.weighted[1].unit_spread < 1e-5
-    assert [v.kind for v in report.verdicts if v.severity == "error"][0] == "symmetric"
+    assert next(v.kind for v in report.verdicts if v.severity == "error") == "symmetric"
 
 
 def test_constant_weights_are_symmetric():

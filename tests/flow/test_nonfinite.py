@@ -69,9 +69,9 @@ def test_the_loss_is_blamed_where_the_first_gradient_is_broken():
 
 def test_finding_is_raised_at_the_end_of_the_block():
     model = chain(Odd(lambda x: x / 0))
-    with pytest.raises(NonFiniteError, match="output of `1`") as caught:
-        with torch_init.find_nonfinite(model):
-            model(torch.randn(4, 8))
+    expected = pytest.raises(NonFiniteError, match="output of `1`")
+    with expected as caught, torch_init.find_nonfinite(model):
+        model(torch.randn(4, 8))
     assert caught.value.origin.layer == "1"
     assert not model[0]._forward_hooks
 

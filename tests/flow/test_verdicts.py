@@ -205,7 +205,7 @@ def test_assert_healthy_can_ignore():
     with pytest.raises(UnhealthyModelError, match="saturated"):
         report.assert_healthy(ignore=["exploding"])
     report.assert_healthy(ignore=("exploding", "saturated"))
-    with pytest.raises(ValueError, match="Report.assert_healthy: ignore"):
+    with pytest.raises(ValueError, match=r"Report\.assert_healthy: ignore"):
         report.assert_healthy(ignore=["sleeping"])
 
 

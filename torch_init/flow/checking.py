@@ -51,7 +51,9 @@ def check(
             no parameter and no input has an effect.
 
     Example:
-        >>> layers = [torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Sigmoid()) for _ in range(12)]
+        >>> layers = []
+        >>> for _ in range(12):
+        ...     layers += [torch.nn.Linear(64, 64), torch.nn.Sigmoid()]
         >>> model = torch.nn.Sequential(*layers, torch.nn.Linear(64, 10))
         >>> report = torch_init.check(model, torch.randn(32, 64))
         ✗ vanishing at ...
@@ -73,10 +75,8 @@ def check(
     return report
 
 
-def _loss(output: Any, loss: LossFunction | Tensor | None) -> Tensor:
-    if callable(loss) and not isinstance(loss, Tensor):
-        scalar = loss(output)
-    elif isinstance(loss, Tensor):
+def _loss(output: Any, loss: Any) -> Tensor:
+    if isinstance(loss, Tensor):
         first = _first_output(output)
         if loss.is_floating_point():
             scalar = functional.mse_loss(first, loss)
@@ -84,6 +84,8 @@ def _loss(output: Any, loss: LossFunction | Tensor | None) -> Tensor:
             scalar = functional.cross_entropy(first, loss)
     elif loss is None:
         scalar = _random_function(output)
+    elif callable(loss):
+        scalar = loss(output)
     else:
         expected = "a function of the output, targets, or None"
         raise TypeError(describe("check", "loss", f"{loss!r}", expected))
@@ -149,24 +151,27 @@ def expected(model: nn.Module, inputs: Any = None) -> Expected:
         ...     layers += [torch.nn.Linear(256, 256), torch.nn.ReLU()]
         ...     _ = torch_init.xavier_(layers[-2].weight, seed=0, name=str(i))
         >>> prediction = torch_init.expected(torch.nn.Sequential(*layers))
-        >>> round(prediction.slope.factor, 2)  # sqrt(1/2): ReLU halves the square, Xavier does not mend it
+        >>> round(prediction.slope.factor, 2)  # sqrt(1/2): ReLU halves the square at each layer
         0.71
     """
     if not isinstance(model, nn.Module):
         raise TypeError(describe("expected", "model", type(model).__name__, "a torch.nn.Module"))
     inner = getattr(model, "_orig_mod", model)
-    arguments, keywords = as_arguments("expected", _default(inner) if inputs is None else inputs)
+    arguments, keywords = as_arguments(
+        "expected", default_inputs("expected", inner) if inputs is None else inputs
+    )
     with untouched(inner), torch.enable_grad(), watch(inner) as flow:
         inner(*map(with_graph, arguments), **{k: with_graph(v) for k, v in keywords.items()})
         return Expected(flow.report())
 
 
-def _default(model: nn.Module) -> Tensor:
+def default_inputs(function: str, model: nn.Module) -> Tensor:
+    """Return normal examples for a model that begins with a torch.nn.Linear."""
     layers = ("weighted", "embedding", "recurrent", "norm")
     first = next((m for m in model.modules() if kinds.role(m) in layers), None)
     if not isinstance(first, nn.Linear):
         got = "None, and a model that begins with " + type(first).__name__
-        raise ValueError(describe("expected", "inputs", got, "an example batch"))
+        raise ValueError(describe(function, "inputs", got, "an example batch"))
     generator = torch.Generator().manual_seed(_SEED)
     x = torch.randn(_SAMPLES, first.in_features, generator=generator)
     return x.to(first.weight)

@@ -28,18 +28,17 @@ class ComparedRow:
 
     @property
     def signal(self) -> float:
-        return _ratio(self.first and self.first.rms, self.second and self.second.rms)
+        return _ratio(self.first, self.second, "rms")
 
     @property
     def gradient(self) -> float:
-        first = self.first and self.first.gradient_norm
-        return _ratio(first, self.second and self.second.gradient_norm)
+        return _ratio(self.first, self.second, "gradient_norm")
 
 
-def _ratio(first: float | None, second: float | None) -> float:
-    if first is None or second is None or not first > 0:
+def _ratio(first: Row | None, second: Row | None, attribute: str) -> float:
+    if first is None or second is None or not getattr(first, attribute) > 0:
         return math.nan
-    return second / first
+    return float(getattr(second, attribute) / getattr(first, attribute))
 
 
 class Comparison:
@@ -73,7 +72,8 @@ class Comparison:
             f"first: {self.first.verdict}",
             f"second: {self.second.verdict}",
             "",
-            f"{'layer':{width}}  {'signal':>9} {'':>9} {'ratio':>9}  {'gradient':>9} {'':>9} {'ratio':>9}",
+            f"{'layer':{width}}  {'signal':>9} {'':>9} {'ratio':>9}"
+            f"  {'gradient':>9} {'':>9} {'ratio':>9}",
         ]
         for row in self.rows:
             a, b = row.first, row.second

@@ -32,12 +32,14 @@ h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 2.
 .verdict { border: 1px solid var(--line); border-left: 4px solid var(--info); border-radius: 6px;
   background: var(--card); padding: .75rem 1rem; margin: .75rem 0; }
 .verdict h3 { margin: 0 0 .25rem; font-size: 1rem; } .verdict p { margin: .2rem 0; }
-.verdict dl { display: grid; grid-template-columns: 6.5rem 1fr; gap: .15rem .75rem; margin: .4rem 0 0; }
+.verdict dl { display: grid; grid-template-columns: 6.5rem 1fr; gap: .15rem .75rem;
+  margin: .4rem 0 0; }
 dt { color: var(--soft); } dd { margin: 0; }
 .error { border-left-color: var(--error); } .error h3 { color: var(--error); }
 .warning { border-left-color: var(--warning); } .warning h3 { color: var(--warning); }
 .ok { border-left-color: var(--ok); } .ok h3 { color: var(--ok); }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1.25rem; }
+.charts { display: grid; gap: 1.25rem;
+  grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); }
 figure { margin: 0; } figcaption { font-weight: 600; margin-bottom: .35rem; }
 svg { width: 100%; height: auto; display: block; } svg text { fill: var(--soft); font-size: 11px; }
 .grid { stroke: var(--line); } .m { stroke: var(--measured); fill: none; stroke-width: 2; }
@@ -46,7 +48,8 @@ svg { width: 100%; height: auto; display: block; } svg text { fill: var(--soft);
 .key { display: inline-block; width: 1.6rem; border-top: 2px solid; vertical-align: middle;
   margin: 0 .35rem 0 .9rem; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .87rem; }
+table { border-collapse: collapse; width: 100%; font-size: .87rem;
+  font-variant-numeric: tabular-nums; }
 th { text-align: right; color: var(--soft); font-weight: 500; border-bottom: 2px solid var(--line);
   padding: .3rem .55rem; vertical-align: bottom; } td { text-align: right; padding: .25rem .55rem;
   border-bottom: 1px solid var(--line); white-space: nowrap; }
@@ -150,9 +153,9 @@ def _charts(report: Report) -> str:
         return ""
     legend = (
         '<p class="soft"><span class="key" style="color:var(--measured)"></span>measured'
-        '<span class="key" style="color:var(--expected);border-top-style:dashed"></span>expected by '
-        "mean-field theory from these weights; the band is three standard deviations of a finite "
-        "width</p>"
+        '<span class="key" style="color:var(--expected);border-top-style:dashed"></span>expected '
+        "by mean-field theory from these weights; the band is three standard deviations of a "
+        "finite width</p>"
     )
     return f'<h2>Along the depth</h2>{legend}<div class="charts">{"".join(figures)}</div>'
 

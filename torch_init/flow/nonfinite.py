@@ -23,7 +23,7 @@ class NonFiniteError(ArithmeticError):
 
 
 class FindNonFinite:
-    """The context of find_nonfinite(); afterwards `origin` is the first non-finite tensor or None."""
+    """The context of find_nonfinite(); `origin` is the finding, once the block has ended."""
 
     def __init__(self, flow: Flow, should_raise: bool) -> None:
         self._flow = flow

@@ -61,14 +61,18 @@ def find_origin(rows: Sequence[Row], parameters: Sequence[ParameterRow]) -> Orig
 
 def _forward(rows: Sequence[Row], place: int) -> Origin:
     row = rows[place]
-    where = f"the output of `{row.layer}` ({row.type}) is the first non-finite tensor in the forward pass"
+    where = (
+        f"the output of `{row.layer}` ({row.type}) is the first non-finite tensor in the forward "
+        "pass"
+    )
     if place:
         before = rows[place - 1]
         limit = torch.finfo(getattr(torch, before.dtype)).max
-        where += f"; before it, `{before.layer}` is finite, with absolute values up to {before.absmax:.3g}"
+        where += f"; before it, `{before.layer}` is finite, up to {before.absmax:.3g} in size"
         cause = f"`{row.layer}` or the operations before it made it"
         if before.absmax > 1e-3 * limit:
-            cause = f"overflow: `{before.layer}` reaches {before.absmax / limit:.2g} of {before.dtype}'s largest number"
+            share = f"{before.absmax / limit:.2g} of {before.dtype}'s largest number"
+            cause = f"overflow: `{before.layer}` reaches {share}"
     else:
         cause = "its input or its weights are not finite"
     return Origin(
@@ -99,5 +103,5 @@ def _backward(rows: Sequence[Row], place: int) -> Origin:
         row.gradient_nonfinite,
         where + ", and the forward pass is finite",
         cause,
-        "look for sqrt, norm, log, division or pow at 0 between the two: their slope is infinite there",
+        "look for sqrt, norm, log, division or pow at 0 between them: the slope is infinite",
     )

@@ -90,9 +90,10 @@ class ParameterWatch:
 
         scale: what the gradients must still be divided by.
         """
-        owned = optimizer and {id(p) for group in optimizer.param_groups for p in group["params"]}
+        groups = [] if optimizer is None else optimizer.param_groups
+        owned = {id(p) for group in groups for p in group["params"]}
         for parameter, site in self._alive():
-            if owned is not None and id(parameter) not in owned:
+            if optimizer is not None and id(parameter) not in owned:
                 continue
             site.steps += 1
             site.requires_grad = parameter.requires_grad
@@ -128,6 +129,6 @@ class ParameterWatch:
 def _sample(parameter: nn.Parameter, site: ParameterSite) -> Tensor:
     held = local(parameter.detach())
     # In the order of memory, so that no layout makes a copy necessary.
-    order = sorted(range(held.dim()), key=lambda d: -held.stride(d))
+    order = sorted(range(held.dim()), key=held.stride, reverse=True)
     flat = held.permute(order).reshape(-1)
     return flat if site.indices is None else flat.index_select(0, site.indices)

@@ -13,7 +13,8 @@ import torch.distributed as dist
 from torch_init.flow import totals as columns
 from torch_init.flow.advice import RECTIFYING
 from torch_init.flow.kinds import UNBOUNDED
-from torch_init.flow.mean_field import Belief, Expectation, Measured, propagate
+from torch_init.flow.mean_field import Expectation, propagate
+from torch_init.flow.operations import Belief, Measured
 from torch_init.flow.parameters import ParameterSite
 from torch_init.flow.recorder import Site
 from torch_init.flow.report import Report

@@ -190,8 +190,8 @@ def _arena_size(modules: dict[str, nn.Module]) -> int:
 
 
 def local(x: Tensor) -> Tensor:
-    """Return the part of a distributed tensor that this process holds; other tensors as they are."""
-    shard: Tensor = x.to_local() if hasattr(x, "to_local") else x  # type: ignore[operator]
+    """Return the part of a distributed tensor that this process holds; others as they are."""
+    shard: Tensor = x.to_local() if hasattr(x, "to_local") else x
     return shard
 
 

@@ -74,7 +74,7 @@ class Report:
 
     @cached_property
     def signal_slope(self) -> Slope | None:
-        """The line through the signal's log10 root mean squares, over the hidden layers' outputs."""
+        """The line through the signal's log10 root mean squares, over the same layers."""
         arrives = any(row.rms != 0 for row in self.weighted[-1:])
         rows = [row for row in self.hidden if row.rms != 0 or not arrives]
         return fit_slope([r.layer for r in rows], [r.rms for r in rows], backward=False)
@@ -129,7 +129,7 @@ class Report:
             raise UnhealthyModelError("\n".join(str(v) for v in left))
 
     def compare(self, other: Report) -> Comparison:
-        """Lay another report beside this one, layer by layer: another initialisation, a later step."""
+        """Lay another report beside this one: another initialisation, or a later step."""
         from torch_init.flow.comparison import Comparison
 
         return Comparison(self, other)

@@ -30,8 +30,8 @@ class Row:
         gradient_rms, gradient_norm, gradient_absmax, gradient_zeros, gradient_nonfinite,
             gradient_subnormal: of the gradient; the norm is of the whole tensor, per firing.
         expected_rms, expected_gradient_norm: by mean-field theory; None where it has no say.
-        tolerance, gradient_tolerance: factors within which a finite width leaves signal and gradient
-            close to what is expected, at three standard deviations.
+        tolerance, gradient_tolerance: factors within which a finite width leaves signal and
+            gradient close to what is expected, at three standard deviations.
         nonlinearity: what a weighted layer's output goes through next.
         weight_gain: sum of squared weights per output: fan_in times their mean square.
     """

@@ -208,8 +208,8 @@ def underflow(report: Report) -> list[Verdict]:
             f"subnormal in {worst.dtype} (root mean square {worst.gradient_rms:.1e})",
             "none",
             "the gradient is too small for the dtype's exponent and loses digits or becomes 0",
-            f"scale the loss{scaled}: torch.amp.GradScaler(init_scale=2.0**{min(exponent, 30)}), or "
-            "use bfloat16, whose exponent is float32's",
+            f"scale the loss{scaled}: torch.amp.GradScaler(init_scale=2.0**{min(exponent, 30)}), "
+            "or use bfloat16, whose exponent is float32's",
         )
     ]
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -70,7 +71,7 @@ def _cliff(rows: Sequence[Row], name: str, slope: Slope) -> str:
         zero = [r.layer for r, size in zip(rows, sizes, strict=True) if size == 0]
         return (zero[-1] if name == "gradient" else zero[0]) if zero else ""
     whole = abs(math.log(slope.total))
-    steps = [abs(math.log(b / a)) for a, b in zip(sizes, sizes[1:], strict=False)]
+    steps = [abs(math.log(b / a)) for a, b in itertools.pairwise(sizes)]
     largest = max(steps)
     if largest < _CLIFF * whole:
         return ""

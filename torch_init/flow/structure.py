@@ -23,32 +23,12 @@ from torch_init.flow.recorder import Site, local
 PARAMETER = "Parameter"
 INPUT = "Input"
 SHAPING = frozenset(
-    [
-        "View",
-        "UnsafeView",
-        "ReshapeAlias",
-        "T",
-        "Transpose",
-        "Permute",
-        "Clone",
-        "Alias",
-        "Squeeze",
-        "Unsqueeze",
-        "ToCopy",
-        "Expand",
-        "Slice",
-        "Select",
-        "Narrow",
-        "Split",
-        "SplitWithSizes",
-        "Unbind",
-        "Chunk",
-        "AsStrided",
-        "Detach",
-        "Contiguous",
-        "ViewDtype",
-    ]
-)
+    (
+        "View", "UnsafeView", "ReshapeAlias", "T", "Transpose", "Permute", "Clone", "Alias",
+        "Squeeze", "Unsqueeze", "ToCopy", "Expand", "Slice", "Select", "Narrow", "Split",
+        "SplitWithSizes", "Unbind", "Chunk", "AsStrided", "Detach", "Contiguous", "ViewDtype",
+    )
+)  # fmt: skip
 """Operations that move values and leave their size alone."""
 # How each operation of a weight names its operands: saved tensors of data and weight.
 _PRODUCTS = {"Addmm": ("mat1", "mat2"), "Mm": ("self", "mat2"), "Bmm": ("self", "mat2")}

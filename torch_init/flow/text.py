@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _MOST_ROWS = 60
 _WIDTH = 100
 _COLUMNS = (
-    "layer", "type", "rms", "expected", "gradient", "expected", "zeros", "dead", "sat.", "batch std",
+    "layer", "type", "rms", "expected", "gradient", "expected", "zeros", "dead", "sat.",
+    "batch std",
 )  # fmt: skip
 
 

@@ -68,9 +68,9 @@ class Totals:
 
     def unpack(self, packed: Tensor) -> TotalsRead:
         """Copy packed totals, of this process or another, to the host."""
-        packed = packed.to("cpu", copy=True).numpy()
+        copied = packed.to("cpu", copy=True).numpy()
         size = self.table.numel()
-        return TotalsRead(packed[:size].reshape(-1, self.columns), packed[size:])
+        return TotalsRead(copied[:size].reshape(-1, self.columns), copied[size:])
 
 
 @dataclass

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from torch_init.errors import check_positive_int, describe
-from torch_init.flow import kinds
 from torch_init.flow.boundaries import (
     AfterForward,
     AfterStep,
@@ -27,17 +25,12 @@ from torch_init.flow.boundaries import (
 from torch_init.flow.hooks import ForwardHook
 from torch_init.flow.parameters import ParameterWatch
 from torch_init.flow.recorder import Recorder
+from torch_init.flow.selection import Selection, clean_name, select
 from torch_init.flow.structure import Structure
 
 if TYPE_CHECKING:
     from torch_init.flow.report import Report
     from torch_init.flow.thresholds import Thresholds
-
-Selection = str | re.Pattern[str] | type[nn.Module] | Callable[[str, nn.Module], bool]
-
-_WRAPPERS = re.compile(
-    r"(^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.|$)|^module(?=\.|$)"
-)
 
 
 def watch(
@@ -77,7 +70,8 @@ def watch(
         TypeError, ValueError: an argument of the wrong kind; include selects nothing.
 
     Example:
-        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+        >>> layers = [torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2)]
+        >>> model = torch.nn.Sequential(*layers)
         >>> with torch_init.watch(model) as flow:
         ...     model(torch.randn(32, 8)).square().mean().backward()
         >>> report = flow.report()
@@ -124,7 +118,7 @@ class Flow:
     ) -> None:
         self._model = weakref.ref(model)
         self._every = every
-        self.steps = 0
+        self.steps = self.total_steps = 0
         self.paused = False
         self.aliases: dict[str, list[str]] = {}
         self.structure: Structure | None = None
@@ -133,8 +127,9 @@ class Flow:
         self.measured_passes = 0
         inner = getattr(model, "_orig_mod", model)
         modules = self._named(inner)
-        selected = _select(modules, *selections)
-        parameters = {_clean(name): p for name, p in inner.named_parameters(remove_duplicate=False)}
+        selected = select(modules, *selections)
+        named = inner.named_parameters(remove_duplicate=False)
+        parameters = {clean_name(name): p for name, p in named}
         devices = [p.device for p in parameters.values()]
         device = devices[0] if devices else torch.device("cpu")
         rows = len(selected) * 8 + 3 * len(parameters) + 64
@@ -152,7 +147,7 @@ class Flow:
     def _named(self, model: nn.Module) -> dict[str, nn.Module]:
         first: dict[nn.Module, str] = {}
         for name, module in model.named_modules(remove_duplicate=False):
-            name = _clean(name)
+            name = clean_name(name)
             if "parametrizations" in name.split("."):
                 continue  # computes a weight: no part of the signal's way
             if module in first and first[module] != name:
@@ -237,13 +232,31 @@ class Flow:
     def end_step(self) -> None:
         """Count a step and decide whether the next one is measured."""
         self.steps += 1
-        if self._is_compiled and self.steps == 1 and not self.recorder.sites:
+        self.total_steps += 1
+        if self._is_compiled and self.total_steps == 1 and not self.recorder.sites:
             warnings.warn(NOT_SEEN, stacklevel=3)
         self._switch()
 
     def _switch(self) -> None:
-        due = self.steps % self._every == 0
+        due = self.total_steps % self._every == 0
         self.recorder.set_active(bool(self._handles) and due and not self.paused)
+
+    def log_to(self, target: Any, step: int | None = None, *, reset: bool = True) -> Report:
+        """Write what was measured since the last call, and return it as a report.
+
+        Args:
+            target: a torch.utils.tensorboard.SummaryWriter, a Weights & Biases run, the path of a
+                .jsonl or .csv file, or a function of (dict of numbers, step).
+            step: what to call this moment; the number of training steps by default.
+            reset: begin a new window afterwards.
+        """
+        from torch_init.flow.writers import write
+
+        report = self.report()
+        write(report, target, self.total_steps if step is None else step)
+        if reset:
+            self.reset()
+        return report
 
     def report(self, thresholds: Thresholds | None = None, group: Any = None) -> Report:
         """Read everything measured so far and judge it: the only synchronisation there is.
@@ -263,46 +276,3 @@ NOT_SEEN = (
     "hooks that are added after a model's first compiled call: watch the model before that call, "
     "or call torch.compiler.reset() after watch(), which compiles it again."
 )
-
-
-def _clean(name: str) -> str:
-    """Remove the names of wrappers (torch.compile, DDP, FSDP, checkpointing) from a name."""
-    return _WRAPPERS.sub("", name).strip(".")
-
-
-def _select(modules: dict[str, nn.Module], include: Any, exclude: Any) -> dict[str, nn.Module]:
-    wanted, unwanted = _as_list("include", include), _as_list("exclude", exclude)
-    selected = {
-        name: module
-        for name, module in modules.items()
-        if (_matches(wanted, name, module) if wanted else kinds.role(module) != "skipped")
-        and not _matches(unwanted, name, module)
-    }
-    if modules and not selected:
-        got = f"include={include!r}, exclude={exclude!r}"
-        raise ValueError(describe("watch", "include, exclude", got, "at least one module"))
-    return selected
-
-
-def _as_list(argument: str, selection: Any) -> list[Any]:
-    if selection is None:
-        return []
-    several = list(selection) if isinstance(selection, (list, tuple, set)) else [selection]
-    for one in several:
-        if not isinstance(one, (str, re.Pattern)) and not callable(one):
-            expected = "regular expressions, module types or functions of (name, module)"
-            raise TypeError(describe("watch", argument, f"{one!r}", expected))
-    return several
-
-
-def _matches(selections: Iterable[Any], name: str, module: nn.Module) -> bool:
-    for one in selections:
-        if isinstance(one, (str, re.Pattern)):
-            if re.search(one, name):
-                return True
-        elif isinstance(one, type):
-            if isinstance(module, one):
-                return True
-        elif one(name, module):
-            return True
-    return False

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`torch-init check MODULE:FACTORY`: a model's verdict from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from torch_init.flow.checking import check, default_inputs
+from torch_init.flow.report import Report
+
+
+def add_parser(commands: Any) -> None:
+    """Add the subcommand to the subparsers of `torch-init`."""
+    parser = commands.add_parser(
+        "check", help="run one forward and backward pass through a model and say what is wrong"
+    )
+    parser.add_argument(
+        "factory",
+        metavar="MODULE:FACTORY",
+        help="a function without arguments that returns the model, or (model, inputs), or "
+        "(model, inputs, loss or targets); MODULE is importable or the path of a .py file",
+    )
+    parser.add_argument(
+        "--shape", metavar="N,...", help="shape of normal inputs, such as 64,3,32,32"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of torch (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="where to run (default: %(default)s)")
+    parser.add_argument("--html", metavar="FILE", help="write the report as a web page")
+    parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    parser.add_argument(
+        "--ignore", nargs="+", default=[], metavar="KIND", help="verdicts that are no failure"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check what args name; return 0 if it is healthy, 1 if not, 2 if it cannot be checked."""
+    try:
+        torch.manual_seed(args.seed)
+        report = _check(args)
+    except Exception as error:  # whatever the user's factory and model raise
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"torch-init check: error: {text}", file=sys.stderr)
+        return 2
+    if args.html:
+        report.to_html(args.html, args.factory)
+    if args.json:
+        report.to_json(args.json)
+    return int(any(not v.is_healthy and v.kind not in args.ignore for v in report.verdicts))
+
+
+def _check(args: argparse.Namespace) -> Report:
+    made = _load(args.factory)()
+    model, inputs, loss = (*made, None, None)[:3] if isinstance(made, tuple) else (made, None, None)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{args.factory} returned {type(model).__name__}, no torch.nn.Module")
+    model.to(args.device)
+    if args.shape:
+        inputs = torch.randn([int(size) for size in args.shape.split(",")])
+    if inputs is None:
+        inputs = default_inputs("check", model)
+    return check(model, _move(inputs, args.device), _move(loss, args.device))
+
+
+def _move(value: Any, device: str) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, (tuple, list)):
+        return tuple(_move(item, device) for item in value)
+    if isinstance(value, dict):
+        return {key: _move(item, device) for key, item in value.items()}
+    return value
+
+
+def _load(name: str) -> Any:
+    module_name, separator, attribute = name.rpartition(":")
+    if not separator:
+        raise ValueError(f"expected MODULE:FACTORY, got {name!r}")
+    if module_name.endswith(".py"):
+        path = Path(module_name)
+        sys.path.insert(0, str(path.resolve().parent))
+        module_name = path.stem
+    else:
+        sys.path.insert(0, str(Path.cwd()))
+    found: Any = importlib.import_module(module_name)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    if not callable(found):
+        raise TypeError(f"{name} is no function: {type(found).__name__}")
+    return found
