@@ -54,7 +54,7 @@ def lightning_callback(
                 "torch_init: lightning_callback needs Lightning: pip install lightning"
             ) from error
 
-    class FlowCallback(Callback):  # type: ignore[misc]
+    class FlowCallback(Callback):
         def __init__(self) -> None:
             super().__init__()
             self.watcher = _Watcher(target, every, log_every, options)
@@ -90,7 +90,7 @@ def transformers_callback(
             "torch_init: transformers_callback needs transformers: pip install transformers"
         ) from error
 
-    class FlowCallback(TrainerCallback):  # type: ignore[misc]
+    class FlowCallback(TrainerCallback):
         def __init__(self) -> None:
             self.watcher = _Watcher(target, every, log_every, options)
 

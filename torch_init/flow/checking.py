@@ -157,9 +157,8 @@ def expected(model: nn.Module, inputs: Any = None) -> Expected:
     if not isinstance(model, nn.Module):
         raise TypeError(describe("expected", "model", type(model).__name__, "a torch.nn.Module"))
     inner = getattr(model, "_orig_mod", model)
-    arguments, keywords = as_arguments(
-        "expected", default_inputs("expected", inner) if inputs is None else inputs
-    )
+    inputs = default_inputs("expected", inner) if inputs is None else inputs
+    arguments, keywords = as_arguments("expected", inputs)
     with untouched(inner), torch.enable_grad(), watch(inner) as flow:
         inner(*map(with_graph, arguments), **{k: with_graph(v) for k, v in keywords.items()})
         return Expected(flow.report())

@@ -27,9 +27,7 @@ def add_parser(commands: Any) -> None:
         help="a function without arguments that returns the model, or (model, inputs), or "
         "(model, inputs, loss or targets); MODULE is importable or the path of a .py file",
     )
-    parser.add_argument(
-        "--shape", metavar="N,...", help="shape of normal inputs, such as 64,3,32,32"
-    )
+    parser.add_argument("--shape", metavar="N,...", help="of normal inputs: 64,3,32,32")
     parser.add_argument("--seed", type=int, default=0, help="of torch (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where to run (default: %(default)s)")
     parser.add_argument("--html", metavar="FILE", help="write the report as a web page")
