@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ from torch import nn
 
 from torch_init.flow.checking import check, default_inputs
 from torch_init.flow.report import Report
+from torch_init.model.command import find_factory
 
 
 def add_parser(commands: Any) -> None:
@@ -55,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> Report:
-    made = _load(args.factory)()
+    made = find_factory(args.factory)()
     model, inputs, loss = (*made, None, None)[:3] if isinstance(made, tuple) else (made, None, None)
     if not isinstance(model, nn.Module):
         raise TypeError(f"{args.factory} returned {type(model).__name__}, no torch.nn.Module")
@@ -75,21 +74,3 @@ def _move(value: Any, device: str) -> Any:
     if isinstance(value, dict):
         return {key: _move(item, device) for key, item in value.items()}
     return value
-
-
-def _load(name: str) -> Any:
-    module_name, separator, attribute = name.rpartition(":")
-    if not separator:
-        raise ValueError(f"expected MODULE:FACTORY, got {name!r}")
-    if module_name.endswith(".py"):
-        path = Path(module_name)
-        sys.path.insert(0, str(path.resolve().parent))
-        module_name = path.stem
-    else:
-        sys.path.insert(0, str(Path.cwd()))
-    found: Any = importlib.import_module(module_name)
-    for part in attribute.split("."):
-        found = getattr(found, part)
-    if not callable(found):
-        raise TypeError(f"{name} is no function: {type(found).__name__}")
-    return found
