@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The networks that the tests of gradient flow share."""
 
+import dataclasses
 import math
 
 import torch
@@ -153,3 +154,24 @@ class Transformer(nn.Module):
 
     def forward(self, tokens):
         return self.head(self.encoder(self.embed(tokens)).mean(1))
+
+
+@dataclasses.dataclass
+class Output:
+    logits: torch.Tensor
+    hidden: tuple
+    note: str = "text"
+
+
+class Structured(nn.Module):
+    """Returns a dict or a dataclass."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.fc, self.kind = nn.Linear(8, 4), kind
+
+    def forward(self, x):
+        y = self.fc(x).tanh()
+        if self.kind == "dict":
+            return {"logits": y, "aux": [y * 2, None, 3]}
+        return Output(y, (y * 2,))

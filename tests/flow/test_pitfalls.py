@@ -2,7 +2,6 @@
 """What breaks other tools' hooks must not break these: one test for each pitfall."""
 
 import copy
-import dataclasses
 import gc
 import io
 import threading
@@ -10,7 +9,7 @@ import weakref
 
 import pytest
 import torch
-from flow_networks import Odd, batch, mlp, observe
+from flow_networks import Odd, Structured, batch, mlp, observe
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
@@ -66,25 +65,6 @@ def test_inplace_residual_sums():
     rows = rows_of(flow.report())
     for name, gradient in zip("ab", gradients, strict=True):
         assert rows[name].gradient_rms == pytest.approx(gradient.square().mean().sqrt().item())
-
-
-@dataclasses.dataclass
-class Output:
-    logits: torch.Tensor
-    hidden: tuple
-    note: str = "text"
-
-
-class Structured(nn.Module):
-    def __init__(self, kind):
-        super().__init__()
-        self.fc, self.kind = nn.Linear(8, 4), kind
-
-    def forward(self, x):
-        y = self.fc(x).tanh()
-        if self.kind == "dict":
-            return {"logits": y, "aux": [y * 2, None, 3]}
-        return Output(y, (y * 2,))
 
 
 @pytest.mark.parametrize(

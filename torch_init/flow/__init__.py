@@ -7,6 +7,7 @@ Rooms: `totals` (running sums on the device), `recorder` and `hooks` (which tens
 `verdicts` (from sums to sentences), and the outputs `text`, `html`, `plots`, `writers`.
 """
 
+from torch_init.flow.callbacks import lightning_callback, transformers_callback
 from torch_init.flow.checking import check, expected
 from torch_init.flow.nonfinite import NonFiniteError, find_nonfinite
 from torch_init.flow.report import Report, UnhealthyModelError
@@ -24,5 +25,7 @@ __all__ = [
     "check",
     "expected",
     "find_nonfinite",
+    "lightning_callback",
+    "transformers_callback",
     "watch",
 ]

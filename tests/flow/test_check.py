@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""check() and expected(): one shot, and the model as it was; the command line for it."""
+
+import json
+
+import pytest
+import torch
+from flow_networks import Structured, batch, mlp
+from torch import nn
+
+import torch_init
+from torch_init.cli import main
+
+
+class Stateful(nn.Module):
+    """Draws random numbers, has buffers, and behaves differently in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.norm = nn.Linear(8, 16), nn.BatchNorm1d(16)
+        self.drop, self.head = nn.Dropout(0.5), nn.Linear(16, 10)
+
+    def forward(self, x):
+        return self.head(self.drop(torch.relu(self.norm(self.fc(x)))))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("function", ["check", "expected"])
+def test_everything_is_restored(function, training, capsys):
+    model = Stateful().train(training)
+    model.fc.weight.grad = torch.full_like(model.fc.weight, 3.0)
+    gradient = model.fc.weight.grad
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    x = torch.randn(32, 8, generator=torch.Generator().manual_seed(0))
+    getattr(torch_init, function)(model, x)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.fc.weight.grad is gradient and (gradient == 3).all()
+    assert model.head.weight.grad is None
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert {m.training for m in model.modules()} == {training}
+    assert not model.fc._forward_hooks and x.grad is None and not x.requires_grad
+    assert bool(capsys.readouterr().out) == (function == "check")
+
+
+def test_everything_is_restored_after_an_error():
+    model = Stateful()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+
+    def fails(output):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        torch_init.check(model, torch.randn(32, 8), fails)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+    assert not model.fc._forward_hooks
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [None, torch.arange(32) % 10, torch.zeros(32, 10), lambda out: out.square().mean()],
+    ids=["none", "labels", "values", "function"],
+)
+def test_losses(loss):
+    model = mlp(20, 32, nn.Sigmoid, 1.0)
+    x, _ = batch(model, 32)
+    report = torch_init.check(model, x, loss, verbose=False)
+    assert report.verdict.kind == "vanishing"
+    assert all(p.gradient_norm > 0 for p in report.parameters[-2:])
+
+
+def test_inputs_as_tuple_and_dict():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, a, b):
+            return self.fc(a) + b
+
+    x = torch.randn(8, 4)
+    for inputs in ((x, x), {"a": x, "b": x}):
+        assert torch_init.check(Two(), inputs, verbose=False).rows[0].calls == 1
+
+
+def test_models_that_return_dicts():
+    report = torch_init.check(Structured("dict"), torch.randn(8, 8), verbose=False)
+    assert report.rows[0].backward_calls == 1
+
+
+@pytest.mark.parametrize(
+    ("inputs", "loss", "error", "match"),
+    [
+        (torch.randn(4, 8), "mse", TypeError, "check: loss"),
+        (torch.randn(4, 8), lambda out: out, ValueError, "check: loss: .* one number"),
+        (torch.randn(4, 8), lambda out: out.detach().sum(), ValueError, "without a graph"),
+        ({0: torch.randn(4, 8)}, None, TypeError, "check: inputs"),
+    ],
+)
+def test_bad_arguments(inputs, loss, error, match):
+    with pytest.raises(error, match=match):
+        torch_init.check(mlp(2, 8, nn.ReLU, 2.0), inputs, loss)
+    with pytest.raises(TypeError, match="check: model"):
+        torch_init.check("model", torch.randn(2))
+
+
+def test_expected_of_convolutions_agrees_with_measurement():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 32, 3, padding=1), nn.ReLU()]
+    layers += [nn.Conv2d(32, 64, 3, stride=2, padding=1, groups=2), nn.ReLU()]
+    layers += [nn.Conv2d(64, 64, 3, dilation=2), nn.ReLU(), nn.ConvTranspose2d(64, 64, 2, stride=2)]
+    model = nn.Sequential(*layers, nn.ReLU(), nn.Conv2d(64, 64, 1))
+    for name, module in model.named_modules():
+        if hasattr(module, "weight"):
+            transposed = isinstance(module, nn.ConvTranspose2d)
+            options = {"groups": getattr(module, "groups", 1)} if not transposed else {}
+            torch_init.he_(module.weight, transposed=transposed, seed=0, name=name, **options)
+            torch_init.zeros_(module.bias)
+    report = torch_init.check(model, torch.randn(4, 3, 20, 20), verbose=False)
+    for row in report.weighted:
+        assert row.rms == pytest.approx(row.expected_rms, rel=0.12), row.layer
+        assert row.gradient_norm == pytest.approx(row.expected_gradient_norm, rel=0.12), row.layer
+
+
+def test_expected_of_a_frozen_model_and_of_a_residual_sum():
+    from flow_networks import residual_stack
+
+    model = residual_stack(8, 256).requires_grad_(False)
+    prediction = torch_init.expected(model)
+    # Each block adds a branch of He's variance, which doubles the square twice and halves it once.
+    ratio = prediction["7.branch.0"].rms / prediction["0.branch.0"].rms
+    assert ratio == pytest.approx(3**3.5, rel=0.05)
+    assert "0.branch.0" in str(prediction)
+    with pytest.raises(KeyError):
+        prediction["nothing"]
+
+
+def test_expected_needs_inputs_where_it_cannot_make_them_up():
+    with pytest.raises(ValueError, match="expected: inputs"):
+        torch_init.expected(nn.Sequential(nn.Conv2d(3, 3, 3)))
+    with pytest.raises(TypeError, match="expected: model"):
+        torch_init.expected(3)
+
+
+FACTORIES = """
+import torch
+from torch import nn
+
+def good():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+
+def bad():
+    layers = [m for _ in range(20) for m in (nn.Linear(16, 16), nn.Sigmoid())]
+    return nn.Sequential(*layers, nn.Linear(16, 4)), torch.randn(32, 16), torch.arange(32) % 4
+
+def conv():
+    return nn.Conv2d(3, 8, 3)
+
+def broken():
+    raise RuntimeError("no such thing")
+"""
+
+
+@pytest.fixture
+def factories(tmp_path):
+    path = tmp_path / "my_models.py"
+    path.write_text(FACTORIES)
+    return path
+
+
+def test_command_line_says_and_returns_the_verdict(factories, tmp_path, capsys):
+    assert main(["check", f"{factories}:good"]) == 0
+    assert "ok" in capsys.readouterr().out
+    report = tmp_path / "report"
+    arguments = ["--json", f"{report}.json", "--html", f"{report}.html"]
+    assert main(["check", f"{factories}:bad", *arguments]) == 1
+    assert "✗ vanishing" in capsys.readouterr().out
+    assert json.loads((tmp_path / "report.json").read_text())["verdicts"][0]["kind"] == "vanishing"
+    assert "<!doctype html>" in (tmp_path / "report.html").read_text()
+    assert main(["check", f"{factories}:bad", "--ignore", "vanishing", "collapsed"]) == 0
+    assert main(["check", f"{factories}:conv", "--shape", "4,3,8,8"]) == 0
+
+
+@pytest.mark.parametrize("name", ["broken", "conv", "absent"])
+def test_command_line_explains_what_it_cannot_do(factories, name, capsys):
+    assert main(["check", f"{factories}:{name}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("torch-init check: error:") and len(error.splitlines()) == 1
