@@ -9,8 +9,12 @@ how the gradient changes from layer to layer; every claim printed is checked aga
 ``docs/images/demo.png`` is the figure of the default run, ``torch-init demo``, which writes it to
 ``torch_init_demo/demo.png``.
 
+``gradient_flow.png`` and the web pages in ``gradient_flow/`` show the networks before training as
+torch_init.check sees them, each with its verdict.
+
 Rooms: ``data`` (digits), ``models`` (network, activations, the registry of starts), ``training``,
-``measurement`` (gradients, theory), ``claims``, and the outputs ``report``, ``figure``, ``events``.
+``measurement`` (gradients, theory), ``claims``, and the outputs ``report``, ``figure``, ``events``,
+``flow``.
 """
 
 from __future__ import annotations
@@ -117,9 +121,9 @@ def _compare(args: argparse.Namespace) -> None:
     from rich.console import Console
     from tqdm import tqdm
 
-    from . import data, figure, measurement, report, training
+    from . import data, figure, flow, measurement, report, training
     from .claims import Comparison, check_claims, summarise
-    from .models import ACTIVATIONS, STARTS
+    from .models import ACTIVATIONS, MLP, STARTS
 
     settings = training.Settings(
         args.epochs, args.depth, args.width, args.batch_size, args.lr, args.seed, args.device
@@ -136,12 +140,17 @@ def _compare(args: argparse.Namespace) -> None:
     digits = digits.to(device)
     pairs = [(activation, start) for activation in activations for start in starts]
     runs = []
+    reports: flow.Reports = {}
     # disable=None: no bar where stderr is not a terminal.
     total = len(pairs) * settings.updates_for(digits)
     with tqdm(total=total, unit="update", disable=None) as bar:
         for activation, start in pairs:
             bar.set_description(f"{ACTIVATIONS[activation].label} {STARTS[start].label}")
-            runs.append(training.train(activation, start, digits, settings, bar.update))
+
+            def inspect(model: MLP, pair: tuple[str, str] = (activation, start)) -> None:
+                reports[pair] = flow.measure(model, digits)
+
+            runs.append(training.train(activation, start, digits, settings, bar.update, inspect))
 
     entropy = measurement.class_entropy(training.probe(digits)[1], digits.classes)
     comparison = Comparison(runs, digits.classes, entropy, settings.depth, settings.width)
@@ -151,7 +160,9 @@ def _compare(args: argparse.Namespace) -> None:
         drawing = figure.draw(comparison)
         drawing.savefig(output / "demo.png")
         report.write_json(output / "results.json", digits, settings, comparison, claims)
-        written = "demo.png, results.json"
+        flow.draw(reports).savefig(output / "gradient_flow.png")
+        flow.write_pages(reports, output / "gradient_flow")
+        written = "demo.png, results.json, gradient_flow.png, gradient_flow/ (web pages)"
         if not args.no_tensorboard:
             from .events import write_events
 

@@ -24,8 +24,8 @@ _COLOURS = ("#000000", "#D55E00", "#E69F00", "#56B4E9", "#0072B2", "#009E73", "#
 _MARKERS = ("x", "^", "v", "o", "D", "s", "P", "*")
 # Gradients below this, near float32's underflow in a few more layers, leave the axes: they would
 # flatten all other curves.
-_LEAST_GRADIENT = 1e-20
-_STYLE: Any = {
+LEAST_GRADIENT = 1e-20
+STYLE: Any = {
     "font.size": 10,
     "axes.titlesize": 12,
     "axes.spines.top": False,
@@ -40,7 +40,7 @@ _STYLE: Any = {
 def draw(comparison: Comparison) -> Figure:
     """Draw the comparison; matplotlib's backend and global settings are left as they are."""
     activations = list(dict.fromkeys(run.activation for run in comparison.runs))
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         # At least as wide as the headline.
         figure = Figure(
             figsize=(max(10, 1.2 + 3.6 * len(activations)), 9.2), dpi=110, layout="constrained"
@@ -61,7 +61,7 @@ def draw(comparison: Comparison) -> Figure:
         for ax in axes.flat:
             lines, labels = ax.get_legend_handles_labels()
             handles.update(zip(labels, lines, strict=True))
-        order = [label for label in map(_label, STARTS) if label in handles]
+        order = [label for label in map(start_label, STARTS) if label in handles]
         figure.legend(
             [handles[label] for label in order],
             order,
@@ -84,13 +84,13 @@ def to_image(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())
 
 
-def _label(start: str) -> str:
+def start_label(start: str) -> str:
     return STARTS[start].label.replace("^2", "²")
 
 
-def _line_style(start: str) -> dict[str, Any]:
+def line_style(start: str) -> dict[str, Any]:
     index = list(STARTS).index(start) % len(_COLOURS)
-    return {"color": _COLOURS[index], "marker": _MARKERS[index], "label": _label(start)}
+    return {"color": _COLOURS[index], "marker": _MARKERS[index], "label": start_label(start)}
 
 
 def _draw_losses(ax: Axes, runs: list[Run], comparison: Comparison) -> None:
@@ -100,9 +100,13 @@ def _draw_losses(ax: Axes, runs: list[Run], comparison: Comparison) -> None:
         updates = [point.update for point in run.points]
         losses = [point.train_loss for point in run.points]
         # Markers at different updates keep curves apart that lie on each other.
-        ax.plot(updates, losses, markevery=(index, len(runs)), **_line_style(run.start))
+        ax.plot(updates, losses, markevery=(index, len(runs)), **line_style(run.start))
     outside = [run for run in runs if not any(point.train_loss < top for point in run.points)]
-    _note(ax, 0.5, [_label(r.start) + ": off scale" + ", diverged" * (not r.last) for r in outside])
+    note(
+        ax,
+        0.5,
+        [start_label(r.start) + ": off scale" + ", diverged" * (not r.last) for r in outside],
+    )
     ax.axhline(guess, color="#777777", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     ax.annotate(
         f"ln {comparison.classes}",
@@ -123,22 +127,22 @@ def _draw_gradients(ax: Axes, runs: list[Run], point_of: Callable[[Run], Point |
     for run in runs:
         point = point_of(run)
         if point is None:
-            absent.append(f"{_label(run.start)}: diverged")
+            absent.append(f"{start_label(run.start)}: diverged")
         elif max(point.gradient_rms) == 0:
-            absent.append(f"{_label(run.start)}: exactly 0 in every layer")
+            absent.append(f"{start_label(run.start)}: exactly 0 in every layer")
         else:
             # A logarithmic axis has no place for the zeros that single layers may have.
             rms = [value if value > 0 else math.nan for value in point.gradient_rms]
-            ax.plot(range(1, len(rms) + 1), rms, **_line_style(run.start))
+            ax.plot(range(1, len(rms) + 1), rms, **line_style(run.start))
     ax.set_yscale("log")
     ax.yaxis.set_major_locator(LogLocator(numticks=7))
     ax.yaxis.minorticks_off()
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("hidden layer (input side = 1)")
-    _note(ax, 0.03, absent)
+    note(ax, 0.03, absent)
 
 
-def _note(ax: Axes, height: float, lines: list[str]) -> None:
+def note(ax: Axes, height: float, lines: list[str]) -> None:
     """Say at the right, from ``height`` (in axes) upwards, what the axes cannot show."""
     ax.text(
         0.98,
@@ -153,7 +157,7 @@ def _note(ax: Axes, height: float, lines: list[str]) -> None:
 
 
 def _share_limits(axes: np.ndarray) -> None:
-    low = max(_LEAST_GRADIENT, min(ax.get_ylim()[0] for ax in axes))
+    low = max(LEAST_GRADIENT, min(ax.get_ylim()[0] for ax in axes))
     high = max(ax.get_ylim()[1] for ax in axes)
     for ax in axes:
         ax.set_ylim(low, high)

@@ -133,12 +133,14 @@ def train(
     digits: Digits,
     settings: Settings,
     advance: Callable[[int], object],
+    inspect: Callable[[MLP], object] = lambda model: None,
 ) -> Run:
     """Train one network of ``activation`` from ``start`` (keys of ACTIVATIONS and STARTS).
 
-    ``advance(n)`` is called after every few updates with their number ``n``. The result is a
-    function of the other arguments (on one kind of processor: its matrix products decide the last
-    bits). torch's random state is neither read nor changed; one thread is used.
+    ``advance(n)`` is called after every few updates with their number ``n``, ``inspect(model)``
+    once before training. The result is a function of the other arguments (on one kind of
+    processor: its matrix products decide the last bits). torch's random state is neither read nor
+    changed; one thread is used.
     """
     model = MLP(
         digits.x_train.shape[1],
@@ -149,6 +151,7 @@ def train(
         digits.x_train.device,
     )
     STARTS[start].initialise(model, settings.seed)
+    inspect(model)
     x, _ = probe(digits)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     shut_share = measurement.shut_share(model, x)

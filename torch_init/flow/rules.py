@@ -29,17 +29,16 @@ def zero_signal(report: Report) -> list[Verdict]:
         if before and not blocked:
             continue  # a residual branch that begins at zero, on purpose: the others learn
         only_head = place == len(weighted) - 1 and bool(before)
-        frozen = "" if only_head else ": no weight of the model learns"
         return [
             Verdict(
                 "zero_signal",
                 "info" if only_head else "error",
                 row.layer,
-                "its output is exactly 0, so that the gradient before it is exactly 0" + frozen,
+                "its output is exactly 0 for every example, and no gradient passes back through it",
                 "a signal that depends on the input",
                 "its weights and biases are all zero"
                 + ("; the layers before it learn from the second step on" if only_head else ""),
-                f"initialise with {_call(row)}" if not only_head else "",
+                "" if only_head else f"initialise with {_call(row)}",
             )
         ]
     return []
