@@ -18,6 +18,7 @@ logarithm of the squared gradient norm has variance 5 sum(1 / fan_in).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,8 +34,9 @@ class Expectation:
 
     Attributes:
         signal: mean and mean square expected; None where theory has nothing to say.
-        gradient_square: of the norm, relative to that at the model's output; None likewise.
-        spread: sum of 1 / fan_in from where the prediction of the signal begins.
+        gradient_square: of the norm; None likewise. Without a measured backward pass it is relative
+            to that at the model's output.
+        spread, gradient_spread: sums of 1 / fan_in from where the predictions begin.
         is_predicted: the signal follows from weights and input alone, nothing was measured between.
         nonlinearity: of a weighted layer, what its output goes through next ("linear": nothing).
         weight_gain: v of a weighted layer.
@@ -54,56 +56,65 @@ def propagate(structure: Structure, measured: Mapping[int, Measured]) -> list[Ex
 
     Args:
         structure: with its numbers fetched.
-        measured: by node; used where theory ends, as after attention.
+        measured: by node; the prediction goes on from there where theory ends, as after attention.
     """
     nodes = structure.nodes
     expected = [Expectation() for _ in nodes]
     for node, expectation in zip(nodes, expected, strict=True):
         node.expectation = expectation
+    beliefs: list[Belief | None] = []
     steps: list[Step] = []
     for place, node in enumerate(nodes):
         here = expected[place]
-        inputs = [None if i is None else expected[i].signal for i in node.inputs]
+        inputs = [None if i is None else beliefs[i] for i in node.inputs]
         sources = [None if i is None else nodes[i] for i in node.inputs]
         step = apply(node, inputs, sources)
         if "BatchNorm" in node.op and node.factor is None:
             step.gains[0] = batch_norm_gain(node, sources, measured)
         steps.append(step)
-        before = [expected[i] for i in node.inputs if i is not None and nodes[i].op != PARAMETER]
-        if not node.op.endswith("Norm"):  # a norm sets the size anew
-            here.spread = step.spread + max((e.spread for e in before), default=0.0)
+        here.signal = step.signal
         if node.weight is not None:
             here.weight_gain = weight_gain(node, node.weight)
-        if step.signal is not None:
-            here.signal = step.signal
-            here.is_predicted = all(e.is_predicted for e in before)
-        elif place in measured:
-            here.signal, here.spread = measured[place].signal, 0.0
-    _propagate_gradient(structure, expected, steps)
+        before = [expected[i] for i in node.inputs if i is not None and nodes[i].op != PARAMETER]
+        if step.signal is None and place in measured:
+            beliefs.append(measured[place].signal)
+            continue
+        beliefs.append(step.signal)
+        here.is_predicted = step.signal is not None and all(e.is_predicted for e in before)
+        if not node.op.endswith("Norm"):  # a norm sets the size anew
+            here.spread = step.spread + max((e.spread for e in before), default=0.0)
+    _propagate_gradient(structure, expected, steps, measured)
     _name_nonlinearities(structure, expected)
     return expected
 
 
 def _propagate_gradient(
-    structure: Structure, expected: list[Expectation], steps: list[Step]
+    structure: Structure,
+    expected: list[Expectation],
+    steps: list[Step],
+    measured: Mapping[int, Measured],
 ) -> None:
     nodes = structure.nodes
-    known: dict[int, float | None] = {}
-    if len(structure.outputs) == 1:
-        known[structure.outputs[0]] = 1.0
+    # None: reached, but theory cannot say how large. What the loss does is not known either.
+    known: dict[int, float | None] = dict.fromkeys(structure.outputs)
+    if all(m.gradient_square is None for m in measured.values()):
+        seen = [place for place in structure.outputs if math.prod(nodes[place].shape) > 1]
+        known = {seen[0]: 1.0} if seen else {}
     for place in reversed(range(len(nodes))):
         if place not in known:
             continue
         here, gradient = expected[place], known[place]
-        here.gradient_square = gradient
-        gains = steps[place].gains
-        for i, gain in zip(nodes[place].inputs, gains, strict=False):
+        if gradient is None and place in measured:
+            gradient, here.gradient_spread = measured[place].gradient_square, 0.0
+            here.gradient_square = gradient if place in structure.outputs else None
+        else:
+            here.gradient_square = gradient
+        for i, gain in zip(nodes[place].inputs, steps[place].gains, strict=False):
             if i is None or nodes[i].op == PARAMETER:
                 continue
             there = expected[i]
-            there.gradient_spread = max(
-                there.gradient_spread, here.gradient_spread + steps[place].spread
-            )
+            spread = here.gradient_spread + steps[place].spread
+            there.gradient_spread = max(there.gradient_spread, spread)
             if gradient is None or gain is None:
                 known[i] = None
             elif i not in known:

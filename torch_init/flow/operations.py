@@ -23,10 +23,17 @@ class Belief(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What was measured of a node: its elements, and the mean inverse variance of its features."""
+    """What was measured of a node.
+
+    Attributes:
+        signal: its elements.
+        precision: mean inverse variance of its features over the batch.
+        gradient_square: squared norm of the gradient with respect to it.
+    """
 
     signal: Belief
     precision: float | None
+    gradient_square: float | None
 
 
 class Step(NamedTuple):

@@ -104,7 +104,9 @@ def _measured(site: Site, source: TotalsRead) -> Measured:
         variance = squares - total**2
         if variance.min() > 0:
             precision = float((1 / variance).mean())
-    return Measured(Belief(moments.mean, moments.mean_square), precision)
+    gradient = source.moments(site.backward_row)
+    square = gradient.norm**2 if gradient.calls and not gradient.nonfinite else None
+    return Measured(Belief(moments.mean, moments.mean_square), precision, square)
 
 
 def _repeats(
@@ -219,7 +221,6 @@ def _add_expectations(
     rows: dict[int, Row], expectations: dict[int, Expectation], structure: Structure
 ) -> None:
     weighted = _weights_by_site(structure, expectations)
-    anchor = _gradient_anchor(rows, expectations)
     for order, row in rows.items():
         e = expectations.get(order)
         if e is None:
@@ -227,8 +228,8 @@ def _add_expectations(
         if e.signal is not None and e.signal.square >= 0:
             row.expected_rms = math.sqrt(e.signal.square)
         row.is_predicted = e.is_predicted
-        if e.gradient_square is not None and anchor is not None:
-            row.expected_gradient_norm = anchor * math.sqrt(e.gradient_square)
+        if e.gradient_square is not None:
+            row.expected_gradient_norm = math.sqrt(e.gradient_square)
         row.tolerance = _tolerance(e.spread)
         row.gradient_tolerance = _tolerance(e.gradient_spread)
         if order in weighted:
@@ -266,19 +267,6 @@ def _weights_by_site(
         outputs = here.shape[1] if here.op == "Convolution" else here.shape[-1]
         found[node.site.order] = (e.weight_gain, e.nonlinearity, here.weight.count // outputs)
     return found
-
-
-def _gradient_anchor(rows: dict[int, Row], expectations: dict[int, Expectation]) -> float | None:
-    """The gradient at the model's output, from the last layer that theory relates to it.
-
-    1 if no backward pass was seen: expectations are then relative to the output's gradient.
-    """
-    for order in sorted(rows, reverse=True):
-        e, row = expectations.get(order), rows[order]
-        measured = row.backward_calls and math.isfinite(row.gradient_norm)
-        if e is not None and e.gradient_square and measured:
-            return row.gradient_norm / math.sqrt(e.gradient_square)
-    return None if any(row.backward_calls for row in rows.values()) else 1.0
 
 
 def _parameter_row(site: ParameterSite, source: TotalsRead) -> ParameterRow:

@@ -155,29 +155,26 @@ def collapsed(report: Report) -> list[Verdict]:
         for row in report.rows
         if row.batch_std is not None and row.samples > 1 and row.std > 0 and row.units > 1
     ]
-    if not judged or judged[0].batch_std is None:
-        return []
     limit = report.thresholds.batch_collapse
-    if judged[0].batch_std < limit * judged[0].std:
-        return []  # the batch itself hardly varies
-    for row in judged:
-        assert row.batch_std is not None
-        if row.batch_std < limit * row.std:
-            return [
-                Verdict(
-                    "collapsed",
-                    "warning",
-                    row.layer,
-                    f"its output is the same for every example: standard deviation over the batch "
-                    f"{row.batch_std:.1e}, over all elements {row.std:.2g}",
-                    "both of a size",
-                    "each layer brings the examples closer together, and what is left of the input "
-                    "drowns in rounding",
-                    "fewer layers, ReLU with torch_init.he_(weight), normalisation or residual "
-                    "connections",
-                )
-            ]
-    return []
+    alike = [row.batch_std is not None and row.batch_std < limit * row.std for row in judged]
+    # From some layer to the end: a constant side branch is no collapse, a constant batch neither.
+    start = len(alike) - next((n for n, one in enumerate(reversed(alike)) if not one), len(alike))
+    if start in (0, len(judged)):
+        return []
+    row = judged[start]
+    return [
+        Verdict(
+            "collapsed",
+            "warning",
+            row.layer,
+            "its output is the same for every example: standard deviation over the batch "
+            f"{row.batch_std:.1e}, over all elements {row.std:.2g}",
+            "both of a size",
+            "each layer brings the examples closer together, and what is left of the input drowns "
+            "in rounding or beside the biases",
+            "fewer layers, ReLU with torch_init.he_(weight), normalisation or residual connections",
+        )
+    ]
 
 
 def underflow(report: Report) -> list[Verdict]:
