@@ -6,6 +6,7 @@ A weight is a pure function of (seed, name, logical index, distribution).
 
 from torch_init import recipes
 from torch_init._ops import build_info, stream_key
+from torch_init.flow import Thresholds, check, expected, find_nonfinite, watch
 from torch_init.init import *  # noqa: F403
 from torch_init.init import __all__ as _initialisers
 from torch_init.init import _calculate_correct_fan, _calculate_fan_in_and_fan_out  # noqa: F401
@@ -26,7 +27,11 @@ __version__: str = build_info()["version"]
 
 __all__ = [
     "STREAM_VERSION",
+    "Thresholds",
     "__version__",
+    "check",
+    "expected",
+    "find_nonfinite",
     "fingerprint",
     "init_",
     "keep",
@@ -38,5 +43,6 @@ __all__ = [
     "report",
     "rule",
     "stream_key",
+    "watch",
     *_initialisers,
 ]
