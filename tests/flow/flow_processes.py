@@ -49,25 +49,28 @@ def step(model, optimizer, x):
     optimizer.step()
 
 
-def run(rank, kind, folder):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+KINDS = ("ddp", "fsdp2", "tp")
+
+
+def run(rank, folder):
+    """Train a step of each kind of parallel model, and write down what both processes see."""
     store = dist.FileStore(os.path.join(folder, "store"), 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     try:
-        model = wrap(kind, make_model())
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        x = data()
-        x = x if kind == "tp" else x.chunk(2)[rank]
-        with torch_init.watch(model, optimizer) as flow:
-            step(model, optimizer, x)
-        alone, together = flow.report(), flow.report(group=True)
-        numbers = [
-            {r.layer: (r.calls, r.rms, r.gradient_rms, r.samples) for r in report.rows}
-            for report in (alone, together)
-        ]
-        parameters = {
-            p.name: (p.weight_rms, p.gradient_rms, p.update_rms) for p in together.parameters
-        }
-        torch.save((numbers, parameters), os.path.join(folder, f"{rank}.pt"))
+        results = {kind: measure(rank, kind) for kind in KINDS}
+        torch.save(results, os.path.join(folder, f"{rank}.pt"))
     finally:
         dist.destroy_process_group()
+
+
+def measure(rank, kind):
+    model = wrap(kind, make_model())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = data()
+    x = x if kind == "tp" else x.chunk(2)[rank]
+    with torch_init.watch(model, optimizer) as flow:
+        step(model, optimizer, x)
+    together = flow.report(group=True)
+    rows = {r.layer: (r.calls, r.rms, r.gradient_rms) for r in together.rows}
+    parameters = {p.name: (p.weight_rms, p.gradient_rms, p.update_rms) for p in together.parameters}
+    return rows, parameters

@@ -109,6 +109,17 @@ def test_a_second_watch_of_a_compiled_model_measures():
     assert [r.calls for r in reports[0].rows] == [r.calls for r in reports[1].rows] == [2] * 5
 
 
+def test_scaled_gradients_of_a_compiled_model():
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    x, y = batch(model, 32)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch_init.watch(compiled, scaler=scaler) as flow:
+        scaler.scale(nn.functional.cross_entropy(compiled(x), y)).backward()
+    for row, wanted in zip(flow.report().rows, observe(model, x, y).rows, strict=True):
+        assert row.gradient_rms == pytest.approx(wanted.gradient_rms, rel=1e-5)
+
+
 def test_the_operator_is_what_torch_library_asks_of_one():
     totals = torch.zeros(4, 76, dtype=torch.float64)
     features = torch.zeros(3, 8, dtype=torch.float64)

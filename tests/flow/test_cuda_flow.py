@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""On a GPU: no synchronisation before the report, CUDA graphs, AMP, the same numbers as on a CPU."""
+"""On a GPU: no synchronisation before the report, CUDA graphs, AMP, the numbers of a CPU."""
 
 import copy
 

@@ -5,29 +5,35 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from flow_processes import data, make_model, run, step
+from flow_processes import KINDS, data, make_model, run, step
 
 import torch_init
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch without distributed")
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp2", "tp"])
-def test_two_processes_together_are_one(kind, tmp_path):
-    mp.spawn(run, (kind, str(tmp_path)), nprocs=2)
-    results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    assert results[0][0][1] == results[1][0][1]  # both have the sums of both
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """What each of two processes found, by kind."""
+    folder = tmp_path_factory.mktemp("processes")
+    mp.spawn(run, (str(folder),), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_together_are_one(kind, results):
+    assert results[0][kind] == results[1][kind]  # both have the sums of both
+    together, parameters = results[0][kind]
 
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with torch_init.watch(model, optimizer) as flow:
         step(model, optimizer, data())
     report = flow.report()
-    (_, together), parameters = results[0]
     # DDP and FSDP average over processes: the loss of a process is the mean over its half.
     factor = 1.0 if kind == "tp" else 2.0
     for row in report.rows:
-        calls, rms, gradient_rms, _ = together[row.layer]
+        calls, rms, gradient_rms = together[row.layer]
         assert calls == 2
         assert rms == pytest.approx(row.rms, rel=1e-4)
         assert gradient_rms == pytest.approx(factor * row.gradient_rms, rel=1e-4)

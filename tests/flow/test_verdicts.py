@@ -147,6 +147,19 @@ def test_a_batch_of_copies_is_not_the_models_collapse():
     assert kinds(observe(model, x[:1].expand(128, -1), y)) == ["ok"]
 
 
+def test_a_constant_side_branch_is_no_collapse():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.kinds, self.body = nn.Embedding(2, 64), mlp(4, 64, nn.ReLU, 2.0)
+
+        def forward(self, x):
+            return self.body(x + self.kinds(torch.zeros(len(x), dtype=torch.long)))
+
+    model = Net()
+    assert kinds(observe(model, *batch(model.body))) == ["ok"]
+
+
 def test_updates_as_large_as_the_weights():
     model = mlp(2, 64, nn.ReLU, 2.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=1.0)
