@@ -78,8 +78,8 @@ def draw(reports: Reports) -> Figure:
 def _draw_start(signal: Axes, gradient: Axes, start: str, report: Report) -> None:
     rows = report.hidden
     if all(row.rms == 0 for row in rows):
-        for ax in (signal, gradient):
-            note(ax, 0.03, [f"{start_label(start)}: exactly 0 in every layer"])
+        for ax, height in ((signal, 0.42), (gradient, 0.03)):
+            note(ax, height, [f"{start_label(start)}: exactly 0 in every layer"])
     else:
         _draw_line(signal, start, [(row.rms, row.expected_rms) for row in rows])
         sizes = [(row.gradient_norm, row.expected_gradient_norm) for row in rows]
