@@ -396,6 +396,42 @@ def test_nothing_is_retained():
     assert len(flow.report().rows) == 7
 
 
+def test_a_watch_that_nobody_holds_goes_on():
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    torch_init.watch(model, optimizer)
+    gc.collect()
+    (hook,) = model[0]._forward_hooks.values()
+    x, y = batch(model)
+    nn.functional.cross_entropy(model(x), y).backward()
+    optimizer.step()
+    (step_hook,) = optimizer._optimizer_step_pre_hooks.values()
+    report = step_hook._flow.report()
+    assert step_hook._flow.recorder is hook.recorder
+    assert report.rows[0].expected_rms and report.parameters[0].update_rms > 0
+
+
+def test_sparse_gradients():
+    model = nn.Sequential(nn.Embedding(50, 8, sparse=True), nn.Flatten(), nn.Linear(24, 4))
+    optimizer = torch.optim.SparseAdam([model[0].weight])
+    with torch_init.watch(model, optimizer) as flow:
+        model(torch.tensor([[1, 2, 3], [3, 4, 5]])).square().sum().backward()
+        optimizer.step()
+    row = next(p for p in flow.report().parameters if p.name == "0.weight")
+    dense = model[0].weight.grad.coalesce().values()
+    # Rows that occur twice are added up only later: the square of a sum is not the sum of squares.
+    assert row.gradient_norm == pytest.approx(dense.norm().item(), rel=0.5)
+    assert row.update_rms > 0
+
+
+def test_lazy_and_meta_models():
+    with pytest.raises(ValueError, match="Run a batch"):
+        torch_init.watch(nn.Sequential(nn.LazyLinear(4)))
+    with torch_init.watch(nn.Linear(4, 4, device="meta")) as flow:
+        pass
+    assert flow.report().verdict.kind == "no_data"
+
+
 def test_threads_each_with_a_model_of_their_own():
     reports = {}
 

@@ -46,6 +46,19 @@ def test_gradients_are_divided_by_the_scale_of_their_step():
     assert weight.gradient_norm == pytest.approx(weight_norm, rel=1e-3)
 
 
+def test_gradients_that_the_optimizer_itself_unscales():
+    norms = []
+    for fused in (False, True):
+        model = mlp(2, 16, nn.ReLU, 2.0)
+        x, y = batch(model)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=fused)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        with torch_init.watch(model, optimizer, scaler=scaler) as flow:
+            scaled_step(model, scaler, optimizer, x, y)
+        norms.append([p.gradient_norm for p in flow.report().parameters])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+
+
 def test_dtypes_under_autocast_are_recorded():
     model = mlp(2, 16, nn.ReLU, 2.0)
     x, y = batch(model)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class _FlowHook(Hook):
-    """A hook that knows its flow, and does not keep it alive."""
+    """A hook that keeps its flow alive: watch() works without a name for what it returns."""
 
     def __init__(self, flow: Flow) -> None:
-        self._flow = weakref.ref(flow)
+        self._flow = flow
 
 
 class BeforeForward(_FlowHook):
@@ -30,9 +29,9 @@ class BeforeForward(_FlowHook):
     def __call__(self, module: nn.Module, args: Any) -> None:
         if torch.compiler.is_compiling():
             return
-        flow = self._flow()
+        flow = self._flow
         # Within a backward pass the model is being computed again by checkpointing.
-        if flow is None or torch._C._current_graph_task_id() != -1:
+        if torch._C._current_graph_task_id() != -1:
             return
         recorder = flow.recorder
         recorder.passes += 1
@@ -47,8 +46,8 @@ class AfterForward(_FlowHook):
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         if torch.compiler.is_compiling():
             return
-        flow = self._flow()
-        if flow is None or flow.recorder.structure is None:
+        flow = self._flow
+        if flow.recorder.structure is None:
             return
         reader, flow.recorder.structure = flow.recorder.structure, None
         outputs = [x for _, x in tensors_in(output) if x.requires_grad]
@@ -64,8 +63,8 @@ class BeforeCompiled(_FlowHook):
     """Counts calls of a compiled model, outside of what is compiled."""
 
     def __call__(self, module: nn.Module, args: Any) -> None:
-        flow = self._flow()
-        if flow is not None and not torch.compiler.is_compiling():
+        flow = self._flow
+        if not torch.compiler.is_compiling():
             flow.compiled_passes += 1
 
 
@@ -73,8 +72,8 @@ class BeforeStep(_FlowHook):
     """Reads gradients and weights before an optimizer's step."""
 
     def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        flow = self._flow()
-        if flow is not None and flow.recorder.active:
+        flow = self._flow
+        if flow.recorder.active:
             # Set by GradScaler for optimizers that unscale within their step; else it is None.
             scale = getattr(optimizer, "grad_scale", None)
             flow.parameters.before_step(scale, optimizer)
@@ -88,9 +87,7 @@ class AfterStep(_FlowHook):
         self._is_boundary = is_boundary
 
     def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        flow = self._flow()
-        if flow is None:
-            return
+        flow = self._flow
         flow.parameters.after_step()
         if self._is_boundary:
             flow.end_step()

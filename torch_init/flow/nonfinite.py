@@ -80,8 +80,8 @@ def find_nonfinite(
 
     Every module's outputs and the gradients with respect to them are counted on their device, and
     stamped with their place in the order of events; nothing is copied to the host before the
-    block ends. Many times cheaper than torch.autograd.detect_anomaly, which synchronises at each
-    operation of the backward pass and does not see the forward pass.
+    block ends. torch.autograd.detect_anomaly, in contrast, looks at each operation of the backward
+    pass at once, and not at the forward pass.
 
     Args:
         model: any module.

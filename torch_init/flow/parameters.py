@@ -66,11 +66,12 @@ class ParameterWatch:
 
     def _site(self, parameter: nn.Parameter, names: tuple[str, ...]) -> ParameterSite:
         held = local(parameter.detach())
-        totals = self._recorder.totals_for(held.device, _ROWS)
+        device = held.device if is_measurable(held) else self._recorder.device
+        totals = self._recorder.totals_for(device, _ROWS)
         row = totals.take_rows(_ROWS)
         shape, grad = tuple(parameter.shape), parameter.requires_grad
         indices = None
-        if held.numel() > SAMPLE:
+        if held.numel() > SAMPLE and is_measurable(held):
             # Multiples of the golden ratio: spread evenly, in step with no row or column.
             place = torch.arange(SAMPLE, dtype=torch.float64, device=held.device) * _GOLDEN
             indices = ((place % 1.0) * held.numel()).long()

@@ -92,6 +92,11 @@ def watch(
 def _check_arguments(model: Any, optimizer: Any, every: Any, scaler: Any) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(describe("watch", "model", type(model).__name__, "a torch.nn.Module"))
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            fix = "Run a batch through the model first"
+            got = f"a lazy one, {name!r}"
+            raise ValueError(describe("watch", "model", got, "parameters with a shape", fix))
     check_positive_int("watch", "every", every)
     several = optimizer if isinstance(optimizer, Sequence) else [optimizer]
     for one in several:
@@ -130,7 +135,7 @@ class Flow:
         selected = select(modules, *selections)
         named = inner.named_parameters(remove_duplicate=False)
         parameters = {clean_name(name): p for name, p in named}
-        devices = [p.device for p in parameters.values()]
+        devices = [p.device for p in parameters.values() if not p.is_meta]
         device = devices[0] if devices else torch.device("cpu")
         rows = len(selected) * 8 + 3 * len(parameters) + 64
         self.recorder = Recorder(selected, device, rows, histogram, features)
@@ -220,13 +225,14 @@ class Flow:
             totals.packed.zero_()
         for site in self.parameters.sites:
             site.steps = site.missing = 0
+        self.structure = None  # the next forward pass shows the weights as they are then
         self.steps = self.measured_passes = self.compiled_passes = 0
         self._switch()
 
     def step(self) -> None:
         """Say that a training step has ended, where no optimizer was given to watch()."""
         if self._handles and self.recorder.active and not self._has_optimizer:
-            self.parameters.before_step(self.recorder.scale)
+            self.parameters.before_step(None)
         self.end_step()
 
     def end_step(self) -> None:
