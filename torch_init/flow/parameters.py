@@ -50,6 +50,8 @@ class ParameterWatch:
 
     def __init__(self, parameters: dict[str, nn.Parameter], recorder: Recorder) -> None:
         self._recorder = recorder
+        self._totals: dict[torch.device, Totals] = {}
+        self._rows = _ROWS * len(parameters)
         names: dict[int, list[str]] = {}
         for name, parameter in parameters.items():
             names.setdefault(id(parameter), []).append(name)
@@ -67,7 +69,7 @@ class ParameterWatch:
     def _site(self, parameter: nn.Parameter, names: tuple[str, ...]) -> ParameterSite:
         held = local(parameter.detach())
         device = held.device if is_measurable(held) else self._recorder.device
-        totals = self._recorder.totals_for(device, _ROWS)
+        totals = self._totals_on(device)
         row = totals.take_rows(_ROWS)
         shape, grad = tuple(parameter.shape), parameter.requires_grad
         indices = None
@@ -79,6 +81,14 @@ class ParameterWatch:
         if not is_measurable(held):
             site.unsupported = f"{held.layout}, {held.dtype}"
         return site
+
+    def _totals_on(self, device: torch.device) -> Totals:
+        """Rows without a histogram, which would take longer than all the rest."""
+        if device not in self._totals:
+            totals = Totals(device, self._rows, 0, histogram=False)
+            self._totals[device] = totals
+            self._recorder.all_totals.append(totals)
+        return self._totals[device]
 
     def _alive(self) -> Iterator[tuple[nn.Parameter, ParameterSite]]:
         for reference, site in self._watched:

@@ -93,10 +93,10 @@ class Recorder:
         with torch.inference_mode(False):
             self.gate = torch.ones((), dtype=torch.bool, device=device)
 
-    def totals_for(self, device: torch.device, rows: int = _SITE_ROWS) -> Totals:
-        """Return totals on device with so many rows free; new ones are made as old ones fill."""
+    def totals_for(self, device: torch.device) -> Totals:
+        """Return totals on device with room for a site; new ones are made as old ones fill."""
         totals = self.totals.get(device)
-        if totals is None or totals.rows_free < rows:
+        if totals is None or totals.rows_free < _SITE_ROWS:
             totals = Totals(device, self._rows, self._features, self.histogram)
             self.all_totals.append(totals)
             self.totals[device] = totals

@@ -137,7 +137,7 @@ class Flow:
         parameters = {clean_name(name): p for name, p in named}
         devices = [p.device for p in parameters.values() if not p.is_meta]
         device = devices[0] if devices else torch.device("cpu")
-        rows = len(selected) * 8 + 3 * len(parameters) + 64
+        rows = len(selected) * 8 + 64
         self.recorder = Recorder(selected, device, rows, histogram, features)
         self.parameters = ParameterWatch(parameters, self.recorder)
         self._has_optimizer = bool(optimizers)
