@@ -12,7 +12,7 @@ from torch import nn
 
 from torch_init.flow.checking import check, default_inputs
 from torch_init.flow.report import Report
-from torch_init.model.command import find_factory
+from torch_init.model.command import find_named
 
 
 def add_parser(commands: Any) -> None:
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> Report:
-    made = find_factory(args.factory)()
+    made = find_named("check", args.factory)()
     model, inputs, loss = (*made, None, None)[:3] if isinstance(made, tuple) else (made, None, None)
     if not isinstance(model, nn.Module):
         raise TypeError(f"{args.factory} returned {type(model).__name__}, no torch.nn.Module")
