@@ -8,8 +8,7 @@ are not alike, apart from what a Sequential has before and after them, nobody co
 """
 
 from collections import Counter
-from collections.abc import Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 from torch.nn.utils import parametrize
@@ -119,7 +118,11 @@ def is_block_like(module: nn.Module) -> bool:
 
 
 def _has_parameters(module: nn.Module | None) -> bool:
-    return module is not None and next(module.parameters(), None) is not None
+    """Return whether there are parameters in a module; faster than asking for the first of them."""
+    if module is None:
+        return False
+    own = any(parameter is not None for parameter in module._parameters.values())
+    return own or any(map(_has_parameters, module._modules.values()))
 
 
 def _holds_stack(module: nn.Module) -> bool:
@@ -143,15 +146,18 @@ def _is_model(module: nn.Module) -> bool:
     return any(isinstance(m, embeddings) for m in module.modules()) and _holds_stack(module)
 
 
-def _kind(module: nn.Module) -> Hashable:
+def _kind(module: nn.Module) -> Any:
     """Return what two modules share that are alike: their class.
 
     Of a container that any modules may be in, also what is in it.
     """
     module = unwrap(module)
-    kind = parametrize.type_before_parametrizations(module)
-    # fully_shard puts a class of its own before the module's.
-    kind = next(k for k in kind.__mro__ if all(b.__name__ != "FSDPModule" for b in k.__mro__))
+    kind: type[nn.Module] = type(module)
+    if "parametrizations" in module._modules:
+        kind = parametrize.type_before_parametrizations(module)
+    if any(base.__name__ == "FSDPModule" for base in kind.__mro__):
+        # fully_shard puts a class of its own before the module's.
+        kind = kind.__bases__[1]
     if kind not in _GENERIC:
         return kind
     children = {name: _kind(child) for name, child in module._modules.items() if child is not None}
