@@ -119,6 +119,13 @@ def test_the_order_of_tied_parameters_changes_nothing(kind):
     assert torch.equal(weight, other_weight)
 
 
+def test_the_padding_row_of_any_tied_embedding_is_zero():
+    model = nn.ModuleDict({"a": nn.Embedding(5, 4), "b": nn.Embedding(5, 4, padding_idx=2)})
+    model["b"].weight = model["a"].weight
+    torch_init.init_(model, rule("*", torch_init.ones_), seed=3)
+    assert model["a"].weight.sum(1).tolist() == [4, 4, 0, 4, 4]
+
+
 def test_tied_layers_go_by_the_least_name():
     layer = nn.Linear(3, 3)
     for order in (("b", "a", "c"), ("c", "b", "a")):

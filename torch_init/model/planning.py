@@ -238,7 +238,9 @@ class _RowMaker:
             check_dense(self._function, site.tensor)
         else:
             check_tensor(self._function, site.tensor)
-        row.padding_row = padding_row(site.module, site.leaf)
+        places = [(site.module, site.leaf), *site.tied]
+        padding = [padding_row(module, leaf) for module, leaf in places]
+        row.padding_row = next((number for number in padding if number is not None), None)
         row.expectation = _expectation(row)
         row.notes = _notes(row, rule)
 

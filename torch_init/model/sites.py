@@ -43,6 +43,8 @@ class Site:
     aliases: list[str] = field(default_factory=list)
     """Canonical names of the other places that hold the same parameter. Its name is that in an
     embedding if there is one, and of several the first in alphabetical order."""
+    tied: list[tuple[nn.Module, str]] = field(default_factory=list)
+    """Those places: the module and the last part of the name."""
     path: tuple[nn.Module, ...] = ()
     """The modules from the model down to the one that owns the parameter."""
     layer: int | None = None
@@ -88,9 +90,7 @@ class Site:
 
     def parameters(self) -> list[Tensor]:
         """Return the parameter, or those that a parametrised tensor is computed from."""
-        if not self.parametrized:
-            return [self.tensor]
-        return _originals(self.module, self.leaf)
+        return _originals(self.module, self.leaf) if self.parametrized else [self.tensor]
 
 
 def check_assignable(function: str, site: Site) -> None:
@@ -126,7 +126,8 @@ def find_sites(
     known: dict[str, Any] = {}
     stacks: dict[str, int | None] = {}
     for prefix, path, place in _walk(model):
-        if place.stack is not None and prefix == place.prefix and is_block_like(unwrap(path[-1])):
+        first = place.stack not in stacks and prefix == place.prefix
+        if place.stack is not None and first and is_block_like(unwrap(path[-1])):
             stacks[place.stack] = place.num_layers
         module = path[-1]
         for leaf, tensor, parametrized in _tensors(function, module):
@@ -151,13 +152,16 @@ def find_sites(
 def _canonical(places: list[Site]) -> Site:
     """Return that of the places of a tied parameter which gives it its name.
 
-    No matter in what order they come. An embedding before anything else, for its row of zeros.
+    No matter in what order they come. An embedding before anything else, for its layout.
     """
     if len(places) == 1:
         return places[0]
     embeddings = (nn.Embedding, nn.EmbeddingBag)
-    site = min(places, key=lambda site: (not isinstance(site.module, embeddings), site.name))
-    site.aliases = sorted({other.name for other in places} - {site.name})
+    site, *others = sorted(
+        places, key=lambda site: (not isinstance(site.module, embeddings), site.name)
+    )
+    site.aliases = sorted({other.name for other in others} - {site.name})
+    site.tied = [(other.module, other.leaf) for other in others]
     return site
 
 
