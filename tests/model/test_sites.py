@@ -144,6 +144,11 @@ def test_a_module_that_holds_its_parent_ends():
     model.add_module("again", nn.Sequential())
     model.again.add_module("up", model)
     assert names(model) == ["0.weight", "0.bias"]
+    blocks = nn.ModuleList([nn.Sequential(), nn.Sequential()])
+    for block in blocks:
+        block.add_module("up", blocks)
+        block.add_module("layer", nn.Linear(2, 2, bias=False))
+    assert names(blocks) == ["0.layer.weight", "1.layer.weight"]
 
 
 def test_rename():

@@ -118,11 +118,8 @@ def is_block_like(module: nn.Module) -> bool:
 
 
 def _has_parameters(module: nn.Module | None) -> bool:
-    """Return whether there are parameters in a module; faster than asking for the first of them."""
-    if module is None:
-        return False
-    own = any(parameter is not None for parameter in module._parameters.values())
-    return own or any(map(_has_parameters, module._modules.values()))
+    inner = () if module is None else module.modules()
+    return any(p is not None for m in inner for p in m._parameters.values())
 
 
 def _holds_stack(module: nn.Module) -> bool:
@@ -146,10 +143,11 @@ def _is_model(module: nn.Module) -> bool:
     return any(isinstance(m, embeddings) for m in module.modules()) and _holds_stack(module)
 
 
-def _kind(module: nn.Module) -> Any:
+def _kind(module: nn.Module, above: tuple[nn.Module, ...] = ()) -> Any:
     """Return what two modules share that are alike: their class.
 
-    Of a container that any modules may be in, also what is in it.
+    Of a container that any modules may be in, also what is in it. A module may hold one of those
+    above it.
     """
     module = unwrap(module)
     kind: type[nn.Module] = type(module)
@@ -158,7 +156,10 @@ def _kind(module: nn.Module) -> Any:
     if any(base.__name__ == "FSDPModule" for base in kind.__mro__):
         # fully_shard puts a class of its own before the module's.
         kind = kind.__bases__[1]
-    if kind not in _GENERIC:
+    if kind not in _GENERIC or any(module is other for other in above):
         return kind
-    children = {name: _kind(child) for name, child in module._modules.items() if child is not None}
-    return kind, frozenset(children.items()), frozenset(module._parameters)
+    path = (*above, module)
+    children = [
+        (n, _kind(child, path)) for n, child in module._modules.items() if child is not None
+    ]
+    return kind, frozenset(children), frozenset(module._parameters)
