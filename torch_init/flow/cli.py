@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from torch_init.errors import describe
 from torch_init.flow.checking import check, default_inputs
 from torch_init.flow.report import Report
 from torch_init.model.command import find_named
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> Report:
-    made = find_named("check", args.factory)()
+    made = _call(find_named("check", args.factory), args.factory)
     model, inputs, loss = (*made, None, None)[:3] if isinstance(made, tuple) else (made, None, None)
     if not isinstance(model, nn.Module):
         raise TypeError(f"{args.factory} returned {type(model).__name__}, no torch.nn.Module")
@@ -64,6 +65,15 @@ def _check(args: argparse.Namespace) -> Report:
     if inputs is None:
         inputs = default_inputs("check", model)
     return check(model, _move(inputs, args.device), _move(loss, args.device))
+
+
+def _call(factory: Any, name: str) -> Any:
+    if isinstance(factory, nn.Module):
+        return factory
+    if not callable(factory):
+        got = f"{name}, a {type(factory).__name__}"
+        raise TypeError(describe("check", "FACTORY", got, "a class or a function"))
+    return factory()
 
 
 def _move(value: Any, device: str) -> Any:
