@@ -101,11 +101,11 @@ def quantize(
 
 
 def _empty_layer(visible: int, hidden: int, device: torch.device) -> list[Tensor]:
-    def zeros(*sizes: int) -> Tensor:
-        return torch.zeros(sizes, dtype=torch.int32, device=device)
+    def empty(*sizes: int) -> Tensor:
+        return torch.empty(sizes, dtype=torch.int32, device=device)
 
     v, h = (-(-units // 16) * 16 for units in (visible, hidden))
-    return [zeros(visible, h), zeros(hidden, v), *(zeros(n) for n in (v, h, v, h))]
+    return [empty(visible, h), empty(hidden, v), *(empty(n) for n in (v, h, v, h))]
 
 
 def gibbs(

@@ -7,6 +7,7 @@
 #include "cpu/tiers.h"
 
 #define TI_VECTOR_BYTES 32
+#include "gibbs/quantize_inl.h"
 #include "gibbs/rows_inl.h"
 
 namespace torch_init {
@@ -37,8 +38,8 @@ struct FourBlocks {
 }  // namespace
 
 const GibbsKernels& avx2_gibbs_kernels() {
-  static constexpr GibbsKernels kernels = {kRowsMostChains, rows_scratch_size,
-                                           run_rows<FourBlocks>};
+  static constexpr GibbsKernels kernels = {kRowsMostChains, rows_scratch_size, run_rows<FourBlocks>,
+                                           kQuantizeKernels<float>, kQuantizeKernels<double>};
   return kernels;
 }
 

@@ -2,6 +2,7 @@
 #include "cpu/tiers.h"
 
 #define TI_VECTOR_BYTES 16
+#include "gibbs/quantize_inl.h"
 #include "gibbs/rows_inl.h"
 
 namespace torch_init {
@@ -21,7 +22,8 @@ struct OneByOne {
 }  // namespace
 
 const GibbsKernels& baseline_gibbs_kernels() {
-  static constexpr GibbsKernels kernels = {kRowsMostChains, rows_scratch_size, run_rows<OneByOne>};
+  static constexpr GibbsKernels kernels = {kRowsMostChains, rows_scratch_size, run_rows<OneByOne>,
+                                           kQuantizeKernels<float>, kQuantizeKernels<double>};
   return kernels;
 }
 

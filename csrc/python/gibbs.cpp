@@ -36,9 +36,11 @@ std::optional<int> quantize(uint64_t weight, uint64_t visible_bias, uint64_t hid
   int shift = 0;
   const auto run = [&](auto real) {
     using Real = decltype(real);
-    return quantize_layer(pointer<const Real*>(weight), pointer<const Real*>(visible_bias),
-                          pointer<const Real*>(hidden_bias), visible, hidden, max_threads, layer,
-                          &shift);
+    const Layer<Real> from = {
+        pointer<const Real*>(weight),
+        {pointer<const Real*>(visible_bias), pointer<const Real*>(hidden_bias)},
+        {visible, hidden}};
+    return quantize_layer(from, *active_tier.load()->gibbs, max_threads, layer, &shift);
   };
   if (!(is_double ? run(double{}) : run(float{}))) return std::nullopt;
   return shift;
