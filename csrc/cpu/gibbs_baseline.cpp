@@ -4,6 +4,7 @@
 #define TI_VECTOR_BYTES 16
 #include "gibbs/quantize_inl.h"
 #include "gibbs/rows_inl.h"
+#include "gibbs/statistics_inl.h"
 
 namespace torch_init {
 namespace {
@@ -22,8 +23,9 @@ struct OneByOne {
 }  // namespace
 
 const GibbsKernels& baseline_gibbs_kernels() {
-  static constexpr GibbsKernels kernels = {kRowsMostChains, rows_scratch_size, run_rows<OneByOne>,
-                                           kQuantizeKernels<float>, kQuantizeKernels<double>};
+  static constexpr GibbsKernels kernels = {kRowsMostChains,          rows_scratch_size,
+                                           run_rows<OneByOne>,       kQuantizeKernels<float>,
+                                           kQuantizeKernels<double>, kStatisticsKernels};
   return kernels;
 }
 

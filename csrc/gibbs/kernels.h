@@ -4,6 +4,7 @@
 #pragma once
 
 #include "gibbs/half_step.h"
+#include "gibbs/statistics.h"
 
 namespace torch_init {
 
@@ -42,6 +43,7 @@ struct GibbsKernels {
   void (*run)(const GibbsTask& task, int64_t first, int64_t count, void* scratch);
   QuantizeKernels<float> quantize_f32;
   QuantizeKernels<double> quantize_f64;
+  StatisticsKernels statistics;
 };
 
 }  // namespace torch_init
