@@ -190,6 +190,68 @@ def sample_visible(
     return states[0]
 
 
+def ais_run(
+    weights: GibbsWeights,
+    betas: Tensor,
+    base_bias: Tensor,
+    *,
+    seed: int,
+    name: str = "",
+    chains: int | None = None,
+    visible: Tensor | None = None,
+    first_chain: int = 0,
+    units: tuple[str, str] = ("bernoulli", "bernoulli"),
+) -> tuple[Tensor, Tensor]:
+    """Run annealed importance sampling in one native call.
+
+    In between is p(v, h; beta) ~ exp((1 - beta) base_bias^T v - beta E(v, h)): at 0 the base, whose visible units are independent and whose hidden units are uniform, at 1 the layer. At each
+    beta the log-weight of its visible units grows by log p*(v; beta_k) - log p*(v; beta_(k-1)), the
+    hidden units summed out; then hidden and visible units are sampled at beta_k, at step k.
+
+    The chains are exact; the log-weights are float64 sums in a fixed order. Both are those of the
+    integers that weights, betas and base_bias are rounded to (base_bias to weights' scale).
+
+    Args:
+        betas: float [count] in [0, 1]; ascending from 0 to 1 for AIS, descending for reverse AIS.
+        base_bias: float [visible].
+        chains: how many to begin with samples of the base; betas[0] is 0.
+        visible: uint8 [chains, visible] to begin with instead: samples of the model at betas[0].
+
+    Returns:
+        log-weights, float64 [chains]; the visible units, uint8 [chains, visible].
+    """
+    if (chains is None) == (visible is None):
+        raise TypeError(describe("ais_run", "chains", "both or none", "either chains or visible"))
+    from_base = visible is None
+    if visible is None:
+        visible = torch.zeros(chains or 0, weights.visible, dtype=torch.uint8)
+    else:
+        visible = visible.clone(memory_format=torch.contiguous_format)
+    hidden = torch.zeros(len(visible), weights.hidden, dtype=torch.uint8)
+    if not bool(((betas >= 0) & (betas <= 1)).all()):
+        raise ValueError(describe("ais_run", "betas", f"{betas}", "numbers in [0, 1]"))
+    fixed_betas = (betas.double() * BETA_ONE).round().to(torch.int32).contiguous()
+    base = torch.zeros_like(weights.biases[0])
+    scaled = (base_bias.double() * 2.0**weights.shift).round()
+    base[: weights.visible] = scaled.clamp(1 - 2**30, 2**30 - 1).to(torch.int32)
+    fields = torch.empty(hidden.shape, dtype=torch.int32)
+    log_weights = torch.zeros(len(visible), dtype=torch.float64)
+    plan = _plan(weights, [visible, hidden], units, None, 1.0, grey=False)
+    _check_range("first_chain", first_chain, _MOST_CHAINS - plan.chains)
+    plan.native.set_words(stream_key(seed, name), first_chain, 0)
+    plan.native.run_ais(
+        plan.chains,
+        fixed_betas.data_ptr(),
+        len(fixed_betas),
+        base.data_ptr(),
+        fields.data_ptr(),
+        from_base,
+        log_weights.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return log_weights, visible
+
+
 def statistics(
     visible: Tensor, hidden: Tensor, *, out: Tensor | None = None, sign: int = 1
 ) -> Tensor:

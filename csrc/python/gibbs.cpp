@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "distributions/lower.h"
+#include "gibbs/ais.h"
 #include "gibbs/host_gibbs.h"
 #include "gibbs/quantize.h"
 #include "python/bindings.h"
@@ -64,7 +65,7 @@ void statistics(uint64_t visible, uint64_t hidden, int64_t chains, int64_t visib
 class GibbsPlan {
  public:
   GibbsPlan(const LayerAddresses& layer, int64_t visible, int64_t hidden, int shift)
-      : threshold_(lower_logistic(0.0, power_of_two(shift), DType::kFloat32)) {
+      : shift_(shift), threshold_(lower_logistic(0.0, power_of_two(shift), DType::kFloat32)) {
     const auto ints = [&](size_t i) { return pointer<const int32_t*>(layer[i]); };
     task_.side[kVisible] = {visible,        hidden,          ints(0), ints(1),
                             padded(hidden), padded(visible), ints(2), ints(4)};
@@ -95,6 +96,18 @@ class GibbsPlan {
     host_gibbs(task_, *active_tier.load()->gibbs, max_threads);
   }
 
+  // Addresses: betas int32 [count], base int32 [padded visible units], fields int32
+  // [chains][hidden], log weights float64 [chains].
+  void run_ais(int64_t chains, uint64_t betas, int64_t count, uint64_t base, uint64_t fields,
+               bool from_base, uint64_t log_weights, int max_threads) {
+    set_extent(chains, kHidden, 0);
+    task_.base = pointer<const int32_t*>(base);
+    task_.fields = pointer<int32_t*>(fields);
+    host_ais({task_, pointer<const int32_t*>(betas), count, from_base, shift_,
+              pointer<double*>(log_weights)},
+             *active_tier.load()->gibbs, max_threads);
+  }
+
  private:
   void set_extent(int64_t chains, int first_side, int64_t half_steps) {
     task_.chains = chains;
@@ -102,6 +115,7 @@ class GibbsPlan {
     task_.half_steps = half_steps;
   }
 
+  int shift_;
   LoweredDistribution threshold_;  // keeps the table alive
   GibbsTask task_{};
 };
@@ -116,7 +130,8 @@ void bind_gibbs(py::module_& module) {
       .def(py::init<const LayerAddresses&, int64_t, int64_t, int>())
       .def("set_run", &GibbsPlan::set_run)
       .def("set_words", &GibbsPlan::set_words)
-      .def("run_on_host", &GibbsPlan::run_on_host, release_gil);
+      .def("run_on_host", &GibbsPlan::run_on_host, release_gil)
+      .def("run_ais", &GibbsPlan::run_ais, release_gil);
 }
 
 }  // namespace torch_init

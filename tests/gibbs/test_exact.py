@@ -13,14 +13,6 @@ UNITS = [(a, b) for a in ("bernoulli", "spin") for b in ("bernoulli", "spin")]
 KEY = {"seed": 3, "name": "rbm"}
 
 
-@pytest.fixture(params=_ops.cpu_isas())
-def isa(request):
-    before = _ops.cpu_isa()
-    _ops.set_cpu_isa(request.param)
-    yield request.param
-    _ops.set_cpu_isa(before)
-
-
 def layer(visible, hidden, scale=0.5, seed=0):
     """Float32 weights and biases, which both sides quantise for themselves."""
     generator = torch.Generator().manual_seed(seed)
