@@ -6,13 +6,13 @@ States are bytes, 0 or 1; a spin's 0 means -1. docs/gibbs.md specifies every bit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from torch_init import _C, keys
+from torch_init._ops_gibbs_weights import GibbsWeights
 from torch_init.errors import describe
 
 SIDES = ("visible", "hidden")
@@ -23,89 +23,6 @@ MOST_BETA = 16.0
 GREY_LEVELS = 255
 _MOST_CHAINS = 2**32
 _MOST_STEPS = 2**62
-
-
-@dataclass(frozen=True, eq=False)
-class GibbsWeights:
-    """A layer in fixed point: an integer w stands for w / 2**shift.
-
-    Args:
-        by_visible: int32 [visible, hidden padded to 16], rows of the visible units' weights.
-        by_hidden: int32 [hidden, visible padded to 16], the same weights transposed.
-        biases, sums: int32, of the visible and of the hidden side, padded; sums of each unit's
-            weights.
-    """
-
-    visible: int
-    hidden: int
-    shift: int
-    by_visible: Tensor
-    by_hidden: Tensor
-    biases: tuple[Tensor, Tensor]
-    sums: tuple[Tensor, Tensor]
-
-    @property
-    def device(self) -> torch.device:
-        return self.by_visible.device
-
-    def dequantized(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (weight, visible bias, hidden bias) that the integers stand for, in float64."""
-        scale = 2.0**-self.shift
-        weight = self.by_visible[:, : self.hidden].double() * scale
-        visible, hidden = (bias.double() * scale for bias in self.biases)
-        return weight, visible[: self.visible], hidden[: self.hidden]
-
-    def _addresses(self) -> list[int]:
-        tensors = (self.by_visible, self.by_hidden, *self.biases, *self.sums)
-        return [tensor.data_ptr() for tensor in tensors]
-
-
-def quantize(
-    weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, function: str = "rbm"
-) -> GibbsWeights:
-    """Return a layer's weights [visible, hidden] and biases in fixed point.
-
-    The scale is the greatest 2**shift, shift <= 26, that keeps every weight within 24 bits and the
-    sum of magnitudes that any unit can meet within 31, so that no chain overflows.
-
-    Args:
-        function: named in errors.
-
-    Raises:
-        ValueError: a number is not finite, or its magnitude is 2**64 or more.
-    """
-    visible, hidden = weight.shape
-    device = weight.device
-    empty = _empty_layer(visible, hidden, device)
-    weight, visible_bias, hidden_bias = (
-        x.detach().to(weight.dtype).contiguous() for x in (weight, visible_bias, hidden_bias)
-    )
-    shift = _C.quantize_layer(
-        weight.data_ptr(),
-        visible_bias.data_ptr(),
-        hidden_bias.data_ptr(),
-        weight.dtype == torch.float64,
-        visible,
-        hidden,
-        torch.get_num_threads(),
-        [tensor.data_ptr() for tensor in empty],
-    )
-    if shift is None:
-        expected = "finite numbers of magnitudes below 2**64"
-        got = "a parameter that is not"
-        raise ValueError(describe(function, "weights and biases", got, expected))
-    by_visible, by_hidden, *rest = empty
-    return GibbsWeights(
-        visible, hidden, shift, by_visible, by_hidden, (rest[0], rest[1]), (rest[2], rest[3])
-    )
-
-
-def _empty_layer(visible: int, hidden: int, device: torch.device) -> list[Tensor]:
-    def empty(*sizes: int) -> Tensor:
-        return torch.empty(sizes, dtype=torch.int32, device=device)
-
-    v, h = (-(-units // 16) * 16 for units in (visible, hidden))
-    return [empty(visible, h), empty(hidden, v), *(empty(n) for n in (v, h, v, h))]
 
 
 def gibbs(
@@ -141,6 +58,28 @@ def gibbs(
     plan = _plan(weights, states, units, clamp, beta, grey=False)
     plan.run(seed, name, first_chain, first_step, first_side, 2 * sweeps)
     return states[0], states[1]
+
+
+def gibbs_with_cuda_body_on_host(
+    weights: GibbsWeights,
+    visible: Tensor,
+    hidden: Tensor,
+    blocks: int,
+    *,
+    key: int,
+    half_steps: int,
+    first_chain: int = 0,
+    first_step: int = 0,
+    beta: float | Tensor = 1.0,
+    first_side: int = 1,
+    units: tuple[str, str] = ("bernoulli", "bernoulli"),
+    clamp: Tensor | None = None,
+    levels: int = 1,
+) -> None:
+    """Run half-steps with the CUDA kernels' own code on CPU tensors, for tests without a GPU."""
+    plan = _plan(weights, [visible, hidden], units, clamp, beta, grey=levels == GREY_LEVELS)
+    plan.native.set_words(key, first_chain, first_step)
+    plan.native.run_cuda_body_on_host(plan.chains, first_side, half_steps, blocks)
 
 
 def sample_hidden(
@@ -204,9 +143,10 @@ def ais_run(
 ) -> tuple[Tensor, Tensor]:
     """Run annealed importance sampling in one native call.
 
-    In between is p(v, h; beta) ~ exp((1 - beta) base_bias^T v - beta E(v, h)): at 0 the base, whose visible units are independent and whose hidden units are uniform, at 1 the layer. At each
-    beta the log-weight of its visible units grows by log p*(v; beta_k) - log p*(v; beta_(k-1)), the
-    hidden units summed out; then hidden and visible units are sampled at beta_k, at step k.
+    In between is p(v, h; beta) ~ exp((1 - beta) base_bias^T v - beta E(v, h)): at 0 the base, of
+    independent visible units and uniform hidden ones, at 1 the layer. At each beta the log-weight
+    grows by log p*(v; beta_k) - log p*(v; beta_(k-1)), the hidden units summed out; then hidden and
+    visible units are sampled at beta_k, at step k.
 
     The chains are exact; the log-weights are float64 sums in a fixed order. Both are those of the
     integers that weights, betas and base_bias are rounded to (base_bias to weights' scale).
@@ -320,9 +260,10 @@ class _Plan:
 
     def __init__(self, weights: GibbsWeights, states: list[Tensor]) -> None:
         self.chains = len(states[0])
+        self.device = weights.device
         self.kept_alive: list[Any] = [weights, states]
         self.native = _C.GibbsPlan(
-            weights._addresses(), weights.visible, weights.hidden, weights.shift
+            weights.addresses(), weights.visible, weights.hidden, weights.shift
         )
 
     def run(
@@ -338,7 +279,18 @@ class _Plan:
         _check_range("sweeps", half_steps, _MOST_STEPS)
         _check_range("first_step", first_step, _MOST_STEPS)
         self.native.set_words(stream_key(seed, name), first_chain, first_step)
-        self.native.run_on_host(self.chains, first_side, half_steps, torch.get_num_threads())
+        self._run(first_side, half_steps)
+
+    def _run(self, first_side: int, half_steps: int) -> None:
+        extent = (self.chains, first_side, half_steps)
+        if self.device.type != "cuda":
+            self.native.run_on_host(*extent, torch.get_num_threads())
+            return
+        with torch.cuda.device(self.device):
+            stream = torch.cuda.current_stream().cuda_stream
+            size = self.native.workspace_size(self.chains)
+            room = torch.empty(size, dtype=torch.uint8, device=self.device)
+            self.native.run_on_cuda(*extent, room.data_ptr(), self.device.index, stream)
 
 
 def stream_key(seed: int, name: str) -> int:

@@ -10,6 +10,7 @@
 
 #include "distributions/lower.h"
 #include "gibbs/ais.h"
+#include "gibbs/gibbs_cuda.h"
 #include "gibbs/host_gibbs.h"
 #include "gibbs/quantize.h"
 #include "python/bindings.h"
@@ -96,6 +97,24 @@ class GibbsPlan {
     host_gibbs(task_, *active_tier.load()->gibbs, max_threads);
   }
 
+  // The CUDA kernels' bodies, run by the host on `blocks` blocks of threads.
+  void run_cuda_body_on_host(int64_t chains, int first_side, int64_t half_steps, int blocks) {
+    set_extent(chains, first_side, half_steps);
+    gibbs_body_on_host(task_, blocks);
+  }
+
+#if defined(TORCH_INIT_HAVE_CUDA)
+  int64_t workspace_size(int64_t chains) {
+    set_extent(chains, 0, 0);
+    return gibbs_workspace_size(task_);
+  }
+  void run_on_cuda(int64_t chains, int first_side, int64_t half_steps, uint64_t workspace,
+                   int device, uint64_t stream) {
+    set_extent(chains, first_side, half_steps);
+    check_cuda(cuda_gibbs(task_, pointer<void*>(workspace), device, pointer<void*>(stream)));
+  }
+#endif
+
   // Addresses: betas int32 [count], base int32 [padded visible units], fields int32
   // [chains][hidden], log weights float64 [chains].
   void run_ais(int64_t chains, uint64_t betas, int64_t count, uint64_t base, uint64_t fields,
@@ -126,12 +145,17 @@ void bind_gibbs(py::module_& module) {
   const auto release_gil = py::call_guard<py::gil_scoped_release>();
   module.def("quantize_layer", &quantize, release_gil);
   module.def("statistics", &statistics, release_gil);
-  py::class_<GibbsPlan>(module, "GibbsPlan")
-      .def(py::init<const LayerAddresses&, int64_t, int64_t, int>())
-      .def("set_run", &GibbsPlan::set_run)
-      .def("set_words", &GibbsPlan::set_words)
-      .def("run_on_host", &GibbsPlan::run_on_host, release_gil)
-      .def("run_ais", &GibbsPlan::run_ais, release_gil);
+  auto plan = py::class_<GibbsPlan>(module, "GibbsPlan")
+                  .def(py::init<const LayerAddresses&, int64_t, int64_t, int>())
+                  .def("set_run", &GibbsPlan::set_run)
+                  .def("set_words", &GibbsPlan::set_words)
+                  .def("run_on_host", &GibbsPlan::run_on_host, release_gil)
+                  .def("run_cuda_body_on_host", &GibbsPlan::run_cuda_body_on_host, release_gil)
+                  .def("run_ais", &GibbsPlan::run_ais, release_gil);
+#if defined(TORCH_INIT_HAVE_CUDA)
+  plan.def("workspace_size", &GibbsPlan::workspace_size)
+      .def("run_on_cuda", &GibbsPlan::run_on_cuda, release_gil);
+#endif
 }
 
 }  // namespace torch_init
