@@ -149,7 +149,8 @@ def ais_run(
     visible units are sampled at beta_k, at step k.
 
     The chains are exact; the log-weights are float64 sums in a fixed order. Both are those of the
-    integers that weights, betas and base_bias are rounded to (base_bias to weights' scale).
+    integers that weights, betas and base_bias are rounded to (base_bias to weights' scale). All of
+    it runs on the CPU, whose bits are a GPU's.
 
     Args:
         betas: float [count] in [0, 1]; ascending from 0 to 1 for AIS, descending for reverse AIS.
@@ -160,13 +161,15 @@ def ais_run(
     Returns:
         log-weights, float64 [chains]; the visible units, uint8 [chains, visible].
     """
+    device, weights = weights.device, weights.cpu()
+    betas, base_bias = betas.cpu(), base_bias.detach().cpu()
     if (chains is None) == (visible is None):
         raise TypeError(describe("ais_run", "chains", "both or none", "either chains or visible"))
     from_base = visible is None
     if visible is None:
         visible = torch.zeros(chains or 0, weights.visible, dtype=torch.uint8)
     else:
-        visible = visible.clone(memory_format=torch.contiguous_format)
+        visible = visible.to("cpu", copy=True, memory_format=torch.contiguous_format)
     hidden = torch.zeros(len(visible), weights.hidden, dtype=torch.uint8)
     if not bool(((betas >= 0) & (betas <= 1)).all()):
         raise ValueError(describe("ais_run", "betas", f"{betas}", "numbers in [0, 1]"))
@@ -189,7 +192,7 @@ def ais_run(
         log_weights.data_ptr(),
         torch.get_num_threads(),
     )
-    return log_weights, visible
+    return log_weights.to(device), visible.to(device)
 
 
 def statistics(
@@ -214,6 +217,13 @@ def statistics(
         got = f"{out.dtype} {tuple(out.shape)}"
         expected = f"int32 {(units, hidden.shape[1])}"
         raise ValueError(describe("statistics", "out", got, expected))
+    if not visible.is_cpu:
+        # Sums of 0 and 1 below 2**24 are exact in float32, in any order.
+        for v, h in zip(visible.split(2**23), hidden.split(2**23), strict=True):
+            counts = (v.T.float() @ h.float()).to(torch.int32)
+            out.copy_(counts) if sign == 0 else out.add_(counts, alpha=sign)
+            sign = sign or 1
+        return out
     _C.statistics(
         visible.data_ptr(),
         hidden.data_ptr(),

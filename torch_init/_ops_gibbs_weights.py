@@ -41,6 +41,18 @@ class GibbsWeights:
     def device(self) -> torch.device:
         return self.by_visible.device
 
+    def cpu(self) -> GibbsWeights:
+        """Return the weights in the CPU's memory."""
+        return GibbsWeights(
+            self.visible,
+            self.hidden,
+            self.shift,
+            self.by_visible.cpu(),
+            self.by_hidden.cpu(),
+            (self.biases[0].cpu(), self.biases[1].cpu()),
+            (self.sums[0].cpu(), self.sums[1].cpu()),
+        )
+
     def dequantized(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return (weight, visible bias, hidden bias) that the integers stand for, in float64."""
         scale = 2.0**-self.shift
