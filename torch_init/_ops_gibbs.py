@@ -196,7 +196,12 @@ def ais_run(
 
 
 def statistics(
-    visible: Tensor, hidden: Tensor, *, out: Tensor | None = None, sign: int = 1
+    visible: Tensor,
+    hidden: Tensor,
+    *,
+    out: Tensor | None = None,
+    sign: int = 1,
+    accumulate: bool = True,
 ) -> Tensor:
     """Return the sum over chains of v^T h, int32 [visible, hidden]: exact, in any order.
 
@@ -204,19 +209,23 @@ def statistics(
 
     Args:
         visible, hidden: uint8 [chains, units], 0 or 1.
-        out: int32, to which sign * v^T h is added.
+        out: contiguous int32, to which sign * v^T h is added.
         sign: 1 or -1.
+        accumulate: False: v^T h takes the place of what is in `out`.
     """
     chains, units = visible.shape
     _check_bytes("visible", visible, (chains, units), visible.device)
     _check_bytes("hidden", hidden, (chains, hidden.shape[1]), visible.device)
     if out is None:
         out = torch.empty(units, hidden.shape[1], dtype=torch.int32, device=visible.device)
-        sign = 0
-    elif out.dtype != torch.int32 or out.shape != (units, hidden.shape[1]):
+        accumulate = False
+    fits = out.dtype == torch.int32 and out.is_contiguous() and out.device == visible.device
+    if not fits or out.shape != (units, hidden.shape[1]):
         got = f"{out.dtype} {tuple(out.shape)}"
         expected = f"int32 {(units, hidden.shape[1])}"
         raise ValueError(describe("statistics", "out", got, expected))
+    if not accumulate:
+        sign = 0
     if not visible.is_cpu:
         # Sums of 0 and 1 below 2**24 are exact in float32, in any order.
         for v, h in zip(visible.split(2**23), hidden.split(2**23), strict=True):

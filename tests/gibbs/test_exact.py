@@ -140,5 +140,7 @@ def test_quantize(isa, scale, dtype, size):
     for found_sum, axis in zip(found.sums, (1, 0), strict=True):
         np.testing.assert_array_equal(found_sum[: w.shape[1 - axis]].numpy(), w.sum(axis=axis))
     assert_same_layer(_ops.quantize_with_torch(*parameters), found)
+    used = _ops.quantize(*(1e-3 * x + 1 for x in parameters))
+    assert_same_layer(_ops.quantize(*parameters, out=used), found)
     for padding in (found.by_visible[:, hidden:], found.by_hidden[:, visible:]):
         assert not padding.any()
