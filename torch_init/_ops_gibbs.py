@@ -180,7 +180,7 @@ def ais_run(
     fields = torch.empty(hidden.shape, dtype=torch.int32)
     log_weights = torch.zeros(len(visible), dtype=torch.float64)
     plan = _plan(weights, [visible, hidden], units, None, 1.0, grey=False)
-    _check_range("first_chain", first_chain, _MOST_CHAINS - plan.chains)
+    check_words(plan.chains, first_chain, 0)
     plan.native.set_words(stream_key(seed, name), first_chain, 0)
     plan.native.run_ais(
         plan.chains,
@@ -294,9 +294,8 @@ class _Plan:
         first_side: int,
         half_steps: int,
     ) -> None:
-        _check_range("first_chain", first_chain, _MOST_CHAINS - self.chains)
+        check_words(self.chains, first_chain, first_step)
         _check_range("sweeps", half_steps, _MOST_STEPS)
-        _check_range("first_step", first_step, _MOST_STEPS)
         self.native.set_words(stream_key(seed, name), first_chain, first_step)
         self._run(first_side, half_steps)
 
@@ -316,6 +315,12 @@ def stream_key(seed: int, name: str) -> int:
     """Return the key of the chains called name, another than that of a tensor so called."""
     key: int = _C.fold_key(seed % 2**64, keys.digest(keys.part_name(name, "gibbs")))
     return key
+
+
+def check_words(chains: int, first_chain: int, first_step: int) -> None:
+    """Raise unless the chains and the step have words of their own."""
+    _check_range("first_chain", first_chain, _MOST_CHAINS - chains)
+    _check_range("first_step", first_step, _MOST_STEPS)
 
 
 def _check_range(argument: str, value: int, most: int) -> None:

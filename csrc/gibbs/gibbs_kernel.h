@@ -5,6 +5,7 @@
 // a source as one byte, and writes what it sampled of a unit as one.
 #pragma once
 
+#include "gibbs/float_units.h"
 #include "gibbs/half_step.h"
 #include "portable/thread_block.h"
 
@@ -202,6 +203,18 @@ TI_HOST_DEVICE void grey_block(const Block& block, const GibbsStep& step,
         }
       }
     }
+  });
+}
+
+TI_HOST_DEVICE int64_t float_items(const FloatTask& task) {
+  return task.chains * float_blocks(task);
+}
+
+template <typename Block, typename FetchRow>
+TI_HOST_DEVICE void sample_float(const Block& block, const FloatTask& task,
+                                 const FetchRow& fetch_row) {
+  share(block, float_items(task), [&](int64_t item) {
+    sample_float_block(task, item / float_blocks(task), item % float_blocks(task), fetch_row);
   });
 }
 
