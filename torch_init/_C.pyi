@@ -34,6 +34,8 @@ class GibbsPlan:
         hidden: int,
         clamped: int,
         beta: int,
+        visible_beta: int,
+        hidden_beta: int,
         grey: bool,
     ) -> None: ...
     def set_words(self, key: int, first_chain: int, first_step: int) -> None: ...

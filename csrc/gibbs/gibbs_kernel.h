@@ -99,7 +99,6 @@ TI_HOST_DEVICE uint32_t sample_units(const GibbsStep& step, int64_t chain, int64
       philox4x32_10(gibbs_counter(static_cast<uint32_t>(unit / kUnitsPerThread),
                                   task.first_chain + static_cast<uint32_t>(chain), at, to),
                     task.key);
-  const int32_t beta = task.beta == nullptr ? static_cast<int32_t>(kBetaOne) : task.beta[chain];
   uint32_t on = 0;
   for (int k = 0; k < kUnitsPerThread; ++k) {
     if (unit + k >= side.units) break;
@@ -113,8 +112,8 @@ TI_HOST_DEVICE uint32_t sample_units(const GibbsStep& step, int64_t chain, int64
       field = field_of(bias, side.sums[unit + k], static_cast<int32_t>(sum[k]), task.spin[1 - to],
                        task.spin[to]);
     }
-    const bool is_on =
-        exceeds(field, base_of(task, to, unit + k), threshold, grey ? kLevels : 1, beta);
+    const bool is_on = exceeds(field, base_of(task, to, unit + k), threshold, grey ? kLevels : 1,
+                               beta_of(task, to, chain, unit + k));
     on |= static_cast<uint32_t>(is_on) << k;
   }
   return on;

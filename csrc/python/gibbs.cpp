@@ -122,13 +122,16 @@ class GibbsPlan {
 
   // Addresses are 0 where there is nothing.
   void set_run(bool spin_visible, bool spin_hidden, uint64_t visible, uint64_t hidden,
-               uint64_t clamped, uint64_t beta, bool grey) {
+               uint64_t clamped, uint64_t beta, uint64_t visible_beta, uint64_t hidden_beta,
+               bool grey) {
     task_.spin[kVisible] = spin_visible;
     task_.spin[kHidden] = spin_hidden;
     task_.state[kVisible] = pointer<uint8_t*>(visible);
     task_.state[kHidden] = pointer<uint8_t*>(hidden);
     task_.clamped = pointer<const uint8_t*>(clamped);
     task_.beta = pointer<const int32_t*>(beta);
+    task_.unit_beta[kVisible] = pointer<const int32_t*>(visible_beta);
+    task_.unit_beta[kHidden] = pointer<const int32_t*>(hidden_beta);
     task_.grey = grey;
   }
   void set_words(uint64_t key, uint32_t first_chain, uint64_t first_step) {

@@ -8,7 +8,7 @@ import torch
 from reference import fma32, quantile32
 from scipy import stats
 
-from torch_init import _ops
+from torch_init import _ops, _ops_float_units, _ops_gibbs
 
 KEY = {"seed": 9, "name": "rbm", "first_chain": 3, "step": 5}
 SIZES = [(0, 4), (4, 0), (1, 1), (7, 13), (300, 50)]
@@ -119,12 +119,12 @@ def test_cuda_body(kind):
     sample = getattr(_ops, f"sample_{kind}")
     expected = sample(x, std, **how) if kind == "gaussian" else sample(x, **how)
     out = torch.empty_like(expected)
-    _ops.sample_float_with_cuda_body_on_host(
+    _ops_float_units.sample_float_with_cuda_body_on_host(
         kind,
         x,
         out,
         std,
-        key=_ops.gibbs_stream_key(9, "rbm"),
+        key=_ops_gibbs.stream_key(9, "rbm"),
         first_chain=3,
         step=5,
         side="hidden",
