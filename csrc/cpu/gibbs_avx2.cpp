@@ -41,7 +41,7 @@ struct FourBlocks {
 const GibbsKernels& avx2_gibbs_kernels() {
   static constexpr GibbsKernels kernels = {
       kRowsMostChains,          rows_scratch_size,  run_rows<FourBlocks>, kQuantizeKernels<float>,
-      kQuantizeKernels<double>, kStatisticsKernels, softplus_sums};
+      kQuantizeKernels<double>, kStatisticsKernels, softplus_sums,        sum_of_on};
   return kernels;
 }
 

@@ -62,8 +62,8 @@ void run(const GibbsTask& task, int64_t first, int64_t count, void* scratch) {
 
 const GibbsKernels& avx512_gibbs_kernels() {
   static constexpr GibbsKernels kernels = {
-      kMostVectors * kLanes,    scratch_size,       run,          kQuantizeKernels<float>,
-      kQuantizeKernels<double>, kStatisticsKernels, softplus_sums};
+      kMostVectors * kLanes,    scratch_size,       run,           kQuantizeKernels<float>,
+      kQuantizeKernels<double>, kStatisticsKernels, softplus_sums, sum_of_on};
   return kernels;
 }
 

@@ -25,7 +25,7 @@ struct OneByOne {
 const GibbsKernels& baseline_gibbs_kernels() {
   static constexpr GibbsKernels kernels = {
       kRowsMostChains,          rows_scratch_size,  run_rows<OneByOne>, kQuantizeKernels<float>,
-      kQuantizeKernels<double>, kStatisticsKernels, softplus_sums};
+      kQuantizeKernels<double>, kStatisticsKernels, softplus_sums,      sum_of_on};
   return kernels;
 }
 

@@ -46,6 +46,7 @@ struct GibbsKernels {
   QuantizeKernels<double> quantize_f64;
   StatisticsKernels statistics;
   SoftplusSums (*softplus_sums)(const int32_t* fields, int64_t count, const double scale[2]);
+  int64_t (*sum_of_on)(const uint8_t* states, const int32_t* weights, int64_t count);
 };
 
 }  // namespace torch_init
