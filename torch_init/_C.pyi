@@ -45,6 +45,75 @@ class Accumulation:
     def scratch_size(self) -> int: ...
     def run_on_cuda(self, device: int, stream: int, scratch: int) -> None: ...
 
+class GibbsPlan:
+    def __init__(self, layer: Sequence[int], visible: int, hidden: int, shift: int) -> None: ...
+    def set_run(
+        self,
+        spin_visible: bool,
+        spin_hidden: bool,
+        visible: int,
+        hidden: int,
+        clamped: int,
+        beta: int,
+        visible_beta: int,
+        hidden_beta: int,
+        grey: bool,
+    ) -> None: ...
+    def set_words(self, key: int, first_chain: int, first_step: int) -> None: ...
+    def run_on_host(
+        self, chains: int, first_side: int, half_steps: int, max_threads: int
+    ) -> None: ...
+    def run_cuda_body_on_host(
+        self, chains: int, first_side: int, half_steps: int, blocks: int
+    ) -> None: ...
+    def workspace_size(self, chains: int) -> int: ...
+    def run_on_cuda(
+        self,
+        chains: int,
+        first_side: int,
+        half_steps: int,
+        workspace: int,
+        device: int,
+        stream: int,
+    ) -> None: ...
+    def run_ais(
+        self,
+        chains: int,
+        betas: int,
+        count: int,
+        base: int,
+        fields: int,
+        from_base: bool,
+        log_weights: int,
+        max_threads: int,
+    ) -> None: ...
+
+def statistics(
+    visible: int,
+    hidden: int,
+    chains: int,
+    visible_units: int,
+    hidden_units: int,
+    out: int,
+    sign: int,
+    max_threads: int,
+) -> None: ...
+
+_FloatTask = tuple[int, int, int, int, int, int, int, int, int, int, int]
+
+def sample_float(task: _FloatTask, max_threads: int) -> None: ...
+def sample_float_on_cuda(task: _FloatTask, device: int, stream: int) -> None: ...
+def sample_float_with_cuda_body_on_host(task: _FloatTask, blocks: int) -> None: ...
+def quantize_layer(
+    weight: int,
+    visible_bias: int,
+    hidden_bias: int,
+    is_double: bool,
+    visible: int,
+    hidden: int,
+    max_threads: int,
+    out: Sequence[int],
+) -> int | None: ...
 def orthonormalize_columns(
     address: int, dtype: int, is_complex: bool, rows: int, cols: int, max_threads: int
 ) -> None: ...

@@ -32,14 +32,25 @@ except ImportError as error:
     ) from error
 
 from torch_init import _ops_flow
+from torch_init._ops_ais import ais_run as ais_run
+from torch_init._ops_float_units import sample_bernoulli as sample_bernoulli
+from torch_init._ops_float_units import sample_gaussian as sample_gaussian
+from torch_init._ops_float_units import sample_nrelu as sample_nrelu
+from torch_init._ops_float_units import sample_softmax as sample_softmax
 from torch_init._ops_flow import accumulate_moments_ as accumulate_moments_
 from torch_init._ops_flow import (
     accumulate_with_cuda_body_on_host as accumulate_with_cuda_body_on_host,
 )
+from torch_init._ops_gibbs import gibbs as gibbs
+from torch_init._ops_gibbs import sample_hidden as sample_hidden
+from torch_init._ops_gibbs import sample_visible as sample_visible
+from torch_init._ops_gibbs_weights import GibbsWeights as GibbsWeights
+from torch_init._ops_gibbs_weights import quantize as quantize
 from torch_init._ops_measure import MEASUREMENT as MEASUREMENT
 from torch_init._ops_measure import Part as Part
 from torch_init._ops_measure import measure as measure
 from torch_init._ops_measure import measure_with_cuda_body_on_host as measure_with_cuda_body_on_host
+from torch_init._ops_statistics import statistics as statistics
 
 FILLABLE_DTYPES = (
     torch.float32,

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gibbs chains of restricted Boltzmann machines: a part of _ops.py, which alone imports it.
+
+States are bytes, 0 or 1; a spin's 0 means -1. docs/gibbs.md specifies every bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_init import _C, keys
+from torch_init._ops_gibbs_weights import GibbsWeights
+from torch_init.errors import describe
+
+SIDES = ("visible", "hidden")
+UNITS = ("bernoulli", "spin")
+BETA_ONE = 2**24
+"""Inverse temperatures are multiples of 1 / BETA_ONE."""
+MOST_BETA = 16.0
+GREY_LEVELS = 255
+UnitBeta = tuple[Tensor | None, Tensor | None]
+_MOST_CHAINS = 2**32
+_MOST_STEPS = 2**62
+
+
+def gibbs(
+    weights: GibbsWeights,
+    visible: Tensor | None,
+    hidden: Tensor | None,
+    *,
+    seed: int,
+    name: str = "",
+    first_chain: int = 0,
+    first_step: int = 0,
+    sweeps: int = 1,
+    beta: float | Tensor = 1.0,
+    unit_beta: UnitBeta = (None, None),
+    start: str = "visible",
+    units: tuple[str, str] = ("bernoulli", "bernoulli"),
+    clamp: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run sweeps of Gibbs sampling in one native call, updating the states in place.
+
+    A sweep samples the hidden units given the visible ones, then the visible ones given the hidden
+    ones; with start="hidden" in the other order. Sweep t of chain c is step first_step + t of chain
+    first_chain + c: its words depend on (seed, name, chain, step, side, unit) and nothing else.
+
+    Args:
+        visible, hidden: uint8 [chains, units], contiguous. The side that is sampled first may be
+            None: it is then made.
+        beta: inverse temperature in [0, 16], of all chains or of each (float tensor [chains]);
+            rounded to a multiple of 2**-24.
+        unit_beta: float [visible] and [hidden], or None: a factor more for each unit. A product of
+            the two is at most 16.
+        clamp: uint8 or bool [visible]; units that are not 0 keep their states.
+    """
+    first_side = 1 - SIDES.index(start)
+    states = _states(weights, visible, hidden, first_side)
+    plan = make_plan(weights, states, units, clamp, beta, unit_beta)
+    plan.run(seed, name, first_chain, first_step, first_side, 2 * sweeps)
+    return states[0], states[1]
+
+
+def gibbs_with_cuda_body_on_host(
+    weights: GibbsWeights,
+    visible: Tensor,
+    hidden: Tensor,
+    blocks: int,
+    *,
+    key: int,
+    half_steps: int,
+    first_chain: int = 0,
+    first_step: int = 0,
+    beta: float | Tensor = 1.0,
+    unit_beta: UnitBeta = (None, None),
+    first_side: int = 1,
+    units: tuple[str, str] = ("bernoulli", "bernoulli"),
+    clamp: Tensor | None = None,
+    levels: int = 1,
+) -> None:
+    """Run half-steps with the CUDA kernels' own code on CPU tensors, for tests without a GPU."""
+    grey = levels == GREY_LEVELS
+    plan = make_plan(weights, [visible, hidden], units, clamp, beta, unit_beta, grey)
+    plan.native.set_words(key, first_chain, first_step)
+    plan.native.run_cuda_body_on_host(plan.chains, first_side, half_steps, blocks)
+
+
+def sample_hidden(
+    weights: GibbsWeights,
+    visible: Tensor,
+    *,
+    seed: int,
+    name: str = "",
+    first_chain: int = 0,
+    step: int = 0,
+    beta: float | Tensor = 1.0,
+    unit_beta: UnitBeta = (None, None),
+    units: tuple[str, str] = ("bernoulli", "bernoulli"),
+    levels: int = 1,
+) -> Tensor:
+    """Return a sample of the hidden units given the visible ones: half a sweep.
+
+    Args:
+        visible: uint8 [chains, visible]; with levels=255, u stands for u / 255, and beta <= 1.
+    """
+    states = _states(weights, visible, None, 1)
+    grey = levels == GREY_LEVELS
+    plan = make_plan(weights, states, units, None, beta, unit_beta, grey)
+    plan.run(seed, name, first_chain, step, 1, 1)
+    return states[1]
+
+
+def sample_visible(
+    weights: GibbsWeights,
+    hidden: Tensor,
+    *,
+    seed: int,
+    name: str = "",
+    first_chain: int = 0,
+    step: int = 0,
+    beta: float | Tensor = 1.0,
+    unit_beta: UnitBeta = (None, None),
+    units: tuple[str, str] = ("bernoulli", "bernoulli"),
+    clamp: Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Return a sample of the visible units given the hidden ones: half a sweep.
+
+    Args:
+        clamp: as in gibbs; the units it names keep their states in `out`.
+    """
+    states = _states(weights, out, hidden, 0)
+    plan = make_plan(weights, states, units, clamp, beta, unit_beta)
+    plan.run(seed, name, first_chain, step, 0, 1)
+    return states[0]
+
+
+def _states(
+    weights: GibbsWeights, visible: Tensor | None, hidden: Tensor | None, first_side: int
+) -> list[Tensor]:
+    given = [visible, hidden]
+    source = given[1 - first_side]
+    if source is None:
+        got, expected = "None", "the states that the chains start from"
+        raise TypeError(describe("gibbs", SIDES[1 - first_side], got, expected))
+    chains = len(source)
+    states = []
+    for state, units, side in zip(given, (weights.visible, weights.hidden), SIDES, strict=True):
+        if state is None:
+            state = torch.empty(chains, units, dtype=torch.uint8, device=source.device)
+        check_bytes(side, state, (chains, units), weights.device)
+        states.append(state)
+    return states
+
+
+def check_bytes(
+    argument: str, tensor: Tensor, shape: tuple[int, ...], device: torch.device
+) -> None:
+    """Raise unless tensor is of bytes that the engine can read and write as they lie."""
+    fits = tensor.dtype in (torch.uint8, torch.bool) and tensor.is_contiguous()
+    if tensor.shape != torch.Size(shape) or not fits or tensor.device != device:
+        got = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
+        expected = f"a contiguous uint8 tensor {shape} on {device}"
+        raise ValueError(describe("gibbs", argument, got, expected))
+
+
+class _Plan:
+    """A native plan, and what its addresses point to."""
+
+    def __init__(self, weights: GibbsWeights, states: list[Tensor]) -> None:
+        self.chains = len(states[0])
+        self.device = weights.device
+        self.kept_alive: list[Any] = [weights, states]
+        self.native = _C.GibbsPlan(
+            weights.addresses(), weights.visible, weights.hidden, weights.shift
+        )
+
+    def run(
+        self,
+        seed: int,
+        name: str,
+        first_chain: int,
+        first_step: int,
+        first_side: int,
+        half_steps: int,
+    ) -> None:
+        check_words(self.chains, first_chain, first_step)
+        _check_range("sweeps", half_steps, _MOST_STEPS)
+        self.native.set_words(stream_key(seed, name), first_chain, first_step)
+        self._run(first_side, half_steps)
+
+    def _run(self, first_side: int, half_steps: int) -> None:
+        extent = (self.chains, first_side, half_steps)
+        if self.device.type != "cuda":
+            self.native.run_on_host(*extent, torch.get_num_threads())
+            return
+        with torch.cuda.device(self.device):
+            stream = torch.cuda.current_stream().cuda_stream
+            size = self.native.workspace_size(self.chains)
+            room = torch.empty(size, dtype=torch.uint8, device=self.device)
+            self.native.run_on_cuda(*extent, room.data_ptr(), self.device.index, stream)
+
+
+def stream_key(seed: int, name: str) -> int:
+    """Return the key of the chains called name, another than that of a tensor so called."""
+    key: int = _C.fold_key(seed % 2**64, keys.digest(keys.part_name(name, "gibbs")))
+    return key
+
+
+def check_words(chains: int, first_chain: int, first_step: int) -> None:
+    """Raise unless the chains and the step have words of their own."""
+    _check_range("first_chain", first_chain, _MOST_CHAINS - chains)
+    _check_range("first_step", first_step, _MOST_STEPS)
+
+
+def _check_range(argument: str, value: int, most: int) -> None:
+    if not 0 <= value <= most:
+        raise ValueError(describe("gibbs", argument, f"{value}", f"an int in [0, {most}]"))
+
+
+def make_plan(
+    weights: GibbsWeights,
+    states: list[Tensor],
+    units: tuple[str, str],
+    clamp: Tensor | None = None,
+    beta: float | Tensor = 1.0,
+    unit_beta: UnitBeta = (None, None),
+    grey: bool = False,
+) -> _Plan:
+    """Return a plan of arguments that have been checked."""
+    for side, unit in zip(SIDES, units, strict=True):
+        if unit not in UNITS:
+            expected = "'bernoulli' or 'spin'"
+            raise ValueError(describe("gibbs", f"units of the {side} side", repr(unit), expected))
+    plan = _Plan(weights, states)
+    if clamp is not None:
+        check_bytes("clamp", clamp, (weights.visible,), weights.device)
+    if grey and units[0] != "bernoulli":
+        raise ValueError(describe("gibbs", "levels", "255 of spins", "levels of Bernoulli units"))
+    most = 1.0 if grey else MOST_BETA
+    fixed = _fixed_betas(weights, plan.chains, beta, unit_beta, most)
+    plan.kept_alive += [clamp, fixed]
+    plan.native.set_run(
+        units[0] == "spin",
+        units[1] == "spin",
+        states[0].data_ptr(),
+        states[1].data_ptr(),
+        0 if clamp is None else clamp.data_ptr(),
+        *_addresses(fixed),
+        grey,
+    )
+    return plan
+
+
+def _addresses(
+    tensors: tuple[Tensor | None, Tensor | None, Tensor | None],
+) -> tuple[int, int, int]:
+    first, second, third = (0 if x is None else x.data_ptr() for x in tensors)
+    return first, second, third
+
+
+def _fixed_betas(
+    weights: GibbsWeights, chains: int, beta: float | Tensor, unit_beta: UnitBeta, most: float
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return the betas of chains, visible and hidden units in units of 1 / BETA_ONE; None for 1."""
+    device = weights.device
+    of_chains = _fixed_beta("beta", beta, chains, most, device)
+    if unit_beta == (None, None):
+        return of_chains, None, None
+    left = (
+        most if of_chains is None or not chains else most * BETA_ONE / max(1, int(of_chains.max()))
+    )
+    of_units: list[Tensor | None] = []
+    for side, given, count in zip(SIDES, unit_beta, (weights.visible, weights.hidden), strict=True):
+        if given is None:
+            of_units.append(None)
+            continue
+        fixed = _fixed_beta(f"unit_beta of the {side} side", given, count, min(left, most), device)
+        if fixed is None:
+            of_units.append(None)
+            continue
+        of_units.append(torch.nn.functional.pad(fixed, (0, -count % 16)))
+    return of_chains, of_units[0], of_units[1]
+
+
+def _fixed_beta(
+    argument: str, beta: float | Tensor, count: int, most: float, device: torch.device
+) -> Tensor | None:
+    """Return beta as int32 [count] in units of 1 / BETA_ONE; None for 1."""
+    if not isinstance(beta, Tensor):
+        if beta == 1:
+            return None
+        beta = torch.tensor(float(beta), dtype=torch.float64, device=device)
+    if beta.dim() > 0 and beta.shape != (count,):
+        expected = f"a number or a tensor ({count},)"
+        raise ValueError(describe("gibbs", argument, f"a tensor {tuple(beta.shape)}", expected))
+    if not bool(((beta >= 0) & (beta <= most)).all()):
+        raise ValueError(describe("gibbs", argument, f"{beta}", f"numbers in [0, {most}]"))
+    fixed = (beta.to(device, torch.float64) * BETA_ONE).round().to(torch.int32)
+    return fixed.expand(count).contiguous()
