@@ -163,10 +163,11 @@ def test_plan_with_rules_of_ones_own(factories, capsys):
     assert "ones_()" in capsys.readouterr().out
 
 
-def test_a_reader_may_stop_early(factories):
+def test_a_reader_may_stop_early(tmp_path):
     """As head does."""
     command = [sys.executable, "-m", "torch_init", "plan", "torch.nn:Transformer", "--all"]
-    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    started = subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True)
     started.stdout.close()
     assert "Traceback" not in started.communicate()[1]
 
@@ -196,9 +197,10 @@ def test_a_file_may_define_dataclasses(tmp_path, capsys):
     assert "2 parameters, 10 elements" in capsys.readouterr().out
 
 
-def test_a_terminal_that_knows_no_exponents():
+def test_a_terminal_that_knows_no_exponents(tmp_path):
     finished = subprocess.run(
         [sys.executable, "-m", "torch_init", "recipes"],
+        cwd=tmp_path,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         text=True,

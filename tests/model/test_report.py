@@ -201,10 +201,11 @@ for call in (
 
 
 @pytest.mark.parametrize("kind", CRASHES)
-def test_memory_that_cannot_be_reached_is_never_touched(kind):
+def test_memory_that_cannot_be_reached_is_never_touched(kind, tmp_path):
     """In a process of its own: a null or foreign pointer would end this one."""
     script = PRELUDE.replace("MODEL", CRASHES[kind])
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 4, done.stdout
