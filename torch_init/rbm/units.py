@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from torch_init.distributions import Distribution, Logistic, Normal, Uniform
 from torch_init.errors import check_finite, check_positive_int, describe
+from torch_init.rbm._dilogarithm import softplus_integral
 
 Draw = Callable[[Distribution, int], Tensor]
 """draw(distribution, columns): independent noise, one row for each chain."""
@@ -215,7 +216,7 @@ class NReLU(Units):
         raise TypeError(describe("rbm.energy", "units", "NReLU", expected, fix))
 
     def log_partition(self, field: Tensor, bias: Tensor, log_variance: Tensor | None) -> Tensor:
-        return _SoftplusIntegral.apply(field).sum(-1)
+        return softplus_integral(field).sum(-1)
 
     def mean(self, field: Tensor) -> Tensor:
         return functional.softplus(field, threshold=50.0)
@@ -297,47 +298,6 @@ def as_units(function: str, argument: str, units: int | Units) -> Units:
     if isinstance(units, Units):
         return units
     return Bernoulli(check_positive_int(function, argument, units))
-
-
-class _SoftplusIntegral(torch.autograd.Function):
-    """-Li2(-e^x), the integral of softplus from -inf to x."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        # Inversion: -Li2(-e^x) = x^2 / 2 + pi^2 / 6 + Li2(-e^-x), for x > 0.
-        low = _minus_dilog(-x.abs())
-        return torch.where(x > 0, 0.5 * x * x + math.pi**2 / 6 - low, low)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, slope: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return slope * functional.softplus(x, threshold=50.0)
-
-
-def _minus_dilog(x: Tensor) -> Tensor:
-    """-Li2(-e^x) of x <= 0, by u = log(1 + e^x): the series in Bernoulli numbers converges fast."""
-    u = torch.log1p(torch.exp(x))
-    # Li2(1 - e^-w) with w = -u is the sum of B_n w^(n+1) / (n+1)!, B_1 = -1/2.
-    square = u * u
-    total = torch.zeros_like(u)
-    for numerator, denominator in reversed(_DEBYE):
-        total = total * square + numerator / denominator
-    return u + square / 4 + u * square * total
-
-
-# B_2k / (2k+1)!: 1/36, -1/3600, 1/211680, ...
-_DEBYE = [
-    (1.0, 36.0),
-    (-1.0, 3600.0),
-    (1.0, 211680.0),
-    (-1.0, 10886400.0),
-    (1.0, 526901760.0),
-    (-691.0, 2730.0 * math.factorial(13)),
-    (7.0, 6.0 * math.factorial(15)),
-    (-3617.0, 510.0 * math.factorial(17)),
-    (43867.0, 798.0 * math.factorial(19)),
-]
 
 
 def _binary_states(size: int) -> Tensor:
