@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model's phase: contrastive divergence, persistent chains, fast weights, tempering."""
+
+import copy
+
+import torch
+from torch import Tensor
+
+from torch_init.distributions import Uniform
+from torch_init.rbm.gradient import Gradient
+from torch_init.rbm.machine import RBM
+from torch_init.rbm.options import Options
+from torch_init.rbm.parallel import Processes
+from torch_init.rbm.sampling import Noise
+
+
+class ContrastiveDivergence:
+    """CD-k (Hinton 2002): k sweeps from the data's hidden states.
+
+    The hidden states are sampled, those of the last half-step are means (Hinton 2010, 3.1-3.2).
+    """
+
+    def __init__(self, machine: RBM, options: Options, noise: Noise) -> None:
+        self._machine, self._options, self._noise = machine, options, noise
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps: nothing."""
+        return {}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take a checkpoint's state over."""
+
+    def states(
+        self, hidden: Tensor, first_row: int, update: int, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return (visible, hidden) of the model's phase, given sampled hidden states of the data.
+
+        Args:
+            hidden: (N, hidden), of rows first_row, ... of the batch.
+            mask: (N, hidden), 0 where dropout took a unit out.
+        """
+        machine, options = self._machine, self._options
+        noise = self._noise.from_chain(first_row)
+        fixed_point = machine.fixed_point()
+        first = update * options.k
+        visible = hidden.new_empty(0)
+        for step in range(first, first + options.k):
+            if step > first:
+                hidden = machine.sample_hidden(visible, noise, step, 1.0, fixed_point)
+                hidden = hidden if mask is None else hidden * mask
+            if options.reconstruction == "means":
+                visible = machine.visible_mean(hidden)
+            else:
+                visible = machine.sample_visible(hidden, noise, step, 1.0, fixed_point)
+        hidden = last_hidden(machine, visible, noise, first + options.k, options)
+        return visible, hidden if mask is None else hidden * mask
+
+    def after(self, gradient: Gradient) -> None:
+        """Told of each update's gradient."""
+
+
+class Persistent:
+    """PCD-k, or stochastic maximum likelihood (Tieleman 2008): chains that go on."""
+
+    def __init__(
+        self, machine: RBM, options: Options, noise: Noise, start: Tensor, processes: Processes
+    ) -> None:
+        self._machine, self._options, self._processes = machine, options, processes
+        self.count = len(start)
+        own = processes.share(self.count)
+        self._noise = noise.from_chain(own.start)
+        self.visible = start[own].clone()
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps: the chains of all processes."""
+        return {"chains": self._processes.gather_rows(self.visible, self.count)}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take a checkpoint's chains over."""
+        self.visible = state["chains"][self._processes.share(self.count)].to(self.visible)
+
+    def states(
+        self, hidden: Tensor, first_row: int, update: int, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Run the chains for k sweeps and return their (visible, hidden)."""
+        machine, options, visible = self.sampled(), self._options, self.visible
+        fixed_point = machine.fixed_point()
+        first = update * options.k
+        for step in range(first, first + options.k):
+            drawn = machine.sample_hidden(visible, self._noise, step, 1.0, fixed_point)
+            visible = machine.sample_visible(drawn, self._noise, step, 1.0, fixed_point)
+        self.visible = visible
+        last = first + options.k
+        return visible, last_hidden(self._machine, visible, self._noise, last, options)
+
+    def sampled(self) -> RBM:
+        """The machine that the chains belong to."""
+        return self._machine
+
+    def after(self, gradient: Gradient) -> None:
+        """Told of each update's gradient."""
+
+
+class FastPersistent(Persistent):
+    """FPCD (Tieleman & Hinton 2009): fast weights, which decay, drive the chains on.
+
+    fast = 19/20 fast + rate * gradient; the chains see the weights plus the fast ones.
+    """
+
+    DECAY = 0.95
+
+    def __init__(
+        self, machine: RBM, options: Options, noise: Noise, start: Tensor, processes: Processes
+    ) -> None:
+        super().__init__(machine, options, noise, start, processes)
+        self._rate = options.rate(machine.visible)
+        names = ("weight", "visible_bias", "hidden_bias")
+        self._fast = {name: torch.zeros_like(getattr(machine, name).detach()) for name in names}
+        self._shifted = copy.deepcopy(machine)
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps: the chains and the fast weights."""
+        return super().state() | {f"fast_{name}": value for name, value in self._fast.items()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take a checkpoint's chains and fast weights over."""
+        super().load(state)
+        for name, value in self._fast.items():
+            value.copy_(state[f"fast_{name}"])
+
+    def sampled(self) -> RBM:
+        """The machine with the fast weights added."""
+        with torch.no_grad():
+            for name, fast in self._fast.items():
+                torch.add(getattr(self._machine, name), fast, out=getattr(self._shifted, name).data)
+            if self._machine.log_variance is not None and self._shifted.log_variance is not None:
+                self._shifted.log_variance.copy_(self._machine.log_variance)
+        return self._shifted
+
+    def after(self, gradient: Gradient) -> None:
+        """Move the fast weights."""
+        for name, fast in self._fast.items():
+            fast.mul_(self.DECAY).add_(getattr(gradient, name), alpha=self._rate)
+
+
+class Tempered(Persistent):
+    """Parallel tempering (Desjardins et al. 2010; Cho et al. 2010).
+
+    Each chain has replicas at inverse temperatures from 1 to 0, evenly spaced. After k sweeps,
+    neighbours swap with probability min(1, exp((beta_i - beta_j) (E_i - E_j))), pairs from an
+    even and from an odd temperature in turn. The replicas at beta = 1 are the model's phase.
+    """
+
+    def __init__(
+        self, machine: RBM, options: Options, noise: Noise, start: Tensor, processes: Processes
+    ) -> None:
+        super().__init__(machine, options, noise, start, processes)
+        self._rungs = options.temperatures
+        # Replica r of chain c is row r * chains + c here, and chain r * 2^32 + c of the noise.
+        self.visible = self.visible.repeat(self._rungs, 1)
+        dtype = self.visible.dtype
+        self.betas = torch.linspace(1, 0, self._rungs, dtype=dtype) if self._rungs > 1 else None
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps: all replicas, (temperatures, chains, visible)."""
+        rungs = [self._processes.gather_rows(rung, self.count) for rung in self._by_rung()]
+        return {"chains": torch.stack(rungs)}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take a checkpoint's replicas over."""
+        own = state["chains"][:, self._processes.share(self.count)]
+        self.visible = own.flatten(0, 1).to(self.visible)
+
+    def _by_rung(self) -> Tensor:
+        return self.visible.view(self._rungs, -1, self.visible.shape[1])
+
+    def states(
+        self, hidden: Tensor, first_row: int, update: int, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Sweep all replicas, swap, and return (visible, hidden) of those at beta = 1."""
+        machine, options = self._machine, self._options
+        fixed_point = machine.fixed_point()
+        first, rungs = update * options.k, list(self._by_rung())
+        for rung, visible in enumerate(rungs):
+            beta = 1.0 if self.betas is None else self.betas[rung].item()
+            noise = self._noise.from_chain(rung * 2**32)
+            for step in range(first, first + options.k):
+                drawn = machine.sample_hidden(visible, noise, step, beta, fixed_point)
+                visible = machine.sample_visible(drawn, noise, step, beta, fixed_point)
+            rungs[rung] = visible
+        swap_(machine, rungs, self.betas, self._noise, update)
+        self.visible = torch.cat(rungs)
+        noise, last = self._noise, first + options.k
+        return rungs[0], last_hidden(machine, rungs[0], noise, last, options)
+
+
+@torch.no_grad()
+def swap_(
+    machine: RBM, rungs: list[Tensor], betas: Tensor | None, noise: Noise, update: int
+) -> float:
+    """Swap states of neighbouring temperatures by Metropolis' rule; return the share swapped.
+
+    On states v alone the rule has free energies at each temperature, with h summed out:
+    exp(F_i(v_i) + F_j(v_j) - F_i(v_j) - F_j(v_i)).
+    """
+    if betas is None:
+        return 0.0
+    swapped = []
+    for i in range(update % 2, len(rungs) - 1, 2):
+        upper, lower = rungs[i], rungs[i + 1]
+        log_ratio = (
+            _log_p(machine, lower, betas[i])
+            + _log_p(machine, upper, betas[i + 1])
+            - _log_p(machine, upper, betas[i])
+            - _log_p(machine, lower, betas[i + 1])
+        )
+        word = noise.at(f"swap{i}.", update, upper)(Uniform(0.0, 1.0), 1)
+        swap = word.log() < log_ratio.unsqueeze(1)
+        rungs[i], rungs[i + 1] = torch.where(swap, lower, upper), torch.where(swap, upper, lower)
+        swapped.append(swap.double().mean().item() if len(swap) else 0.0)
+    return sum(swapped) / max(len(swapped), 1)
+
+
+def _log_p(machine: RBM, visible: Tensor, beta: Tensor) -> Tensor:
+    """log of the unnormalised p(v) at an inverse temperature, with h summed out."""
+    field = machine.hidden_field(visible).double()
+    energy = machine.visible.energy(visible, machine.visible_bias, machine.log_variance).double()
+    summed = machine.hidden.log_partition(beta * field, beta * machine.hidden_bias, None)
+    return summed - beta * energy
+
+
+def last_hidden(machine: RBM, visible: Tensor, noise: Noise, step: int, options: Options) -> Tensor:
+    """The hidden side of a phase's statistics: means, or states drawn in integers."""
+    if options.statistics == "means":
+        with torch.no_grad():
+            return machine.hidden_mean(visible)
+    noise = Noise(noise.seed, f"{noise.name}.last", noise.first_chain)
+    return machine.sample_hidden(visible, noise, step, 1.0, machine.fixed_point())
