@@ -24,6 +24,33 @@ class MeasurePlan:
     def chunks(self) -> int: ...
     def run_on_cuda(self, device: int, stream: int, blob: int, of_chunk: int, out: int) -> None: ...
 
+class GibbsPlan:
+    def __init__(self, layer: Sequence[int], visible: int, hidden: int, shift: int) -> None: ...
+    def set_run(
+        self,
+        spin_visible: bool,
+        spin_hidden: bool,
+        visible: int,
+        hidden: int,
+        clamped: int,
+        beta: int,
+        grey: bool,
+    ) -> None: ...
+    def set_words(self, key: int, first_chain: int, first_step: int) -> None: ...
+    def run_on_host(
+        self, chains: int, first_side: int, half_steps: int, max_threads: int
+    ) -> None: ...
+
+def quantize_layer(
+    weight: int,
+    visible_bias: int,
+    hidden_bias: int,
+    is_double: bool,
+    visible: int,
+    hidden: int,
+    max_threads: int,
+    out: Sequence[int],
+) -> int | None: ...
 def orthonormalize_columns(
     address: int, dtype: int, is_complex: bool, rows: int, cols: int, max_threads: int
 ) -> None: ...

@@ -30,7 +30,7 @@ except ImportError as error:
         "tree, the sources hide the installed package."
     ) from error
 
-from torch_init import _ops_moments
+from torch_init import _ops_gibbs, _ops_moments
 
 FILLABLE_DTYPES = (
     torch.float32,
@@ -49,6 +49,12 @@ cuda_device_count = _C.cuda_device_count
 cpu_isa = _C.cpu_isa
 cpu_isas = _C.cpu_isas
 set_cpu_isa = _C.set_cpu_isa
+
+GibbsWeights = _ops_gibbs.GibbsWeights
+quantize = _ops_gibbs.quantize
+gibbs = _ops_gibbs.gibbs
+sample_hidden = _ops_gibbs.sample_hidden
+sample_visible = _ops_gibbs.sample_visible
 
 MeasureEntry = _ops_moments.MeasureEntry
 MEASUREMENT = _ops_moments.MEASUREMENT

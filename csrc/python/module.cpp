@@ -207,6 +207,7 @@ PYBIND11_MODULE(_C, m) {
                                   threads);
       },
       release_gil);
+  bind_gibbs(m);
   bind_moments(m);
   m.def("fold_key", &fold_key_from_bytes);
   m.def("cpu_isa", [] { return active_tier.load()->name; });

@@ -22,14 +22,25 @@ ROOMS = {
     "region": {"portable"},
     "fill": {"portable", "random", "distributions", "region"},
     "moments": {"portable", "region"},
+    "gibbs": {"portable", "random", "distributions"},
     "orthogonal": {"portable", "random", "distributions"},
-    "cpu": {"portable", "random", "distributions", "region", "fill", "moments", "orthogonal"},
+    "cpu": {
+        "portable",
+        "random",
+        "distributions",
+        "region",
+        "fill",
+        "gibbs",
+        "moments",
+        "orthogonal",
+    },
     "python": {
         "portable",
         "random",
         "distributions",
         "region",
         "fill",
+        "gibbs",
         "moments",
         "orthogonal",
         "cpu",
@@ -53,7 +64,7 @@ LIBM = re.compile(
 )
 NATIVE_MODULE = re.compile(r"(?<!torch\.)\b_C\b")
 # Files that use the native module for _ops.py, their only importer.
-PARTS_OF_OPS = ["_ops_moments.py"]
+PARTS_OF_OPS = ["_ops_gibbs.py", "_ops_moments.py"]
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 
 

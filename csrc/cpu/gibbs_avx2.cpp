@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Compiled with the flags of tier_avx2.cpp, and bound by the same rules.
+#include "cpu/gibbs_philox_inl.h"
+#include "cpu/kernels_inl.h"
+#include "cpu/simd_avx2.h"
+#include "cpu/tiers.h"
+
+#define TI_VECTOR_BYTES 32
+#include "gibbs/rows_inl.h"
+
+namespace torch_init {
+namespace {
+
+// Four blocks, and so sixteen units, at a time.
+struct FourBlocks {
+  static void of_blocks(const Distribution& logistic, uint64_t key, PhiloxBlock counter, int n,
+                        int32_t* out) {
+    const QuantileMap<Avx2, true, false> value(logistic);
+    for (int block = 0; block < n; block += Avx2::kBlocks) {
+      // Lanes are 64 bits wide, the counter's first word 32: what carries over is not read.
+      __m256i word[4] = {Avx2::consecutive(counter.word[0] + static_cast<uint32_t>(block)),
+                         Avx2::broadcast(counter.word[1]), Avx2::broadcast(counter.word[2]),
+                         Avx2::broadcast(counter.word[3])};
+      philox_lanes<Avx2>(key, word);
+      __m256i words[2];
+      Avx2::interleave(word, words);
+      for (const __m256i w : words) {
+        const __m256i threshold = _mm256_cvttps_epi32(_mm256_floor_ps(value(w)));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), threshold);
+        out += Avx2::kLanes;
+      }
+    }
+  }
+};
+
+}  // namespace
+
+const GibbsKernels& avx2_gibbs_kernels() {
+  static constexpr GibbsKernels kernels = {kRowsMostChains, rows_scratch_size,
+                                           run_rows<FourBlocks>};
+  return kernels;
+}
+
+}  // namespace torch_init

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Sampling one side of a restricted Boltzmann machine given the other, one unit of one chain at a
+// time: the definition that every tier must agree with (docs/gibbs.md). All of it is integer
+// arithmetic but the threshold, a value of the logistic distribution (docs/stream.md).
+#pragma once
+
+#include "distributions/distribution.h"
+#include "distributions/transform.h"
+#include "portable/portable.h"
+#include "random/philox.h"
+
+namespace torch_init {
+
+enum Side : int32_t { kVisible = 0, kHidden = 1 };
+
+// Inverse temperatures are integers of this many fractional bits.
+constexpr int kBetaBits = 24;
+constexpr int64_t kBetaOne = int64_t{1} << kBetaBits;
+// A grey level u stands for u / 255.
+constexpr int64_t kLevels = 255;
+
+// The weights as one side sees them, in units of 2^-shift: `units` are those to be sampled,
+// `sources` those of the other side. Both matrices hold the same weights; their rows are padded
+// with zeros to `kRowAlignment` integers.
+struct SideWeights {
+  int64_t units;
+  int64_t sources;
+  const int32_t* by_unit;    // [units][by_unit_stride]
+  const int32_t* by_source;  // [sources][by_source_stride]
+  int64_t by_unit_stride;
+  int64_t by_source_stride;
+  const int32_t* bias;  // [units]
+  const int32_t* sums;  // [units], of each unit's weights
+};
+
+constexpr int64_t kRowAlignment = 16;
+
+TI_HOST_DEVICE int64_t padded(int64_t units) {
+  return (units + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
+}
+
+// A run of half-steps over chains, each independent of the others.
+struct GibbsTask {
+  SideWeights side[2];
+  int32_t spin[2];         // whether a side's states mean -1 and 1 instead of 0 and 1
+  uint8_t* state[2];       // [chains][units], 0 or 1
+  const uint8_t* clamped;  // [visible units], nonzero: keeps its state; null: none
+  int64_t chains;
+  uint64_t key;
+  uint32_t first_chain;
+  uint64_t first_step;
+  int32_t first_side;  // the one that the first half-step samples
+  int64_t half_steps;
+  int32_t grey;            // the first half-step reads visible states as levels of 255
+  const int32_t* beta;     // [chains], in units of 2^-kBetaBits; null: 1
+  Distribution threshold;  // logistic(0, 2^shift), float32
+};
+
+TI_HOST_DEVICE int side_of(const GibbsTask& task, int64_t half_step) {
+  return static_cast<int>((task.first_side + half_step) & 1);
+}
+
+// The counter of the words of units 4 * block ... 4 * block + 3.
+TI_HOST_DEVICE PhiloxBlock gibbs_counter(uint32_t unit_block, uint32_t chain, uint64_t step,
+                                         int side) {
+  const uint64_t half_step = 2 * step + static_cast<uint64_t>(side);
+  return {{unit_block, chain, static_cast<uint32_t>(half_step),
+           static_cast<uint32_t>(half_step >> 32)}};
+}
+
+// The greatest integer <= x, |x| < 2^31.
+TI_HOST_DEVICE int32_t floor_to_int(float x) {
+  const int32_t truncated = static_cast<int32_t>(x);
+  return truncated - (x < static_cast<float>(truncated) ? 1 : 0);
+}
+
+// A unit is on if its field exceeds this.
+TI_HOST_DEVICE int32_t threshold_of(uint32_t word, const Distribution& logistic) {
+  return floor_to_int(value_from_word(word, logistic));
+}
+
+// Twice a sum where spins make it so: 2 v - 1 stands for v, and spins see twice the field. The
+// scale leaves room for it; what wraps on the way wraps back.
+TI_HOST_DEVICE int32_t field_of(int32_t bias, int32_t sum_of_weights, int32_t sum, int spin_sources,
+                                int spin_units) {
+  uint32_t field = static_cast<uint32_t>(sum) << spin_sources;
+  field += static_cast<uint32_t>(bias);
+  if (spin_sources != 0) field -= static_cast<uint32_t>(sum_of_weights);
+  return static_cast<int32_t>(field << spin_units);
+}
+
+// The same of grey sources: 255 times the field.
+TI_HOST_DEVICE int64_t grey_field_of(int32_t bias, int64_t sum, int spin_units) {
+  return (kLevels * bias + sum) * (int64_t{1} << spin_units);
+}
+
+// beta * field > threshold, with `levels` times both; the products fit because |field| < 2^31 *
+// levels, and beta <= 2^28, for grey fields 2^24.
+TI_HOST_DEVICE bool exceeds(int64_t field, int32_t threshold, int64_t levels, int32_t beta) {
+  return beta * field > threshold * levels * kBetaOne;
+}
+
+}  // namespace torch_init

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Half-steps by adding up the weights' rows of the sources that are on, for tiers without a table
+// lookup in registers. A tier's file defines TI_VECTOR_BYTES and a class `Thresholds` with
+//
+//     static void of_blocks(const Distribution&, uint64_t key, PhiloxBlock counter, int n,
+//     int32_t*)
+//
+// which writes the thresholds of n blocks of four units, the first having this counter.
+#pragma once
+
+#include <string.h>
+
+#include "gibbs/kernels.h"
+
+namespace torch_init {
+namespace {
+
+typedef int32_t Ints __attribute__((vector_size(TI_VECTOR_BYTES)));
+// What the accumulators of a tile of units take: half the registers there are.
+constexpr int kTileVectors = 8;
+constexpr int64_t kTile = kTileVectors * TI_VECTOR_BYTES / 4;
+constexpr int64_t kRowsMostChains = 64;
+
+// Chains of one call: which sources are on.
+struct ActiveSources {
+  int32_t* list;   // [chains][sources]
+  int64_t* count;  // [chains]
+};
+
+template <int kVectors>
+inline void add_rows(const int32_t* rows, int64_t stride, const int32_t* active, int64_t count,
+                     int32_t* sums) {
+  Ints total[kVectors] = {};
+  for (int64_t n = 0; n < count; ++n) {
+    const int32_t* row = rows + active[n] * stride;
+    for (int v = 0; v < kVectors; ++v) {
+      Ints weights;
+      memcpy(&weights, row + v * (TI_VECTOR_BYTES / 4), sizeof weights);
+      total[v] += weights;
+    }
+  }
+  memcpy(sums, total, sizeof total);
+}
+
+// Sums of levels times weights, less than 2^53: exact in double, in any order.
+template <int kUnits>
+inline void add_grey_rows(const int32_t* rows, int64_t stride, const int32_t* active, int64_t count,
+                          const uint8_t* levels, int64_t* sums) {
+  double total[kUnits] = {};
+  for (int64_t n = 0; n < count; ++n) {
+    const int32_t* row = rows + active[n] * stride;
+    const double level = levels[active[n]];
+    for (int u = 0; u < kUnits; ++u) total[u] += level * row[u];
+  }
+  for (int u = 0; u < kUnits; ++u) sums[u] = static_cast<int64_t>(total[u]);
+}
+
+template <typename Thresholds>
+class RowSampler {
+ public:
+  RowSampler(const GibbsTask& task, int64_t first, int64_t count, ActiveSources active)
+      : task_(task), first_(first), count_(count), active_(active) {}
+
+  void run() {
+    for (int64_t n = 0; n < task_.half_steps; ++n) half_step(n);
+  }
+
+ private:
+  void half_step(int64_t n) {
+    const int to = side_of(task_, n);
+    const SideWeights& side = task_.side[to];
+    for (int64_t c = 0; c < count_; ++c) list_active(side, 1 - to, c);
+    const bool grey = n == 0 && task_.grey != 0;
+    int64_t unit = 0;
+    for (; unit + kTile <= padded(side.units); unit += kTile) tile<kTile>(n, unit, grey);
+    for (; unit < side.units; unit += kRowAlignment) tile<kRowAlignment>(n, unit, grey);
+  }
+
+  const uint8_t* sources(int from, int64_t c) const {
+    return task_.state[from] + (first_ + c) * task_.side[1 - from].sources;
+  }
+
+  void list_active(const SideWeights& side, int from, int64_t c) {
+    const uint8_t* state = sources(from, c);
+    int32_t* list = active_.list + c * side.sources;
+    int64_t count = 0;
+    for (int64_t i = 0; i < side.sources; ++i) {
+      list[count] = static_cast<int32_t>(i);
+      count += state[i] != 0;
+    }
+    active_.count[c] = count;
+  }
+
+  // Units unit ... unit + kUnits - 1 of all chains.
+  template <int64_t kUnits>
+  void tile(int64_t n, int64_t unit, bool grey) {
+    const int to = side_of(task_, n);
+    const SideWeights& side = task_.side[to];
+    const int32_t* rows = side.by_source + unit;
+    for (int64_t c = 0; c < count_; ++c) {
+      const int32_t* list = active_.list + c * side.sources;
+      const int64_t count = active_.count[c];
+      alignas(64) int32_t thresholds[kUnits];
+      const uint32_t chain = task_.first_chain + static_cast<uint32_t>(first_ + c);
+      const uint64_t step = task_.first_step + static_cast<uint64_t>(n / 2);
+      Thresholds::of_blocks(task_.threshold, task_.key,
+                            gibbs_counter(static_cast<uint32_t>(unit / 4), chain, step, to),
+                            static_cast<int>(kUnits / 4), thresholds);
+      alignas(64) uint8_t on[kUnits];
+      if (grey) {
+        int64_t sums[kUnits];
+        add_grey_rows<kUnits>(rows, side.by_source_stride, list, count, sources(1 - to, c), sums);
+        decide<kUnits>(to, unit, c, sums, thresholds, on);
+      } else {
+        alignas(64) int32_t sums[kUnits];
+        add_rows<static_cast<int>(kUnits * 4 / TI_VECTOR_BYTES)>(rows, side.by_source_stride, list,
+                                                                 count, sums);
+        decide<kUnits>(to, unit, c, sums, thresholds, on);
+      }
+      keep<kUnits>(to, unit, c, on);
+    }
+  }
+
+  template <int64_t kUnits>
+  void decide(int to, int64_t unit, int64_t c, const int32_t* sums, const int32_t* thresholds,
+              uint8_t* on) const {
+    const SideWeights& side = task_.side[to];
+    const int spin_sources = task_.spin[1 - to];
+    const int spin_units = task_.spin[to];
+    for (int64_t u = 0; u < kUnits; ++u) {
+      const int32_t field =
+          field_of(side.bias[unit + u], side.sums[unit + u], sums[u], spin_sources, spin_units);
+      if (task_.beta == nullptr) {
+        on[u] = field > thresholds[u];
+      } else {
+        on[u] = exceeds(field, thresholds[u], 1, task_.beta[first_ + c]);
+      }
+    }
+  }
+
+  template <int64_t kUnits>
+  void decide(int to, int64_t unit, int64_t c, const int64_t* sums, const int32_t* thresholds,
+              uint8_t* on) const {
+    const int32_t beta =
+        task_.beta == nullptr ? static_cast<int32_t>(kBetaOne) : task_.beta[first_ + c];
+    for (int64_t u = 0; u < kUnits; ++u) {
+      const int64_t field = grey_field_of(task_.side[to].bias[unit + u], sums[u], task_.spin[to]);
+      on[u] = exceeds(field, thresholds[u], kLevels, beta);
+    }
+  }
+
+  template <int64_t kUnits>
+  void keep(int to, int64_t unit, int64_t c, const uint8_t* on) {
+    const int64_t units = task_.side[to].units;
+    uint8_t* out = task_.state[to] + (first_ + c) * units + unit;
+    const int64_t n = units - unit < kUnits ? units - unit : kUnits;
+    if (to == kHidden || task_.clamped == nullptr) {
+      memcpy(out, on, static_cast<size_t>(n));
+      return;
+    }
+    for (int64_t u = 0; u < n; ++u) {
+      if (task_.clamped[unit + u] == 0) out[u] = on[u];
+    }
+  }
+
+  const GibbsTask& task_;
+  const int64_t first_;
+  const int64_t count_;
+  const ActiveSources active_;
+};
+
+inline int64_t rows_scratch_size(const GibbsTask& task, int64_t count) {
+  const int64_t visible = task.side[kVisible].units;
+  const int64_t hidden = task.side[kHidden].units;
+  // One more: the last source is written before it is known to be on.
+  const int64_t sources = (visible > hidden ? visible : hidden) * count + 1;
+  return count * static_cast<int64_t>(sizeof(int64_t)) +
+         sources * static_cast<int64_t>(sizeof(int32_t));
+}
+
+template <typename Thresholds>
+void run_rows(const GibbsTask& task, int64_t first, int64_t count, void* scratch) {
+  int64_t* const counts = static_cast<int64_t*>(scratch);
+  RowSampler<Thresholds>(task, first, count, {reinterpret_cast<int32_t*>(counts + count), counts})
+      .run();
+}
+
+}  // namespace
+}  // namespace torch_init

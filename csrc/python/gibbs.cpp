@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Gibbs chains. Like module.cpp this knows addresses only: torch_init/_ops_gibbs.py, its only
+// caller, keeps what they point to alive.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <optional>
+
+#include "distributions/lower.h"
+#include "gibbs/host_gibbs.h"
+#include "gibbs/quantize.h"
+#include "python/bindings.h"
+
+namespace py = pybind11;
+
+namespace torch_init {
+namespace {
+
+// (by_visible, by_hidden, visible bias, hidden bias, visible sums, hidden sums)
+using LayerAddresses = std::array<uint64_t, 6>;
+
+template <typename Pointer>
+Pointer pointer(uint64_t address) {
+  return reinterpret_cast<Pointer>(address);
+}
+
+std::optional<int> quantize(uint64_t weight, uint64_t visible_bias, uint64_t hidden_bias,
+                            bool is_double, int64_t visible, int64_t hidden, int max_threads,
+                            const LayerAddresses& out) {
+  const QuantizedLayer layer = {pointer<int32_t*>(out[0]),
+                                pointer<int32_t*>(out[1]),
+                                {pointer<int32_t*>(out[2]), pointer<int32_t*>(out[3])},
+                                {pointer<int32_t*>(out[4]), pointer<int32_t*>(out[5])}};
+  int shift = 0;
+  const auto run = [&](auto real) {
+    using Real = decltype(real);
+    return quantize_layer(pointer<const Real*>(weight), pointer<const Real*>(visible_bias),
+                          pointer<const Real*>(hidden_bias), visible, hidden, max_threads, layer,
+                          &shift);
+  };
+  if (!(is_double ? run(double{}) : run(float{}))) return std::nullopt;
+  return shift;
+}
+
+// What is sampled, lowered once.
+class GibbsPlan {
+ public:
+  GibbsPlan(const LayerAddresses& layer, int64_t visible, int64_t hidden, int shift)
+      : threshold_(lower_logistic(0.0, power_of_two(shift), DType::kFloat32)) {
+    const auto ints = [&](size_t i) { return pointer<const int32_t*>(layer[i]); };
+    task_.side[kVisible] = {visible,        hidden,          ints(0), ints(1),
+                            padded(hidden), padded(visible), ints(2), ints(4)};
+    task_.side[kHidden] = {hidden,          visible,        ints(1), ints(0),
+                           padded(visible), padded(hidden), ints(3), ints(5)};
+    task_.threshold = threshold_.distribution;
+  }
+
+  // Addresses are 0 where there is nothing.
+  void set_run(bool spin_visible, bool spin_hidden, uint64_t visible, uint64_t hidden,
+               uint64_t clamped, uint64_t beta, bool grey) {
+    task_.spin[kVisible] = spin_visible;
+    task_.spin[kHidden] = spin_hidden;
+    task_.state[kVisible] = pointer<uint8_t*>(visible);
+    task_.state[kHidden] = pointer<uint8_t*>(hidden);
+    task_.clamped = pointer<const uint8_t*>(clamped);
+    task_.beta = pointer<const int32_t*>(beta);
+    task_.grey = grey;
+  }
+  void set_words(uint64_t key, uint32_t first_chain, uint64_t first_step) {
+    task_.key = key;
+    task_.first_chain = first_chain;
+    task_.first_step = first_step;
+  }
+
+  void run_on_host(int64_t chains, int first_side, int64_t half_steps, int max_threads) {
+    set_extent(chains, first_side, half_steps);
+    host_gibbs(task_, *active_tier.load()->gibbs, max_threads);
+  }
+
+ private:
+  void set_extent(int64_t chains, int first_side, int64_t half_steps) {
+    task_.chains = chains;
+    task_.first_side = first_side;
+    task_.half_steps = half_steps;
+  }
+
+  LoweredDistribution threshold_;  // keeps the table alive
+  GibbsTask task_{};
+};
+
+}  // namespace
+
+void bind_gibbs(py::module_& module) {
+  const auto release_gil = py::call_guard<py::gil_scoped_release>();
+  module.def("quantize_layer", &quantize, release_gil);
+  py::class_<GibbsPlan>(module, "GibbsPlan")
+      .def(py::init<const LayerAddresses&, int64_t, int64_t, int>())
+      .def("set_run", &GibbsPlan::set_run)
+      .def("set_words", &GibbsPlan::set_words)
+      .def("run_on_host", &GibbsPlan::run_on_host, release_gil);
+}
+
+}  // namespace torch_init

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gibbs chains of restricted Boltzmann machines: a part of _ops.py, which alone imports it.
+
+States are bytes, 0 or 1; a spin's 0 means -1. docs/gibbs.md specifies every bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_init import _C, keys
+from torch_init.errors import describe
+
+SIDES = ("visible", "hidden")
+UNITS = ("bernoulli", "spin")
+BETA_ONE = 2**24
+"""Inverse temperatures are multiples of 1 / BETA_ONE."""
+MOST_BETA = 16.0
+GREY_LEVELS = 255
+_MOST_CHAINS = 2**32
+_MOST_STEPS = 2**62
+
+
+@dataclass(frozen=True, eq=False)
+class GibbsWeights:
+    """A layer in fixed point: an integer w stands for w / 2**shift.
+
+    Args:
+        by_visible: int32 [visible, hidden padded to 16], rows of the visible units' weights.
+        by_hidden: int32 [hidden, visible padded to 16], the same weights transposed.
+        biases, sums: int32, of the visible and of the hidden side, padded; sums of each unit's
+            weights.
+    """
+
+    visible: int
+    hidden: int
+    shift: int
+    by_visible: Tensor
+    by_hidden: Tensor
+    biases: tuple[Tensor, Tensor]
+    sums: tuple[Tensor, Tensor]
+
+    @property
+    def device(self) -> torch.device:
+        return self.by_visible.device
+
+    def dequantized(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (weight, visible bias, hidden bias) that the integers stand for, in float64."""
+        scale = 2.0**-self.shift
+        weight = self.by_visible[:, : self.hidden].double() * scale
+        visible, hidden = (bias.double() * scale for bias in self.biases)
+        return weight, visible[: self.visible], hidden[: self.hidden]
+
+    def _addresses(self) -> list[int]:
+        tensors = (self.by_visible, self.by_hidden, *self.biases, *self.sums)
+        return [tensor.data_ptr() for tensor in tensors]
+
+
+def quantize(
+    weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, function: str = "rbm"
+) -> GibbsWeights:
+    """Return a layer's weights [visible, hidden] and biases in fixed point.
+
+    The scale is the greatest 2**shift, shift <= 26, that keeps every weight within 24 bits and the
+    sum of magnitudes that any unit can meet within 31, so that no chain overflows.
+
+    Args:
+        function: named in errors.
+
+    Raises:
+        ValueError: a number is not finite, or its magnitude is 2**64 or more.
+    """
+    visible, hidden = weight.shape
+    device = weight.device
+    empty = _empty_layer(visible, hidden, device)
+    weight, visible_bias, hidden_bias = (
+        x.detach().to(weight.dtype).contiguous() for x in (weight, visible_bias, hidden_bias)
+    )
+    shift = _C.quantize_layer(
+        weight.data_ptr(),
+        visible_bias.data_ptr(),
+        hidden_bias.data_ptr(),
+        weight.dtype == torch.float64,
+        visible,
+        hidden,
+        torch.get_num_threads(),
+        [tensor.data_ptr() for tensor in empty],
+    )
+    if shift is None:
+        expected = "finite numbers of magnitudes below 2**64"
+        got = "a parameter that is not"
+        raise ValueError(describe(function, "weights and biases", got, expected))
+    by_visible, by_hidden, *rest = empty
+    return GibbsWeights(
+        visible, hidden, shift, by_visible, by_hidden, (rest[0], rest[1]), (rest[2], rest[3])
+    )
+
+
+def _empty_layer(visible: int, hidden: int, device: torch.device) -> list[Tensor]:
+    def zeros(*sizes: int) -> Tensor:
+        return torch.zeros(sizes, dtype=torch.int32, device=device)
+
+    v, h = (-(-units // 16) * 16 for units in (visible, hidden))
+    return [zeros(visible, h), zeros(hidden, v), *(zeros(n) for n in (v, h, v, h))]
+
+
+def gibbs(
+    weights: GibbsWeights,
+    visible: Tensor | None,
+    hidden: Tensor | None,
+    *,
+    seed: int,
+    name: str = "",
+    first_chain: int = 0,
+    first_step: int = 0,
+    sweeps: int = 1,
+    beta: float | Tensor = 1.0,
+    start: str = "visible",
+    units: tuple[str, str] = ("bernoulli", "bernoulli"),
+    clamp: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run sweeps of Gibbs sampling in one native call, updating the states in place.
+
+    A sweep samples the hidden units given the visible ones, then the visible ones given the hidden
+    ones; with start="hidden" in the other order. Sweep t of chain c is step first_step + t of chain
+    first_chain + c: its words depend on (seed, name, chain, step, side, unit) and nothing else.
+
+    Args:
+        visible, hidden: uint8 [chains, units], contiguous. The side that is sampled first may be
+            None: it is then made.
+        beta: inverse temperature in [0, 16], of all chains or of each (float tensor [chains]);
+            rounded to a multiple of 2**-24.
+        clamp: uint8 or bool [visible]; units that are not 0 keep their states.
+    """
+    first_side = 1 - SIDES.index(start)
+    states = _states(weights, visible, hidden, first_side)
+    plan = _plan(weights, states, units, clamp, beta, grey=False)
+    plan.run(seed, name, first_chain, first_step, first_side, 2 * sweeps)
+    return states[0], states[1]
+
+
+def sample_hidden(
+    weights: GibbsWeights,
+    visible: Tensor,
+    *,
+    seed: int,
+    name: str = "",
+    first_chain: int = 0,
+    step: int = 0,
+    beta: float | Tensor = 1.0,
+    units: tuple[str, str] = ("bernoulli", "bernoulli"),
+    levels: int = 1,
+) -> Tensor:
+    """Return a sample of the hidden units given the visible ones: half a sweep.
+
+    Args:
+        visible: uint8 [chains, visible]; with levels=255, u stands for u / 255, and beta <= 1.
+    """
+    states = _states(weights, visible, None, 1)
+    plan = _plan(weights, states, units, None, beta, grey=levels == GREY_LEVELS)
+    plan.run(seed, name, first_chain, step, 1, 1)
+    return states[1]
+
+
+def sample_visible(
+    weights: GibbsWeights,
+    hidden: Tensor,
+    *,
+    seed: int,
+    name: str = "",
+    first_chain: int = 0,
+    step: int = 0,
+    beta: float | Tensor = 1.0,
+    units: tuple[str, str] = ("bernoulli", "bernoulli"),
+    clamp: Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Return a sample of the visible units given the hidden ones: half a sweep.
+
+    Args:
+        clamp: as in gibbs; the units it names keep their states in `out`.
+    """
+    states = _states(weights, out, hidden, 0)
+    plan = _plan(weights, states, units, clamp, beta, grey=False)
+    plan.run(seed, name, first_chain, step, 0, 1)
+    return states[0]
+
+
+def _states(
+    weights: GibbsWeights, visible: Tensor | None, hidden: Tensor | None, first_side: int
+) -> list[Tensor]:
+    given = [visible, hidden]
+    source = given[1 - first_side]
+    if source is None:
+        got, expected = "None", "the states that the chains start from"
+        raise TypeError(describe("gibbs", SIDES[1 - first_side], got, expected))
+    chains = len(source)
+    states = []
+    for state, units, side in zip(given, (weights.visible, weights.hidden), SIDES, strict=True):
+        if state is None:
+            state = torch.empty(chains, units, dtype=torch.uint8, device=source.device)
+        _check_bytes(side, state, (chains, units), weights.device)
+        states.append(state)
+    return states
+
+
+def _check_bytes(
+    argument: str, tensor: Tensor, shape: tuple[int, ...], device: torch.device
+) -> None:
+    fits = tensor.dtype in (torch.uint8, torch.bool) and tensor.is_contiguous()
+    if tensor.shape != torch.Size(shape) or not fits or tensor.device != device:
+        got = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
+        expected = f"a contiguous uint8 tensor {shape} on {device}"
+        raise ValueError(describe("gibbs", argument, got, expected))
+
+
+class _Plan:
+    """A native plan, and what its addresses point to."""
+
+    def __init__(self, weights: GibbsWeights, states: list[Tensor]) -> None:
+        self.chains = len(states[0])
+        self.kept_alive: list[Any] = [weights, states]
+        self.native = _C.GibbsPlan(
+            weights._addresses(), weights.visible, weights.hidden, weights.shift
+        )
+
+    def run(
+        self,
+        seed: int,
+        name: str,
+        first_chain: int,
+        first_step: int,
+        first_side: int,
+        half_steps: int,
+    ) -> None:
+        _check_range("first_chain", first_chain, _MOST_CHAINS - self.chains)
+        _check_range("sweeps", half_steps, _MOST_STEPS)
+        _check_range("first_step", first_step, _MOST_STEPS)
+        self.native.set_words(stream_key(seed, name), first_chain, first_step)
+        self.native.run_on_host(self.chains, first_side, half_steps, torch.get_num_threads())
+
+
+def stream_key(seed: int, name: str) -> int:
+    """Return the key of the chains called name, another than that of a tensor so called."""
+    key: int = _C.fold_key(seed % 2**64, keys.digest(keys.part_name(name, "gibbs")))
+    return key
+
+
+def _check_range(argument: str, value: int, most: int) -> None:
+    if not 0 <= value <= most:
+        raise ValueError(describe("gibbs", argument, f"{value}", f"an int in [0, {most}]"))
+
+
+def _plan(
+    weights: GibbsWeights,
+    states: list[Tensor],
+    units: tuple[str, str],
+    clamp: Tensor | None,
+    beta: float | Tensor,
+    grey: bool,
+) -> _Plan:
+    for side, unit in zip(SIDES, units, strict=True):
+        if unit not in UNITS:
+            expected = "'bernoulli' or 'spin'"
+            raise ValueError(describe("gibbs", f"units of the {side} side", repr(unit), expected))
+    plan = _Plan(weights, states)
+    if clamp is not None:
+        _check_bytes("clamp", clamp, (weights.visible,), weights.device)
+    if grey and units[0] != "bernoulli":
+        raise ValueError(describe("gibbs", "levels", "255 of spins", "levels of Bernoulli units"))
+    fixed_beta = _fixed_beta(beta, plan.chains, 1.0 if grey else MOST_BETA, weights.device)
+    plan.kept_alive += [clamp, fixed_beta]
+    plan.native.set_run(
+        units[0] == "spin",
+        units[1] == "spin",
+        states[0].data_ptr(),
+        states[1].data_ptr(),
+        0 if clamp is None else clamp.data_ptr(),
+        0 if fixed_beta is None else fixed_beta.data_ptr(),
+        grey,
+    )
+    return plan
+
+
+def _fixed_beta(
+    beta: float | Tensor, chains: int, most: float, device: torch.device
+) -> Tensor | None:
+    """Return beta as int32 [chains] in units of 1 / BETA_ONE; None for 1."""
+    if not isinstance(beta, Tensor):
+        if beta == 1:
+            return None
+        beta = torch.tensor(float(beta), dtype=torch.float64, device=device)
+    if beta.dim() > 0 and beta.shape != (chains,):
+        expected = f"a number or a tensor ({chains},)"
+        raise ValueError(describe("gibbs", "beta", f"a tensor {tuple(beta.shape)}", expected))
+    if not bool(((beta >= 0) & (beta <= most)).all()):
+        raise ValueError(describe("gibbs", "beta", f"{beta}", f"numbers in [0, {most}]"))
+    fixed = (beta.to(device, torch.float64) * BETA_ONE).round().to(torch.int32)
+    return fixed.expand(chains).contiguous()
