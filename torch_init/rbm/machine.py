@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch_init import elementwise
 from torch_init.errors import check_not_negative, check_positive_int, describe
 from torch_init.keys import check_name, check_seed, draw_seed
-from torch_init.rbm.sampling import FixedPoint, Noise
+from torch_init.rbm.sampling import IntegerMachine, Noise
 from torch_init.rbm.units import Gaussian, NReLU, Units, as_units
 
 if TYPE_CHECKING:
@@ -170,11 +170,11 @@ class RBM(nn.Module):
             self.visible_field(hidden), self.visible_bias, self.log_variance
         )
 
-    def fixed_point(self) -> FixedPoint | None:
+    def integers(self) -> IntegerMachine | None:
         """Return the machine in integers for many half-steps, or None if it is not exact."""
         if not self.exact:
             return None
-        return FixedPoint(
+        return IntegerMachine(
             self.weight, self.visible_bias, self.hidden_bias, self.visible, self.hidden
         )
 
@@ -185,15 +185,15 @@ class RBM(nn.Module):
         noise: Noise,
         step: int = 0,
         beta: Beta = 1.0,
-        fixed_point: FixedPoint | None = None,
+        integers: IntegerMachine | None = None,
     ) -> Tensor:
         """Draw h given v, (N, visible), with the noise of a step.
 
-        States are sampled in exact integers if fixed_point is given, means in float.
+        States are sampled in exact integers if integers is given, means in float.
         """
+        if integers is not None and self.visible.are_states(visible):
+            return integers.sample("h", visible, noise, step, beta)
         beta = _column(beta, visible)
-        if fixed_point is not None and _is_integral(visible):
-            return fixed_point.sample("h", visible, noise, step, beta)
         field = self.hidden_field(visible)
         return self.hidden.sample(field, None, noise.at("h", step, field), beta).to(field.dtype)
 
@@ -204,12 +204,12 @@ class RBM(nn.Module):
         noise: Noise,
         step: int = 0,
         beta: Beta = 1.0,
-        fixed_point: FixedPoint | None = None,
+        integers: IntegerMachine | None = None,
     ) -> Tensor:
         """Draw v given h, (N, hidden), as sample_hidden does."""
+        if integers is not None and self.hidden.are_states(hidden):
+            return integers.sample("v", hidden, noise, step, beta)
         beta = _column(beta, hidden)
-        if fixed_point is not None and _is_integral(hidden):
-            return fixed_point.sample("v", hidden, noise, step, beta)
         field = self.visible_field(hidden)
         drawn = self.visible.sample(field, self.log_variance, noise.at("v", step, field), beta)
         return drawn.to(field.dtype)
@@ -249,11 +249,32 @@ class RBM(nn.Module):
         check_positive_int("gibbs", "steps", steps)
         seed = draw_seed(None) if seed is None else int(check_seed("gibbs", seed))
         noise = Noise(seed, self.name, first_chain)
-        fixed_point = self.fixed_point()
-        visible = visible.to(self.weight.dtype)
+        return self.run_chains(visible.to(self.weight.dtype), noise, first_step, steps, beta)
+
+    @torch.no_grad()
+    def run_chains(
+        self,
+        visible: Tensor,
+        noise: Noise,
+        first_step: int,
+        steps: int,
+        beta: Beta = 1.0,
+        clamp: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Do as gibbs does, from checked states, with the noise given.
+
+        Args:
+            clamp: (visible,) bool; units that are true keep their states.
+        """
+        integers = self.integers()
+        if integers is not None and self.visible.are_states(visible):
+            return integers.run(visible, None, noise, first_step, steps, beta, clamp)
+        given = visible
+        hidden = visible.new_empty(0)
         for step in range(first_step, first_step + steps):
-            hidden = self.sample_hidden(visible, noise, step, beta, fixed_point)
-            visible = self.sample_visible(hidden, noise, step, beta, fixed_point)
+            hidden = self.sample_hidden(visible, noise, step, beta, integers)
+            visible = self.sample_visible(hidden, noise, step, beta, integers)
+            visible = visible if clamp is None else torch.where(clamp, given, visible)
         return visible, hidden
 
     @torch.no_grad()
@@ -312,7 +333,3 @@ def _column(beta: Beta, rows: Tensor) -> Beta:
     if isinstance(beta, Tensor) and beta.dim():
         return beta.to(rows.device).reshape(-1, 1)
     return beta
-
-
-def _is_integral(states: Tensor) -> bool:
-    return bool((states == states.round()).all())

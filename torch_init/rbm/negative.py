@@ -2,6 +2,7 @@
 """The model's phase: contrastive divergence, persistent chains, fast weights, tempering."""
 
 import copy
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -41,19 +42,25 @@ class ContrastiveDivergence:
         """
         machine, options = self._machine, self._options
         noise = self._noise.from_chain(first_row)
-        fixed_point = machine.fixed_point()
-        first = update * options.k
-        visible = hidden.new_empty(0)
-        for step in range(first, first + options.k):
-            if step > first:
-                hidden = machine.sample_hidden(visible, noise, step, 1.0, fixed_point)
-                hidden = hidden if mask is None else hidden * mask
-            if options.reconstruction == "means":
-                visible = machine.visible_mean(hidden)
-            else:
-                visible = machine.sample_visible(hidden, noise, step, 1.0, fixed_point)
-        hidden = last_hidden(machine, visible, noise, first + options.k, options)
+        integers = machine.integers()
+        first, last = update * options.k, (update + 1) * options.k
+        if integers is not None and mask is None and options.reconstruction == "samples":
+            if options.k > 1:
+                _, hidden = integers.run(None, hidden, noise, first, options.k - 1)
+            visible = integers.sample("v", hidden, noise, last - 1)
+            return visible, last_hidden(machine, visible, noise, last, options)
+        visible = self._reconstruct(hidden, noise, first)
+        for step in range(first + 1, last):
+            hidden = machine.sample_hidden(visible, noise, step)
+            visible = self._reconstruct(hidden if mask is None else hidden * mask, noise, step)
+        hidden = last_hidden(machine, visible, noise, last, options)
         return visible, hidden if mask is None else hidden * mask
+
+    def _reconstruct(self, hidden: Tensor, noise: Noise, step: int) -> Tensor:
+        if self._options.reconstruction == "means":
+            with torch.no_grad():
+                return self._machine.visible_mean(hidden)
+        return self._machine.sample_visible(hidden, noise, step)
 
     def after(self, gradient: Gradient) -> None:
         """Told of each update's gradient."""
@@ -83,15 +90,10 @@ class Persistent:
         self, hidden: Tensor, first_row: int, update: int, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Run the chains for k sweeps and return their (visible, hidden)."""
-        machine, options, visible = self.sampled(), self._options, self.visible
-        fixed_point = machine.fixed_point()
-        first = update * options.k
-        for step in range(first, first + options.k):
-            drawn = machine.sample_hidden(visible, self._noise, step, 1.0, fixed_point)
-            visible = machine.sample_visible(drawn, self._noise, step, 1.0, fixed_point)
-        self.visible = visible
-        last = first + options.k
-        return visible, last_hidden(self._machine, visible, self._noise, last, options)
+        first, k = update * self._options.k, self._options.k
+        self.visible, _ = self.sampled().run_chains(self.visible, self._noise, first, k)
+        hidden = last_hidden(self._machine, self.visible, self._noise, first + k, self._options)
+        return self.visible, hidden
 
     def sampled(self) -> RBM:
         """The machine that the chains belong to."""
@@ -156,7 +158,6 @@ class Tempered(Persistent):
     ) -> None:
         super().__init__(machine, options, noise, start, processes)
         self._rungs = options.temperatures
-        # Replica r of chain c is row r * chains + c here, and chain r * 2^32 + c of the noise.
         self.visible = self.visible.repeat(self._rungs, 1)
         dtype = self.visible.dtype
         self.betas = torch.linspace(1, 0, self._rungs, dtype=dtype) if self._rungs > 1 else None
@@ -179,15 +180,11 @@ class Tempered(Persistent):
     ) -> tuple[Tensor, Tensor]:
         """Sweep all replicas, swap, and return (visible, hidden) of those at beta = 1."""
         machine, options = self._machine, self._options
-        fixed_point = machine.fixed_point()
         first, rungs = update * options.k, list(self._by_rung())
         for rung, visible in enumerate(rungs):
             beta = 1.0 if self.betas is None else self.betas[rung].item()
-            noise = self._noise.from_chain(rung * 2**32)
-            for step in range(first, first + options.k):
-                drawn = machine.sample_hidden(visible, noise, step, beta, fixed_point)
-                visible = machine.sample_visible(drawn, noise, step, beta, fixed_point)
-            rungs[rung] = visible
+            noise = replace(self._noise, name=f"{self._noise.name}.{rung}")
+            rungs[rung], _ = machine.run_chains(visible, noise, first, options.k, beta)
         swap_(machine, rungs, self.betas, self._noise, update)
         self.visible = torch.cat(rungs)
         noise, last = self._noise, first + options.k
@@ -235,4 +232,4 @@ def last_hidden(machine: RBM, visible: Tensor, noise: Noise, step: int, options:
         with torch.no_grad():
             return machine.hidden_mean(visible)
     noise = Noise(noise.seed, f"{noise.name}.last", noise.first_chain)
-    return machine.sample_hidden(visible, noise, step, 1.0, machine.fixed_point())
+    return machine.sample_hidden(visible, noise, step, 1.0, machine.integers())

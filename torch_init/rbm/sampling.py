@@ -11,13 +11,9 @@ import torch
 from torch import Tensor
 
 from torch_init import _ops
-from torch_init.distributions import Distribution, Logistic
-from torch_init.errors import describe
+from torch_init.distributions import Distribution
 from torch_init.keys import part_name
 from torch_init.rbm.units import Draw, Spin, Units
-
-MAX_FRACTION_BITS = 24
-"""Of the weights that sample: the logistic noise itself has 24 significant bits."""
 
 _CHAINS = 2**40  # more than anybody runs; the index of a word is chain * columns + column
 
@@ -63,12 +59,10 @@ class Noise:
         return replace(self, first_chain=self.first_chain + first)
 
 
-class FixedPoint:
-    """An RBM of binary units with parameters rounded to multiples of 2^-fraction_bits.
+class IntegerMachine:
+    """A machine of binary units whose chains run in exact integers, natively.
 
-    The field of a unit is then a sum of at most 31-bit integers, exact and in any order the same.
-    A unit is on iff that integer exceeds the logistic noise of its word. This class adds integers
-    up in float64, where they are as exact.
+    docs/gibbs.md specifies every bit. States on another device than the CPU travel there and back.
 
     Args:
         weight: (hidden, visible), finite.
@@ -87,44 +81,75 @@ class FixedPoint:
         visible: Units,
         hidden: Units,
     ) -> None:
-        weight, visible_bias, hidden_bias = (
-            parameter.detach().double() for parameter in (weight, visible_bias, hidden_bias)
+        self._spin = {"v": isinstance(visible, Spin), "h": isinstance(hidden, Spin)}
+        self._units = (_kind(visible), _kind(hidden))
+        self._dtype, self._device = weight.dtype, weight.device
+        wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        self._weights = _ops.quantize(
+            weight.detach().T.to("cpu", wide),
+            visible_bias.detach().cpu(),
+            hidden_bias.detach().cpu(),
+            "rbm",
         )
-        if not all(p.isfinite().all() for p in (weight, visible_bias, hidden_bias)):
-            fix = "If they grew in training, lower learning_rate"
-            got = "values that are not finite"
-            raise ValueError(describe("rbm", "parameters", got, "finite numbers", fix))
-        self._units = {"v": visible, "h": hidden}
-        self.fraction_bits = _fraction_bits(weight, visible_bias, hidden_bias)
-        scale = 2.0**self.fraction_bits
-        self._to_hidden = (weight * scale).round_()
-        self._biases = {"v": (visible_bias * scale).round_(), "h": (hidden_bias * scale).round_()}
-
-    def field(self, side: str, other: Tensor) -> Tensor:
-        """Return the integer fields of a side, in float64, given the other side's states."""
-        weight = self._to_hidden.T if side == "h" else self._to_hidden
-        return torch.addmm(self._biases[side], other.double(), weight)
 
     def sample(
         self, side: str, other: Tensor, noise: Noise, step: int, beta: Tensor | float = 1.0
     ) -> Tensor:
-        """Return the states of side "v" or "h", drawn given the other side's, in its dtype."""
-        units = self._units[side]
-        is_spin = isinstance(units, Spin)
-        slope = 2.0 ** (1 - self.fraction_bits) if is_spin else 2.0**-self.fraction_bits
-        single = torch.empty((), dtype=torch.float32, device=other.device)
-        words = noise.draw(Logistic(0.0, 1.0), len(other), units.size, side, step, single)
-        on = self.field(side, other) * (slope * beta) > words
-        return (2 * on.to(other.dtype) - 1) if is_spin else on.to(other.dtype)
+        """Return the states of side "v" or "h", drawn given the other side's."""
+        half_step = _ops.sample_hidden if side == "h" else _ops.sample_visible
+        drawn = half_step(
+            self._weights,
+            _to_bytes(other),
+            seed=noise.seed,
+            name=noise.name,
+            first_chain=noise.first_chain,
+            step=step,
+            beta=beta,
+            units=self._units,
+        )
+        return self._from_bytes(side, drawn)
+
+    def run(
+        self,
+        visible: Tensor | None,
+        hidden: Tensor | None,
+        noise: Noise,
+        first_step: int,
+        sweeps: int,
+        beta: Tensor | float = 1.0,
+        clamp: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Run sweeps in one native call, from the side that is given, and return (v, h).
+
+        Args:
+            clamp: (visible,), true where units keep their states.
+        """
+        bytes_v = None if visible is None else _to_bytes(visible)
+        bytes_h = None if hidden is None else _to_bytes(hidden)
+        bytes_v, bytes_h = _ops.gibbs(
+            self._weights,
+            bytes_v,
+            bytes_h,
+            seed=noise.seed,
+            name=noise.name,
+            first_chain=noise.first_chain,
+            first_step=first_step,
+            sweeps=sweeps,
+            beta=beta,
+            start="hidden" if visible is None else "visible",
+            units=self._units,
+            clamp=None if clamp is None else clamp.cpu().contiguous(),
+        )
+        return self._from_bytes("v", bytes_v), self._from_bytes("h", bytes_h)
+
+    def _from_bytes(self, side: str, states: Tensor) -> Tensor:
+        states = states.to(self._device, self._dtype)
+        return states.mul_(2).sub_(1) if self._spin[side] else states
 
 
-def _fraction_bits(weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> int:
-    """The most bits <= 24 that keep every sum of a row or column below 2^30."""
-    size = weight.abs()
-    largest = max(
-        float((size.sum(1) + hidden_bias.abs()).max()),
-        float((size.sum(0) + visible_bias.abs()).max()),
-        2.0**-30,
-    )
-    exponent = int(torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent)
-    return min(MAX_FRACTION_BITS, 30 - exponent)
+def _kind(units: Units) -> str:
+    return "spin" if isinstance(units, Spin) else "bernoulli"
+
+
+def _to_bytes(states: Tensor) -> Tensor:
+    return (states > 0).to("cpu", torch.uint8).contiguous()

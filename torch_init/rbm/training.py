@@ -239,8 +239,7 @@ class _Training:
         data = statistics(machine, visible, hidden, count, self.processes)
         start = hidden
         if options.algorithm == "cd" and options.statistics == "means":
-            fixed_point = machine.fixed_point()
-            start = machine.sample_hidden(visible, noise, self.update, 1.0, fixed_point)
+            start = machine.sample_hidden(visible, noise, self.update, 1.0, machine.integers())
             start = start if mask is None else start * mask
         model_visible, model_hidden = self.negative.states(start, first_row, self.update, mask)
         model_count = count if options.algorithm == "cd" else self.negative.count  # type: ignore[union-attr]

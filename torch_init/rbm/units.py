@@ -78,6 +78,10 @@ class Units(ABC):
         """How many states the layer has; infinite for real-valued units."""
         return math.inf
 
+    def are_states(self, data: Tensor) -> bool:
+        """Whether data are states of binary units, and not means of them."""
+        return False
+
     def problem(self, data: Tensor) -> str | None:
         """What is wrong with finite data as states of these units; None if nothing is."""
         return None
@@ -111,6 +115,9 @@ class Bernoulli(Units):
     @property
     def num_states(self) -> float:
         return 2.0**self.size
+
+    def are_states(self, data: Tensor) -> bool:
+        return bool(((data == 0) | (data == 1)).all())
 
     def problem(self, data: Tensor) -> str | None:
         return _outside(data, 0.0, 1.0)
@@ -146,6 +153,9 @@ class Spin(Units):
     @property
     def num_states(self) -> float:
         return 2.0**self.size
+
+    def are_states(self, data: Tensor) -> bool:
+        return bool((data.abs() == 1).all())
 
     def problem(self, data: Tensor) -> str | None:
         return _outside(data, -1.0, 1.0)
