@@ -260,13 +260,15 @@ class RBM(nn.Module):
         steps: int,
         beta: Beta = 1.0,
         clamp: Tensor | None = None,
+        integers: IntegerMachine | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Do as gibbs does, from checked states, with the noise given.
 
         Args:
             clamp: (visible,) bool; units that are true keep their states.
+            integers: self.integers(), if it is there already.
         """
-        integers = self.integers()
+        integers = self.integers() if integers is None else integers
         if integers is not None and self.visible.are_states(visible):
             return integers.run(visible, None, noise, first_step, steps, beta, clamp)
         given = visible

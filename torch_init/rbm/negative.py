@@ -12,7 +12,7 @@ from torch_init.rbm.gradient import Gradient
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.options import Options
 from torch_init.rbm.parallel import Processes
-from torch_init.rbm.sampling import Noise
+from torch_init.rbm.sampling import IntegerMachine, Noise
 
 
 class ContrastiveDivergence:
@@ -32,28 +32,33 @@ class ContrastiveDivergence:
         """Take a checkpoint's state over."""
 
     def states(
-        self, hidden: Tensor, first_row: int, update: int, mask: Tensor | None
+        self,
+        hidden: Tensor,
+        first_row: int,
+        update: int,
+        mask: Tensor | None,
+        integers: IntegerMachine | None,
     ) -> tuple[Tensor, Tensor]:
         """Return (visible, hidden) of the model's phase, given sampled hidden states of the data.
 
         Args:
             hidden: (N, hidden), of rows first_row, ... of the batch.
             mask: (N, hidden), 0 where dropout took a unit out.
+            integers: the machine's, made once for each update.
         """
         machine, options = self._machine, self._options
         noise = self._noise.from_chain(first_row)
-        integers = machine.integers()
         first, last = update * options.k, (update + 1) * options.k
         if integers is not None and mask is None and options.reconstruction == "samples":
             if options.k > 1:
                 _, hidden = integers.run(None, hidden, noise, first, options.k - 1)
             visible = integers.sample("v", hidden, noise, last - 1)
-            return visible, last_hidden(machine, visible, noise, last, options)
+            return visible, last_hidden(machine, visible, noise, last, options, integers)
         visible = self._reconstruct(hidden, noise, first)
         for step in range(first + 1, last):
             hidden = machine.sample_hidden(visible, noise, step)
             visible = self._reconstruct(hidden if mask is None else hidden * mask, noise, step)
-        hidden = last_hidden(machine, visible, noise, last, options)
+        hidden = last_hidden(machine, visible, noise, last, options, integers)
         return visible, hidden if mask is None else hidden * mask
 
     def _reconstruct(self, hidden: Tensor, noise: Noise, step: int) -> Tensor:
@@ -87,17 +92,25 @@ class Persistent:
         self.visible = state["chains"][self._processes.share(self.count)].to(self.visible)
 
     def states(
-        self, hidden: Tensor, first_row: int, update: int, mask: Tensor | None
+        self,
+        hidden: Tensor,
+        first_row: int,
+        update: int,
+        mask: Tensor | None,
+        integers: IntegerMachine | None,
     ) -> tuple[Tensor, Tensor]:
         """Run the chains for k sweeps and return their (visible, hidden)."""
         first, k = update * self._options.k, self._options.k
-        self.visible, _ = self.sampled().run_chains(self.visible, self._noise, first, k)
-        hidden = last_hidden(self._machine, self.visible, self._noise, first + k, self._options)
+        noise = self._noise
+        self.visible, _ = self._run(self.visible, noise, first, integers)
+        hidden = last_hidden(self._machine, self.visible, noise, first + k, self._options, integers)
         return self.visible, hidden
 
-    def sampled(self) -> RBM:
-        """The machine that the chains belong to."""
-        return self._machine
+    def _run(
+        self, visible: Tensor, noise: Noise, first: int, integers: IntegerMachine | None
+    ) -> tuple[Tensor, Tensor]:
+        k = self._options.k
+        return self._machine.run_chains(visible, noise, first, k, integers=integers)
 
     def after(self, gradient: Gradient) -> None:
         """Told of each update's gradient."""
@@ -130,14 +143,15 @@ class FastPersistent(Persistent):
         for name, value in self._fast.items():
             value.copy_(state[f"fast_{name}"])
 
-    def sampled(self) -> RBM:
-        """The machine with the fast weights added."""
+    def _run(
+        self, visible: Tensor, noise: Noise, first: int, integers: IntegerMachine | None
+    ) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            for name, fast in self._fast.items():
-                torch.add(getattr(self._machine, name), fast, out=getattr(self._shifted, name).data)
-            if self._machine.log_variance is not None and self._shifted.log_variance is not None:
-                self._shifted.log_variance.copy_(self._machine.log_variance)
-        return self._shifted
+            for name, parameter in self._shifted.named_parameters():
+                parameter.copy_(getattr(self._machine, name))
+                if name in self._fast:
+                    parameter.add_(self._fast[name])
+        return self._shifted.run_chains(visible, noise, first, self._options.k)
 
     def after(self, gradient: Gradient) -> None:
         """Move the fast weights."""
@@ -176,7 +190,12 @@ class Tempered(Persistent):
         return self.visible.view(self._rungs, -1, self.visible.shape[1])
 
     def states(
-        self, hidden: Tensor, first_row: int, update: int, mask: Tensor | None
+        self,
+        hidden: Tensor,
+        first_row: int,
+        update: int,
+        mask: Tensor | None,
+        integers: IntegerMachine | None,
     ) -> tuple[Tensor, Tensor]:
         """Sweep all replicas, swap, and return (visible, hidden) of those at beta = 1."""
         machine, options = self._machine, self._options
@@ -184,11 +203,13 @@ class Tempered(Persistent):
         for rung, visible in enumerate(rungs):
             beta = 1.0 if self.betas is None else self.betas[rung].item()
             noise = replace(self._noise, name=f"{self._noise.name}.{rung}")
-            rungs[rung], _ = machine.run_chains(visible, noise, first, options.k, beta)
+            rungs[rung], _ = machine.run_chains(
+                visible, noise, first, options.k, beta, integers=integers
+            )
         swap_(machine, rungs, self.betas, self._noise, update)
         self.visible = torch.cat(rungs)
         noise, last = self._noise, first + options.k
-        return rungs[0], last_hidden(machine, rungs[0], noise, last, options)
+        return rungs[0], last_hidden(machine, rungs[0], noise, last, options, integers)
 
 
 @torch.no_grad()
@@ -226,10 +247,17 @@ def _log_p(machine: RBM, visible: Tensor, beta: Tensor) -> Tensor:
     return summed - beta * energy
 
 
-def last_hidden(machine: RBM, visible: Tensor, noise: Noise, step: int, options: Options) -> Tensor:
+def last_hidden(
+    machine: RBM,
+    visible: Tensor,
+    noise: Noise,
+    step: int,
+    options: Options,
+    integers: IntegerMachine | None,
+) -> Tensor:
     """The hidden side of a phase's statistics: means, or states drawn in integers."""
     if options.statistics == "means":
         with torch.no_grad():
             return machine.hidden_mean(visible)
-    noise = Noise(noise.seed, f"{noise.name}.last", noise.first_chain)
-    return machine.sample_hidden(visible, noise, step, 1.0, machine.integers())
+    noise = replace(noise, name=f"{noise.name}.last")
+    return machine.sample_hidden(visible, noise, step, 1.0, integers)

@@ -112,13 +112,23 @@ def fit(
     if validation is not None:
         held_out = as_source("fit", validation, machine).probe()
         machine.check_states("fit", "validation", held_out)
+    if chosen.statistics == "samples" and chosen.binarize is None:
+        _check_sampled(machine, source.probe())
     training = _Training(machine, source, held_out, chosen, Processes.of(process_group))
-    training.begin(means)
     folder = None if checkpoint is None else Path(checkpoint)
-    if resume and folder is not None:
-        training.load(folder)
+    stored = training.stored(folder) if resume and folder is not None else None
+    training.begin(means)
+    if stored is not None:
+        training.restore(*stored)
     training.run(folder, checkpoint_every, progress, callback)
     return training.history
+
+
+def _check_sampled(machine: RBM, rows: Tensor) -> None:
+    if not machine.visible.are_states(rows):
+        fix = 'Use binarize="sample" or "threshold", or statistics="means"'
+        expected = "states, of which integer statistics are made"
+        raise ValueError(describe("fit", "data", "means of states", expected, fix))
 
 
 class _Training:
@@ -234,14 +244,17 @@ class _Training:
             field = rows.new_empty(len(rows), machine.hidden.size)
             drawn = noise.at("dropout", self.update, field)(Uniform(0.0, 1.0), field.shape[1])
             mask = (drawn >= options.dropout).to(field.dtype)
-        hidden = last_hidden(machine, visible, noise, self.update, options)
+        integers = machine.integers()
+        hidden = last_hidden(machine, visible, noise, self.update, options, integers)
         hidden = hidden if mask is None else hidden * mask
         data = statistics(machine, visible, hidden, count, self.processes)
         start = hidden
         if options.algorithm == "cd" and options.statistics == "means":
-            start = machine.sample_hidden(visible, noise, self.update, 1.0, machine.integers())
+            start = machine.sample_hidden(visible, noise, self.update, 1.0, integers)
             start = start if mask is None else start * mask
-        model_visible, model_hidden = self.negative.states(start, first_row, self.update, mask)
+        model_visible, model_hidden = self.negative.states(
+            start, first_row, self.update, mask, integers
+        )
         model_count = count if options.algorithm == "cd" else self.negative.count  # type: ignore[union-attr]
         model = statistics(machine, model_visible, model_hidden, model_count, self.processes)
         if options.centered:
@@ -253,6 +266,8 @@ class _Training:
 
     def _binarized(self, rows: Tensor, noise: Noise) -> Tensor:
         if self.options.binarize is None:
+            if self.options.statistics == "samples":
+                _check_sampled(self.machine, rows)
             return rows
         is_spin = isinstance(self.machine.visible, Spin)
         mean = (rows + 1) / 2 if is_spin else rows
@@ -337,13 +352,17 @@ class _Training:
         if self.processes.rank == 0:
             files.save(folder, self.update, tensors, facts)
 
-    def load(self, folder: Path) -> None:
-        """Take a checkpoint over, whose run had the same data and options."""
+    def stored(self, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the folder's checkpoint, whose run must have had the same data and options."""
         tensors, facts = files.load(folder)
         ours = self.options.as_json() | {"seed": self.seed, "rows": self.source.count}
         theirs = facts["options"] | {"seed": facts["seed"], "rows": facts["rows"]}
         may_differ = {"epochs"} if self.options.schedule == "constant" else set()
         files.check_same(ours, theirs, may_differ)
+        return tensors, facts
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Take a checkpoint over."""
         groups: dict[str, dict[str, Tensor]] = {"machine": {}, "velocity": {}, "negative": {}}
         for name, value in tensors.items():
             group, _, rest = name.partition(".")
