@@ -41,6 +41,16 @@ class GibbsPlan:
         self, chains: int, first_side: int, half_steps: int, max_threads: int
     ) -> None: ...
 
+def statistics(
+    visible: int,
+    hidden: int,
+    chains: int,
+    visible_units: int,
+    hidden_units: int,
+    out: int,
+    sign: int,
+    max_threads: int,
+) -> None: ...
 def quantize_layer(
     weight: int,
     visible_bias: int,

@@ -55,6 +55,7 @@ quantize = _ops_gibbs.quantize
 gibbs = _ops_gibbs.gibbs
 sample_hidden = _ops_gibbs.sample_hidden
 sample_visible = _ops_gibbs.sample_visible
+statistics = _ops_gibbs.statistics
 
 MeasureEntry = _ops_moments.MeasureEntry
 MEASUREMENT = _ops_moments.MEASUREMENT

@@ -101,11 +101,11 @@ def quantize(
 
 
 def _empty_layer(visible: int, hidden: int, device: torch.device) -> list[Tensor]:
-    def zeros(*sizes: int) -> Tensor:
-        return torch.zeros(sizes, dtype=torch.int32, device=device)
+    def empty(*sizes: int) -> Tensor:
+        return torch.empty(sizes, dtype=torch.int32, device=device)
 
     v, h = (-(-units // 16) * 16 for units in (visible, hidden))
-    return [zeros(visible, h), zeros(hidden, v), *(zeros(n) for n in (v, h, v, h))]
+    return [empty(visible, h), empty(hidden, v), *(empty(n) for n in (v, h, v, h))]
 
 
 def gibbs(
@@ -188,6 +188,41 @@ def sample_visible(
     plan = _plan(weights, states, units, clamp, beta, grey=False)
     plan.run(seed, name, first_chain, step, 0, 1)
     return states[0]
+
+
+def statistics(
+    visible: Tensor, hidden: Tensor, *, out: Tensor | None = None, sign: int = 1
+) -> Tensor:
+    """Return the sum over chains of v^T h, int32 [visible, hidden]: exact, in any order.
+
+    Sums over parts of a batch, or of a group of processes, add up to the same bits.
+
+    Args:
+        visible, hidden: uint8 [chains, units], 0 or 1.
+        out: int32, to which sign * v^T h is added.
+        sign: 1 or -1.
+    """
+    chains, units = visible.shape
+    _check_bytes("visible", visible, (chains, units), visible.device)
+    _check_bytes("hidden", hidden, (chains, hidden.shape[1]), visible.device)
+    if out is None:
+        out = torch.empty(units, hidden.shape[1], dtype=torch.int32, device=visible.device)
+        sign = 0
+    elif out.dtype != torch.int32 or out.shape != (units, hidden.shape[1]):
+        got = f"{out.dtype} {tuple(out.shape)}"
+        expected = f"int32 {(units, hidden.shape[1])}"
+        raise ValueError(describe("statistics", "out", got, expected))
+    _C.statistics(
+        visible.data_ptr(),
+        hidden.data_ptr(),
+        chains,
+        units,
+        hidden.shape[1],
+        out.data_ptr(),
+        sign,
+        torch.get_num_threads(),
+    )
+    return out
 
 
 def _states(

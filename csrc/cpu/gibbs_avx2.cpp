@@ -7,7 +7,9 @@
 #include "cpu/tiers.h"
 
 #define TI_VECTOR_BYTES 32
+#include "gibbs/quantize_inl.h"
 #include "gibbs/rows_inl.h"
+#include "gibbs/statistics_inl.h"
 
 namespace torch_init {
 namespace {
@@ -37,8 +39,9 @@ struct FourBlocks {
 }  // namespace
 
 const GibbsKernels& avx2_gibbs_kernels() {
-  static constexpr GibbsKernels kernels = {kRowsMostChains, rows_scratch_size,
-                                           run_rows<FourBlocks>};
+  static constexpr GibbsKernels kernels = {kRowsMostChains,          rows_scratch_size,
+                                           run_rows<FourBlocks>,     kQuantizeKernels<float>,
+                                           kQuantizeKernels<double>, kStatisticsKernels};
   return kernels;
 }
 

@@ -17,7 +17,9 @@
 #include "cpu/tiers.h"
 
 #define TI_VECTOR_BYTES 64
+#include "gibbs/quantize_inl.h"
 #include "gibbs/rows_inl.h"
+#include "gibbs/statistics_inl.h"
 
 namespace torch_init {
 namespace {
@@ -313,7 +315,9 @@ void run(const GibbsTask& task, int64_t first, int64_t count, void* scratch) {
 }  // namespace
 
 const GibbsKernels& avx512_gibbs_kernels() {
-  static constexpr GibbsKernels kernels = {kMostVectors * kLanes, scratch_size, run};
+  static constexpr GibbsKernels kernels = {
+      kMostVectors * kLanes,    scratch_size,      run, kQuantizeKernels<float>,
+      kQuantizeKernels<double>, kStatisticsKernels};
   return kernels;
 }
 

@@ -2,7 +2,9 @@
 #include "cpu/tiers.h"
 
 #define TI_VECTOR_BYTES 16
+#include "gibbs/quantize_inl.h"
 #include "gibbs/rows_inl.h"
+#include "gibbs/statistics_inl.h"
 
 namespace torch_init {
 namespace {
@@ -21,7 +23,9 @@ struct OneByOne {
 }  // namespace
 
 const GibbsKernels& baseline_gibbs_kernels() {
-  static constexpr GibbsKernels kernels = {kRowsMostChains, rows_scratch_size, run_rows<OneByOne>};
+  static constexpr GibbsKernels kernels = {kRowsMostChains,          rows_scratch_size,
+                                           run_rows<OneByOne>,       kQuantizeKernels<float>,
+                                           kQuantizeKernels<double>, kStatisticsKernels};
   return kernels;
 }
 

@@ -4,8 +4,34 @@
 #pragma once
 
 #include "gibbs/half_step.h"
+#include "gibbs/statistics.h"
 
 namespace torch_init {
+
+// A sum of magnitudes greater than any allowed, at which sums stop.
+constexpr uint32_t kCappedMagnitude = uint32_t{1} << 30;
+
+// Rows of a weight matrix to be rounded to integers; their sums are added to those given.
+template <typename Real>
+struct QuantizeRows {
+  const Real* weight;  // [rows][columns]
+  int64_t rows;
+  int64_t columns;
+  double scale;
+  int32_t* out;  // [rows][out_stride]
+  int64_t out_stride;
+  uint32_t* row_sums;
+  uint32_t* row_magnitudes;
+  uint32_t* column_sums;
+  uint32_t* column_magnitudes;
+};
+
+template <typename Real>
+struct QuantizeKernels {
+  // Of a magnitude that is not finite, infinity or NaN.
+  double (*greatest_magnitude)(const Real* values, int64_t count);
+  void (*rows)(const QuantizeRows<Real>& task);
+};
 
 struct GibbsKernels {
   // The most chains that one call takes: as many as share what is read of the weights.
@@ -15,6 +41,9 @@ struct GibbsKernels {
   // All half-steps of chains first ... first + count - 1 of the task. `scratch` is aligned to 64
   // bytes.
   void (*run)(const GibbsTask& task, int64_t first, int64_t count, void* scratch);
+  QuantizeKernels<float> quantize_f32;
+  QuantizeKernels<double> quantize_f64;
+  StatisticsKernels statistics;
 };
 
 }  // namespace torch_init

@@ -3,7 +3,7 @@
 // A layer's weights and biases as integers in units of 2^-shift.
 #pragma once
 
-#include <stdint.h>
+#include "gibbs/kernels.h"
 
 namespace torch_init {
 
@@ -11,21 +11,28 @@ namespace torch_init {
 constexpr int kMostShift = 26;
 // Magnitudes that no weight may exceed, and no unit's sum of magnitudes of weights and bias.
 constexpr int64_t kMostWeight = (int64_t{1} << 23) - (int64_t{1} << 16);
-constexpr int64_t kMostSum = (int64_t{1} << 30) - 1;
+constexpr int64_t kMostSum = int64_t{kCappedMagnitude} - 1;
 
-// Matrices as in SideWeights, of `visible` and `hidden` rows; every array is padded with zeros.
+template <typename Real>
+struct Layer {
+  const Real* weight;   // [visible][hidden]
+  const Real* bias[2];  // of the visible and of the hidden side
+  int64_t units[2];
+};
+
+// Matrices as in SideWeights; every array is padded, with zeros.
 struct QuantizedLayer {
   int32_t* by_visible;  // [visible][padded hidden]
   int32_t* by_hidden;   // [hidden][padded visible]
-  int32_t* bias[2];     // [padded units] of the visible and of the hidden side
+  int32_t* bias[2];     // [padded units]
   int32_t* sums[2];
 };
 
 // Writes the layer and its shift, the greatest that keeps the limits above. Returns false if a
-// number is not finite or not less than 2^64. `weight` is [visible][hidden].
-template <typename Real>
-bool quantize_layer(const Real* weight, const Real* visible_bias, const Real* hidden_bias,
-                    int64_t visible, int64_t hidden, int max_threads, const QuantizedLayer& out,
-                    int* shift);
+// number is not finite or its magnitude is not less than 2^64.
+bool quantize_layer(const Layer<float>& layer, const GibbsKernels& kernels, int max_threads,
+                    const QuantizedLayer& out, int* shift);
+bool quantize_layer(const Layer<double>& layer, const GibbsKernels& kernels, int max_threads,
+                    const QuantizedLayer& out, int* shift);
 
 }  // namespace torch_init

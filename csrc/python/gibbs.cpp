@@ -36,12 +36,28 @@ std::optional<int> quantize(uint64_t weight, uint64_t visible_bias, uint64_t hid
   int shift = 0;
   const auto run = [&](auto real) {
     using Real = decltype(real);
-    return quantize_layer(pointer<const Real*>(weight), pointer<const Real*>(visible_bias),
-                          pointer<const Real*>(hidden_bias), visible, hidden, max_threads, layer,
-                          &shift);
+    const Layer<Real> from = {
+        pointer<const Real*>(weight),
+        {pointer<const Real*>(visible_bias), pointer<const Real*>(hidden_bias)},
+        {visible, hidden}};
+    return quantize_layer(from, *active_tier.load()->gibbs, max_threads, layer, &shift);
   };
   if (!(is_double ? run(double{}) : run(float{}))) return std::nullopt;
   return shift;
+}
+
+void statistics(uint64_t visible, uint64_t hidden, int64_t chains, int64_t visible_units,
+                int64_t hidden_units, uint64_t out, int sign, int max_threads) {
+  StatisticsTask task{};
+  task.visible = pointer<const uint8_t*>(visible);
+  task.hidden = pointer<const uint8_t*>(hidden);
+  task.hidden_stride = hidden_units;
+  task.chains = chains;
+  task.units[0] = visible_units;
+  task.units[1] = hidden_units;
+  task.out = pointer<int32_t*>(out);
+  task.sign = sign;
+  host_statistics(task, active_tier.load()->gibbs->statistics, max_threads);
 }
 
 // What is sampled, lowered once.
@@ -95,6 +111,7 @@ class GibbsPlan {
 void bind_gibbs(py::module_& module) {
   const auto release_gil = py::call_guard<py::gil_scoped_release>();
   module.def("quantize_layer", &quantize, release_gil);
+  module.def("statistics", &statistics, release_gil);
   py::class_<GibbsPlan>(module, "GibbsPlan")
       .def(py::init<const LayerAddresses&, int64_t, int64_t, int>())
       .def("set_run", &GibbsPlan::set_run)
