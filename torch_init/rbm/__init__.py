@@ -6,6 +6,7 @@ from torch_init.rbm.history import History
 from torch_init.rbm.likelihood import log_likelihood, log_partition, pseudo_likelihood
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.monitors import MONITORS
+from torch_init.rbm.pretraining import LayerReport, PretrainReport, rbm_pretrain
 from torch_init.rbm.training import fit
 from torch_init.rbm.units import Bernoulli, Gaussian, NReLU, Softmax, Spin, Units
 
@@ -16,7 +17,9 @@ __all__ = [
     "Estimate",
     "Gaussian",
     "History",
+    "LayerReport",
     "NReLU",
+    "PretrainReport",
     "Softmax",
     "Spin",
     "Units",
@@ -28,4 +31,5 @@ __all__ = [
     "log_partition",
     "pseudo_likelihood",
     "raise_bound",
+    "rbm_pretrain",
 ]

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.parallel import Processes
+from torch_init.rbm.sampling import integer_pairs
+from torch_init.rbm.units import Bernoulli
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,12 @@ class Statistics:
 
 @torch.no_grad()
 def statistics(
-    machine: RBM, visible: Tensor, hidden: Tensor, count: int, processes: Processes
+    machine: RBM,
+    visible: Tensor,
+    hidden: Tensor,
+    count: int,
+    processes: Processes,
+    states: bool = False,
 ) -> Statistics:
     """Add up over this process's states, then over all processes'.
 
@@ -39,9 +46,13 @@ def statistics(
     Args:
         visible, hidden: (N, visible) states or means, and (N, hidden).
         count: number of rows of all processes together.
+        states: both sides are states of binary units: the integers are added up natively.
     """
     s = machine.statistic(visible)
-    parts = [(hidden.T @ s).flatten(), s.sum(0), hidden.sum(0)]
+    natively = states and isinstance(machine.visible, Bernoulli)
+    natively = natively and isinstance(machine.hidden, Bernoulli)
+    pairs = integer_pairs(hidden, visible) if natively else hidden.T @ s
+    parts = [pairs.flatten(), s.sum(0), hidden.sum(0)]
     learned = isinstance(machine.log_variance, torch.nn.Parameter)
     if learned:
         assert machine.log_variance is not None

@@ -128,7 +128,7 @@ class FastPersistent(Persistent):
         self, machine: RBM, options: Options, noise: Noise, start: Tensor, processes: Processes
     ) -> None:
         super().__init__(machine, options, noise, start, processes)
-        self._rate = options.rate(machine.visible)
+        self._rate = options.rate(machine.visible, machine.hidden)
         names = ("weight", "visible_bias", "hidden_bias")
         self._fast = {name: torch.zeros_like(getattr(machine, name).detach()) for name in names}
         self._shifted = copy.deepcopy(machine)

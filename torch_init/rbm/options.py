@@ -126,11 +126,11 @@ class Options:
             raise ValueError(describe("fit", "momentum", got, "one number or two"))
         return before, after[0] if after else before
 
-    def rate(self, visible: Units) -> float:
+    def rate(self, visible: Units, hidden: Units) -> float:
         """The learning rate at the start."""
         if self.learning_rate is not None:
             return self.learning_rate
-        if isinstance(visible, Gaussian):
+        if isinstance(visible, Gaussian) or isinstance(hidden, (Gaussian, NReLU)):
             return 0.001
         return 0.05 if self.algorithm == "cd" else 0.01
 

@@ -153,3 +153,9 @@ def _kind(units: Units) -> str:
 
 def _to_bytes(states: Tensor) -> Tensor:
     return (states > 0).to("cpu", torch.uint8).contiguous()
+
+
+def integer_pairs(rows: Tensor, columns: Tensor) -> Tensor:
+    """Return rows^T columns of states 0 and 1, added up in integers, in the rows' dtype."""
+    pairs = _ops.statistics(_to_bytes(rows), _to_bytes(columns))
+    return pairs.to(rows.device, rows.dtype)
