@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_init.errors import describe
+from torch_init.rbm.labelled import Labelled
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.units import Bernoulli, Gaussian, Softmax, Spin
 
@@ -180,6 +181,9 @@ def set_visible_bias(machine: RBM, means: Tensor, count: int) -> None:
         bias = means.clamp(least, 1).log()
     elif isinstance(units, Spin):
         bias = 0.5 * torch.logit(((1 + means) / 2).clamp(least, 1 - least))
+    elif isinstance(units, Labelled):
+        label = means[-units.classes :].clamp(least, 1).log()
+        bias = torch.cat([torch.logit(means[: -units.classes].clamp(least, 1 - least)), label])
     else:
         assert isinstance(units, Bernoulli)
         bias = torch.logit(means.clamp(least, 1 - least))
