@@ -39,7 +39,9 @@ def thresholds(w, shift):
     return np.floor(q.astype(np.float64) * 2.0**shift).astype(np.int64)
 
 
-def half_step(layer, source, side, *, seed, name, chain, step, beta=1.0, units=(0, 0), levels=1):
+def half_step(
+    layer, source, side, *, seed, name, chain, step, beta=1.0, units=(0, 0), levels=1, base=None
+):
     """States of `side` given the other side's: uint8 [chains, units]. units: whether spins."""
     w, b, c, shift = layer
     weight, bias = (w, c) if side == HIDDEN else (w.T, b)
@@ -52,7 +54,10 @@ def half_step(layer, source, side, *, seed, name, chain, step, beta=1.0, units=(
     fixed_beta = np.rint(np.asarray(beta, np.float64) * 2**24).astype(np.int64)
     fixed_beta = np.broadcast_to(fixed_beta, len(source))[:, None]
     t = thresholds(words(seed, name, chain, step, side, weight.shape[1]), shift)
-    return (fixed_beta * field > t * levels * 2**24).astype(np.uint8)
+    total = fixed_beta * field
+    if base is not None:
+        total = total + (2**24 - fixed_beta) * (2 * base if units[side] else base)
+    return (total > t * levels * 2**24).astype(np.uint8)
 
 
 def gibbs(layer, visible, hidden, *, first_step, sweeps, start=VISIBLE, clamp=None, **how):

@@ -40,6 +40,30 @@ class GibbsPlan:
     def run_on_host(
         self, chains: int, first_side: int, half_steps: int, max_threads: int
     ) -> None: ...
+    def run_cuda_body_on_host(
+        self, chains: int, first_side: int, half_steps: int, blocks: int
+    ) -> None: ...
+    def workspace_size(self, chains: int) -> int: ...
+    def run_on_cuda(
+        self,
+        chains: int,
+        first_side: int,
+        half_steps: int,
+        workspace: int,
+        device: int,
+        stream: int,
+    ) -> None: ...
+    def run_ais(
+        self,
+        chains: int,
+        betas: int,
+        count: int,
+        base: int,
+        fields: int,
+        from_base: bool,
+        log_weights: int,
+        max_threads: int,
+    ) -> None: ...
 
 def statistics(
     visible: int,

@@ -30,7 +30,7 @@ except ImportError as error:
         "tree, the sources hide the installed package."
     ) from error
 
-from torch_init import _ops_gibbs, _ops_moments
+from torch_init import _ops_gibbs, _ops_gibbs_weights, _ops_moments
 
 FILLABLE_DTYPES = (
     torch.float32,
@@ -50,11 +50,15 @@ cpu_isa = _C.cpu_isa
 cpu_isas = _C.cpu_isas
 set_cpu_isa = _C.set_cpu_isa
 
-GibbsWeights = _ops_gibbs.GibbsWeights
-quantize = _ops_gibbs.quantize
+GibbsWeights = _ops_gibbs_weights.GibbsWeights
+quantize = _ops_gibbs_weights.quantize
+quantize_with_torch = _ops_gibbs_weights.quantize_with_torch
+gibbs_with_cuda_body_on_host = _ops_gibbs.gibbs_with_cuda_body_on_host
+gibbs_stream_key = _ops_gibbs.stream_key
 gibbs = _ops_gibbs.gibbs
 sample_hidden = _ops_gibbs.sample_hidden
 sample_visible = _ops_gibbs.sample_visible
+ais_run = _ops_gibbs.ais_run
 statistics = _ops_gibbs.statistics
 
 MeasureEntry = _ops_moments.MeasureEntry

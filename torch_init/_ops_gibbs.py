@@ -6,13 +6,13 @@ States are bytes, 0 or 1; a spin's 0 means -1. docs/gibbs.md specifies every bit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from torch_init import _C, keys
+from torch_init._ops_gibbs_weights import GibbsWeights
 from torch_init.errors import describe
 
 SIDES = ("visible", "hidden")
@@ -23,89 +23,6 @@ MOST_BETA = 16.0
 GREY_LEVELS = 255
 _MOST_CHAINS = 2**32
 _MOST_STEPS = 2**62
-
-
-@dataclass(frozen=True, eq=False)
-class GibbsWeights:
-    """A layer in fixed point: an integer w stands for w / 2**shift.
-
-    Args:
-        by_visible: int32 [visible, hidden padded to 16], rows of the visible units' weights.
-        by_hidden: int32 [hidden, visible padded to 16], the same weights transposed.
-        biases, sums: int32, of the visible and of the hidden side, padded; sums of each unit's
-            weights.
-    """
-
-    visible: int
-    hidden: int
-    shift: int
-    by_visible: Tensor
-    by_hidden: Tensor
-    biases: tuple[Tensor, Tensor]
-    sums: tuple[Tensor, Tensor]
-
-    @property
-    def device(self) -> torch.device:
-        return self.by_visible.device
-
-    def dequantized(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (weight, visible bias, hidden bias) that the integers stand for, in float64."""
-        scale = 2.0**-self.shift
-        weight = self.by_visible[:, : self.hidden].double() * scale
-        visible, hidden = (bias.double() * scale for bias in self.biases)
-        return weight, visible[: self.visible], hidden[: self.hidden]
-
-    def _addresses(self) -> list[int]:
-        tensors = (self.by_visible, self.by_hidden, *self.biases, *self.sums)
-        return [tensor.data_ptr() for tensor in tensors]
-
-
-def quantize(
-    weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, function: str = "rbm"
-) -> GibbsWeights:
-    """Return a layer's weights [visible, hidden] and biases in fixed point.
-
-    The scale is the greatest 2**shift, shift <= 26, that keeps every weight within 24 bits and the
-    sum of magnitudes that any unit can meet within 31, so that no chain overflows.
-
-    Args:
-        function: named in errors.
-
-    Raises:
-        ValueError: a number is not finite, or its magnitude is 2**64 or more.
-    """
-    visible, hidden = weight.shape
-    device = weight.device
-    empty = _empty_layer(visible, hidden, device)
-    weight, visible_bias, hidden_bias = (
-        x.detach().to(weight.dtype).contiguous() for x in (weight, visible_bias, hidden_bias)
-    )
-    shift = _C.quantize_layer(
-        weight.data_ptr(),
-        visible_bias.data_ptr(),
-        hidden_bias.data_ptr(),
-        weight.dtype == torch.float64,
-        visible,
-        hidden,
-        torch.get_num_threads(),
-        [tensor.data_ptr() for tensor in empty],
-    )
-    if shift is None:
-        expected = "finite numbers of magnitudes below 2**64"
-        got = "a parameter that is not"
-        raise ValueError(describe(function, "weights and biases", got, expected))
-    by_visible, by_hidden, *rest = empty
-    return GibbsWeights(
-        visible, hidden, shift, by_visible, by_hidden, (rest[0], rest[1]), (rest[2], rest[3])
-    )
-
-
-def _empty_layer(visible: int, hidden: int, device: torch.device) -> list[Tensor]:
-    def empty(*sizes: int) -> Tensor:
-        return torch.empty(sizes, dtype=torch.int32, device=device)
-
-    v, h = (-(-units // 16) * 16 for units in (visible, hidden))
-    return [empty(visible, h), empty(hidden, v), *(empty(n) for n in (v, h, v, h))]
 
 
 def gibbs(
@@ -141,6 +58,28 @@ def gibbs(
     plan = _plan(weights, states, units, clamp, beta, grey=False)
     plan.run(seed, name, first_chain, first_step, first_side, 2 * sweeps)
     return states[0], states[1]
+
+
+def gibbs_with_cuda_body_on_host(
+    weights: GibbsWeights,
+    visible: Tensor,
+    hidden: Tensor,
+    blocks: int,
+    *,
+    key: int,
+    half_steps: int,
+    first_chain: int = 0,
+    first_step: int = 0,
+    beta: float | Tensor = 1.0,
+    first_side: int = 1,
+    units: tuple[str, str] = ("bernoulli", "bernoulli"),
+    clamp: Tensor | None = None,
+    levels: int = 1,
+) -> None:
+    """Run half-steps with the CUDA kernels' own code on CPU tensors, for tests without a GPU."""
+    plan = _plan(weights, [visible, hidden], units, clamp, beta, grey=levels == GREY_LEVELS)
+    plan.native.set_words(key, first_chain, first_step)
+    plan.native.run_cuda_body_on_host(plan.chains, first_side, half_steps, blocks)
 
 
 def sample_hidden(
@@ -190,6 +129,72 @@ def sample_visible(
     return states[0]
 
 
+def ais_run(
+    weights: GibbsWeights,
+    betas: Tensor,
+    base_bias: Tensor,
+    *,
+    seed: int,
+    name: str = "",
+    chains: int | None = None,
+    visible: Tensor | None = None,
+    first_chain: int = 0,
+    units: tuple[str, str] = ("bernoulli", "bernoulli"),
+) -> tuple[Tensor, Tensor]:
+    """Run annealed importance sampling in one native call.
+
+    In between is p(v, h; beta) ~ exp((1 - beta) base_bias^T v - beta E(v, h)): at 0 the base, of
+    independent visible units and uniform hidden ones, at 1 the layer. At each beta the log-weight
+    grows by log p*(v; beta_k) - log p*(v; beta_(k-1)), the hidden units summed out; then hidden and
+    visible units are sampled at beta_k, at step k.
+
+    The chains are exact; the log-weights are float64 sums in a fixed order. Both are those of the
+    integers that weights, betas and base_bias are rounded to (base_bias to weights' scale). All of
+    it runs on the CPU, whose bits are a GPU's.
+
+    Args:
+        betas: float [count] in [0, 1]; ascending from 0 to 1 for AIS, descending for reverse AIS.
+        base_bias: float [visible].
+        chains: how many to begin with samples of the base; betas[0] is 0.
+        visible: uint8 [chains, visible] to begin with instead: samples of the model at betas[0].
+
+    Returns:
+        log-weights, float64 [chains]; the visible units, uint8 [chains, visible].
+    """
+    device, weights = weights.device, weights.cpu()
+    betas, base_bias = betas.cpu(), base_bias.detach().cpu()
+    if (chains is None) == (visible is None):
+        raise TypeError(describe("ais_run", "chains", "both or none", "either chains or visible"))
+    from_base = visible is None
+    if visible is None:
+        visible = torch.zeros(chains or 0, weights.visible, dtype=torch.uint8)
+    else:
+        visible = visible.to("cpu", copy=True, memory_format=torch.contiguous_format)
+    hidden = torch.zeros(len(visible), weights.hidden, dtype=torch.uint8)
+    if not bool(((betas >= 0) & (betas <= 1)).all()):
+        raise ValueError(describe("ais_run", "betas", f"{betas}", "numbers in [0, 1]"))
+    fixed_betas = (betas.double() * BETA_ONE).round().to(torch.int32).contiguous()
+    base = torch.zeros_like(weights.biases[0])
+    scaled = (base_bias.double() * 2.0**weights.shift).round()
+    base[: weights.visible] = scaled.clamp(1 - 2**30, 2**30 - 1).to(torch.int32)
+    fields = torch.empty(hidden.shape, dtype=torch.int32)
+    log_weights = torch.zeros(len(visible), dtype=torch.float64)
+    plan = _plan(weights, [visible, hidden], units, None, 1.0, grey=False)
+    _check_range("first_chain", first_chain, _MOST_CHAINS - plan.chains)
+    plan.native.set_words(stream_key(seed, name), first_chain, 0)
+    plan.native.run_ais(
+        plan.chains,
+        fixed_betas.data_ptr(),
+        len(fixed_betas),
+        base.data_ptr(),
+        fields.data_ptr(),
+        from_base,
+        log_weights.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return log_weights.to(device), visible.to(device)
+
+
 def statistics(
     visible: Tensor, hidden: Tensor, *, out: Tensor | None = None, sign: int = 1
 ) -> Tensor:
@@ -212,6 +217,13 @@ def statistics(
         got = f"{out.dtype} {tuple(out.shape)}"
         expected = f"int32 {(units, hidden.shape[1])}"
         raise ValueError(describe("statistics", "out", got, expected))
+    if not visible.is_cpu:
+        # Sums of 0 and 1 below 2**24 are exact in float32, in any order.
+        for v, h in zip(visible.split(2**23), hidden.split(2**23), strict=True):
+            counts = (v.T.float() @ h.float()).to(torch.int32)
+            out.copy_(counts) if sign == 0 else out.add_(counts, alpha=sign)
+            sign = sign or 1
+        return out
     _C.statistics(
         visible.data_ptr(),
         hidden.data_ptr(),
@@ -258,9 +270,10 @@ class _Plan:
 
     def __init__(self, weights: GibbsWeights, states: list[Tensor]) -> None:
         self.chains = len(states[0])
+        self.device = weights.device
         self.kept_alive: list[Any] = [weights, states]
         self.native = _C.GibbsPlan(
-            weights._addresses(), weights.visible, weights.hidden, weights.shift
+            weights.addresses(), weights.visible, weights.hidden, weights.shift
         )
 
     def run(
@@ -276,7 +289,18 @@ class _Plan:
         _check_range("sweeps", half_steps, _MOST_STEPS)
         _check_range("first_step", first_step, _MOST_STEPS)
         self.native.set_words(stream_key(seed, name), first_chain, first_step)
-        self.native.run_on_host(self.chains, first_side, half_steps, torch.get_num_threads())
+        self._run(first_side, half_steps)
+
+    def _run(self, first_side: int, half_steps: int) -> None:
+        extent = (self.chains, first_side, half_steps)
+        if self.device.type != "cuda":
+            self.native.run_on_host(*extent, torch.get_num_threads())
+            return
+        with torch.cuda.device(self.device):
+            stream = torch.cuda.current_stream().cuda_stream
+            size = self.native.workspace_size(self.chains)
+            room = torch.empty(size, dtype=torch.uint8, device=self.device)
+            self.native.run_on_cuda(*extent, room.data_ptr(), self.device.index, stream)
 
 
 def stream_key(seed: int, name: str) -> int:

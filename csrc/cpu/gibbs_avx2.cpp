@@ -39,9 +39,9 @@ struct FourBlocks {
 }  // namespace
 
 const GibbsKernels& avx2_gibbs_kernels() {
-  static constexpr GibbsKernels kernels = {kRowsMostChains,          rows_scratch_size,
-                                           run_rows<FourBlocks>,     kQuantizeKernels<float>,
-                                           kQuantizeKernels<double>, kStatisticsKernels};
+  static constexpr GibbsKernels kernels = {
+      kRowsMostChains,          rows_scratch_size,  run_rows<FourBlocks>, kQuantizeKernels<float>,
+      kQuantizeKernels<double>, kStatisticsKernels, softplus_sums};
   return kernels;
 }
 

@@ -183,9 +183,14 @@ class LookupSampler {
       words(static_cast<uint32_t>(unit / kBlockUnits), v, counter, word);
       for (int k = 0; k < kBlockUnits; ++k) {
         const __m512i field = field_of_unit(side, to, unit + k, sum[k][v]);
+        if (to == kHidden && task_.fields != nullptr && unit + k < side.units) {
+          write_fields(unit + k, v, field);
+        }
+        const __m512i base = _mm512_set1_epi64(base_of(task_, to, unit + k));
         const __m512i threshold = thresholds(value_, word[k]);
-        const __mmask16 is_on = task_.beta == nullptr ? _mm512_cmpgt_epi32_mask(field, threshold)
-                                                      : exceeds_at(beta_[v], field, threshold);
+        const __mmask16 is_on = task_.beta == nullptr
+                                    ? _mm512_cmpgt_epi32_mask(field, threshold)
+                                    : exceeds_at(beta_[v], field, base, threshold);
         on[v] = _mm512_or_si512(on[v], _mm512_maskz_set1_epi32(is_on, 1 << (shift + k)));
       }
     }
@@ -254,11 +259,24 @@ class LookupSampler {
     return _mm512_sll_epi32(sum, _mm_cvtsi32_si128(task_.spin[to]));
   }
 
-  // As `exceeds`, in 64 bits: the sign of threshold * 2^24 - beta * field.
-  static __mmask16 exceeds_at(__m512i beta, __m512i field, __m512i threshold) {
-    const auto difference = [](__m512i b, __m512i f, __m512i t) {
+  void write_fields(int64_t unit, int v, __m512i field) const {
+    alignas(64) int32_t of_chain[kLanes];
+    _mm512_store_si512(of_chain, field);
+    const int64_t left = count_ - v * kLanes;
+    int32_t* at = task_.fields + (first_ + v * kLanes) * task_.side[kHidden].units + unit;
+    for (int64_t c = 0; c < (left < kLanes ? left : kLanes); ++c) {
+      *at = of_chain[c];
+      at += task_.side[kHidden].units;
+    }
+  }
+
+  // As `exceeds`, in 64 bits: the sign of the threshold less the field.
+  static __mmask16 exceeds_at(__m512i beta, __m512i field, __m512i base, __m512i threshold) {
+    const __m512i one = _mm512_set1_epi64(kBetaOne);
+    const auto difference = [&](__m512i b, __m512i f, __m512i t) {
       const __m512i scaled = _mm512_srai_epi64(_mm512_slli_epi64(t, 32), 32 - kBetaBits);
-      return _mm512_sub_epi64(scaled, _mm512_mul_epi32(b, f));
+      const __m512i of_base = _mm512_mul_epi32(_mm512_sub_epi64(one, b), base);
+      return _mm512_sub_epi64(scaled, _mm512_add_epi64(_mm512_mul_epi32(b, f), of_base));
     };
     const __m512i even = difference(beta, field, threshold);
     const __m512i odd =
@@ -316,8 +334,8 @@ void run(const GibbsTask& task, int64_t first, int64_t count, void* scratch) {
 
 const GibbsKernels& avx512_gibbs_kernels() {
   static constexpr GibbsKernels kernels = {
-      kMostVectors * kLanes,    scratch_size,      run, kQuantizeKernels<float>,
-      kQuantizeKernels<double>, kStatisticsKernels};
+      kMostVectors * kLanes,    scratch_size,       run,          kQuantizeKernels<float>,
+      kQuantizeKernels<double>, kStatisticsKernels, softplus_sums};
   return kernels;
 }
 

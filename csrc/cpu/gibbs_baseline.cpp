@@ -23,9 +23,9 @@ struct OneByOne {
 }  // namespace
 
 const GibbsKernels& baseline_gibbs_kernels() {
-  static constexpr GibbsKernels kernels = {kRowsMostChains,          rows_scratch_size,
-                                           run_rows<OneByOne>,       kQuantizeKernels<float>,
-                                           kQuantizeKernels<double>, kStatisticsKernels};
+  static constexpr GibbsKernels kernels = {
+      kRowsMostChains,          rows_scratch_size,  run_rows<OneByOne>, kQuantizeKernels<float>,
+      kQuantizeKernels<double>, kStatisticsKernels, softplus_sums};
   return kernels;
 }
 

@@ -52,8 +52,11 @@ struct GibbsTask {
   uint64_t first_step;
   int32_t first_side;  // the one that the first half-step samples
   int64_t half_steps;
-  int32_t grey;            // the first half-step reads visible states as levels of 255
-  const int32_t* beta;     // [chains], in units of 2^-kBetaBits; null: 1
+  int32_t grey;         // the first half-step reads visible states as levels of 255
+  const int32_t* beta;  // [chains], in units of 2^-kBetaBits; null: 1
+  // With a base, (1 - beta) * base is added to the fields of the visible units; beta is not null.
+  const int32_t* base;  // [padded visible units]; null: none
+  int32_t* fields;      // [chains][hidden]: where to write the hidden units' fields; null: nowhere
   Distribution threshold;  // logistic(0, 2^shift), float32
 };
 
@@ -95,10 +98,17 @@ TI_HOST_DEVICE int64_t grey_field_of(int32_t bias, int64_t sum, int spin_units) 
   return (kLevels * bias + sum) * (int64_t{1} << spin_units);
 }
 
-// beta * field > threshold, with `levels` times both; the products fit because |field| < 2^31 *
-// levels, and beta <= 2^28, for grey fields 2^24.
-TI_HOST_DEVICE bool exceeds(int64_t field, int32_t threshold, int64_t levels, int32_t beta) {
-  return beta * field > threshold * levels * kBetaOne;
+// beta * field + (1 - beta) * base > threshold, with `levels` times both sides; the products fit
+// because |field| < 2^31 * levels, and beta <= 2^28, for grey fields and with a base 2^24.
+TI_HOST_DEVICE bool exceeds(int64_t field, int64_t base, int32_t threshold, int64_t levels,
+                            int32_t beta) {
+  return beta * field + (kBetaOne - beta) * base > threshold * levels * kBetaOne;
+}
+
+// The base's field of a unit; 0 where there is no base.
+TI_HOST_DEVICE int64_t base_of(const GibbsTask& task, int to, int64_t unit) {
+  if (to == kHidden || task.base == nullptr) return 0;
+  return int64_t{task.base[unit]} * (int64_t{1} << task.spin[kVisible]);
 }
 
 }  // namespace torch_init

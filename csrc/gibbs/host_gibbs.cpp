@@ -29,7 +29,8 @@ int64_t piece_size(int64_t chains, int64_t most, int64_t threads) {
 
 }  // namespace
 
-void host_gibbs(const GibbsTask& task, const GibbsKernels& kernels, int max_threads) {
+void in_pieces(const GibbsTask& task, const GibbsKernels& kernels, int max_threads,
+               const std::function<void(int64_t, int64_t, void*)>& run) {
   if (task.chains == 0 || task.half_steps == 0) return;
   const double products = static_cast<double>(task.side[kVisible].units) *
                           static_cast<double>(task.side[kHidden].units) *
@@ -46,8 +47,14 @@ void host_gibbs(const GibbsTask& task, const GibbsKernels& kernels, int max_thre
       if (!memory) memory.reset(new char[scratch_size + kScratchAlignment]);
       const uintptr_t address = reinterpret_cast<uintptr_t>(memory.get());
       char* const scratch = memory.get() + (kScratchAlignment - address % kScratchAlignment);
-      kernels.run(task, first, std::min(piece, task.chains - first), scratch);
+      run(first, std::min(piece, task.chains - first), scratch);
     }
+  });
+}
+
+void host_gibbs(const GibbsTask& task, const GibbsKernels& kernels, int max_threads) {
+  in_pieces(task, kernels, max_threads, [&](int64_t first, int64_t count, void* scratch) {
+    kernels.run(task, first, count, scratch);
   });
 }
 

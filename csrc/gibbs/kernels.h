@@ -4,6 +4,7 @@
 #pragma once
 
 #include "gibbs/half_step.h"
+#include "gibbs/log_weight.h"
 #include "gibbs/statistics.h"
 
 namespace torch_init {
@@ -44,6 +45,7 @@ struct GibbsKernels {
   QuantizeKernels<float> quantize_f32;
   QuantizeKernels<double> quantize_f64;
   StatisticsKernels statistics;
+  SoftplusSums (*softplus_sums)(const int32_t* fields, int64_t count, const double scale[2]);
 };
 
 }  // namespace torch_init

@@ -134,7 +134,11 @@ class RowSampler {
       if (task_.beta == nullptr) {
         on[u] = field > thresholds[u];
       } else {
-        on[u] = exceeds(field, thresholds[u], 1, task_.beta[first_ + c]);
+        on[u] =
+            exceeds(field, base_of(task_, to, unit + u), thresholds[u], 1, task_.beta[first_ + c]);
+      }
+      if (to == kHidden && task_.fields != nullptr && unit + u < side.units) {
+        task_.fields[(first_ + c) * side.units + unit + u] = field;
       }
     }
   }
@@ -146,7 +150,7 @@ class RowSampler {
         task_.beta == nullptr ? static_cast<int32_t>(kBetaOne) : task_.beta[first_ + c];
     for (int64_t u = 0; u < kUnits; ++u) {
       const int64_t field = grey_field_of(task_.side[to].bias[unit + u], sums[u], task_.spin[to]);
-      on[u] = exceeds(field, thresholds[u], kLevels, beta);
+      on[u] = exceeds(field, 0, thresholds[u], kLevels, beta);
     }
   }
 

@@ -9,6 +9,8 @@
 #include <optional>
 
 #include "distributions/lower.h"
+#include "gibbs/ais.h"
+#include "gibbs/gibbs_cuda.h"
 #include "gibbs/host_gibbs.h"
 #include "gibbs/quantize.h"
 #include "python/bindings.h"
@@ -64,7 +66,7 @@ void statistics(uint64_t visible, uint64_t hidden, int64_t chains, int64_t visib
 class GibbsPlan {
  public:
   GibbsPlan(const LayerAddresses& layer, int64_t visible, int64_t hidden, int shift)
-      : threshold_(lower_logistic(0.0, power_of_two(shift), DType::kFloat32)) {
+      : shift_(shift), threshold_(lower_logistic(0.0, power_of_two(shift), DType::kFloat32)) {
     const auto ints = [&](size_t i) { return pointer<const int32_t*>(layer[i]); };
     task_.side[kVisible] = {visible,        hidden,          ints(0), ints(1),
                             padded(hidden), padded(visible), ints(2), ints(4)};
@@ -95,6 +97,36 @@ class GibbsPlan {
     host_gibbs(task_, *active_tier.load()->gibbs, max_threads);
   }
 
+  // The CUDA kernels' bodies, run by the host on `blocks` blocks of threads.
+  void run_cuda_body_on_host(int64_t chains, int first_side, int64_t half_steps, int blocks) {
+    set_extent(chains, first_side, half_steps);
+    gibbs_body_on_host(task_, blocks);
+  }
+
+#if defined(TORCH_INIT_HAVE_CUDA)
+  int64_t workspace_size(int64_t chains) {
+    set_extent(chains, 0, 0);
+    return gibbs_workspace_size(task_);
+  }
+  void run_on_cuda(int64_t chains, int first_side, int64_t half_steps, uint64_t workspace,
+                   int device, uint64_t stream) {
+    set_extent(chains, first_side, half_steps);
+    check_cuda(cuda_gibbs(task_, pointer<void*>(workspace), device, pointer<void*>(stream)));
+  }
+#endif
+
+  // Addresses: betas int32 [count], base int32 [padded visible units], fields int32
+  // [chains][hidden], log weights float64 [chains].
+  void run_ais(int64_t chains, uint64_t betas, int64_t count, uint64_t base, uint64_t fields,
+               bool from_base, uint64_t log_weights, int max_threads) {
+    set_extent(chains, kHidden, 0);
+    task_.base = pointer<const int32_t*>(base);
+    task_.fields = pointer<int32_t*>(fields);
+    host_ais({task_, pointer<const int32_t*>(betas), count, from_base, shift_,
+              pointer<double*>(log_weights)},
+             *active_tier.load()->gibbs, max_threads);
+  }
+
  private:
   void set_extent(int64_t chains, int first_side, int64_t half_steps) {
     task_.chains = chains;
@@ -102,6 +134,7 @@ class GibbsPlan {
     task_.half_steps = half_steps;
   }
 
+  int shift_;
   LoweredDistribution threshold_;  // keeps the table alive
   GibbsTask task_{};
 };
@@ -112,11 +145,17 @@ void bind_gibbs(py::module_& module) {
   const auto release_gil = py::call_guard<py::gil_scoped_release>();
   module.def("quantize_layer", &quantize, release_gil);
   module.def("statistics", &statistics, release_gil);
-  py::class_<GibbsPlan>(module, "GibbsPlan")
-      .def(py::init<const LayerAddresses&, int64_t, int64_t, int>())
-      .def("set_run", &GibbsPlan::set_run)
-      .def("set_words", &GibbsPlan::set_words)
-      .def("run_on_host", &GibbsPlan::run_on_host, release_gil);
+  auto plan = py::class_<GibbsPlan>(module, "GibbsPlan")
+                  .def(py::init<const LayerAddresses&, int64_t, int64_t, int>())
+                  .def("set_run", &GibbsPlan::set_run)
+                  .def("set_words", &GibbsPlan::set_words)
+                  .def("run_on_host", &GibbsPlan::run_on_host, release_gil)
+                  .def("run_cuda_body_on_host", &GibbsPlan::run_cuda_body_on_host, release_gil)
+                  .def("run_ais", &GibbsPlan::run_ais, release_gil);
+#if defined(TORCH_INIT_HAVE_CUDA)
+  plan.def("workspace_size", &GibbsPlan::workspace_size)
+      .def("run_on_cuda", &GibbsPlan::run_on_cuda, release_gil);
+#endif
 }
 
 }  // namespace torch_init

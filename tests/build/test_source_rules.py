@@ -63,8 +63,8 @@ LIBM = re.compile(
     r"|floor|ceil|round|trunc|rint|nearbyint|fmod|lgamma|tgamma)(2|10|1p|m1)?f?\("
 )
 NATIVE_MODULE = re.compile(r"(?<!torch\.)\b_C\b")
-# Files that use the native module for _ops.py, their only importer.
-PARTS_OF_OPS = ["_ops_gibbs.py", "_ops_moments.py"]
+# Files that use the native module for _ops.py, their only importer, and for each other.
+PARTS_OF_OPS = ["_ops_gibbs.py", "_ops_gibbs_weights.py", "_ops_moments.py"]
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 
 
@@ -143,7 +143,8 @@ def users_of_parts_of_ops(root):
     python = files(root, {".py"}, ["torch_init", "benchmarks", "examples"])
     names = "|".join(name.removesuffix(".py") for name in PARTS_OF_OPS)
     imports = re.compile(rf"\bimport\b.*\b({names})\b|\bfrom\b.*\b({names})\b.*\bimport\b")
-    return matches(root, [p for p in python if p != root / "torch_init" / "_ops.py"], imports)
+    allowed = [root / "torch_init" / name for name in ("_ops.py", *PARTS_OF_OPS)]
+    return matches(root, [p for p in python if p not in allowed], imports)
 
 
 def unlicensed(root):

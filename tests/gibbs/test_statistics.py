@@ -7,14 +7,6 @@ import torch
 from torch_init import _ops
 
 
-@pytest.fixture(params=_ops.cpu_isas())
-def isa(request):
-    before = _ops.cpu_isa()
-    _ops.set_cpu_isa(request.param)
-    yield request.param
-    _ops.set_cpu_isa(before)
-
-
 def states(chains, units, seed):
     generator = torch.Generator().manual_seed(seed)
     return (torch.rand(chains, units, generator=generator) < 0.9).to(torch.uint8)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A layer's weights in fixed point, for Gibbs chains: a part of _ops.py. docs/gibbs.md."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torch_init import _C
+from torch_init.errors import describe
+
+_MOST_SHIFT = 26
+_MOST_WEIGHT = 2**23 - 2**16
+_MOST_SUM = 2**30 - 1
+_MOST_MAGNITUDE = 2.0**64
+
+
+@dataclass(frozen=True, eq=False)
+class GibbsWeights:
+    """A layer in fixed point: an integer w stands for w / 2**shift.
+
+    Args:
+        by_visible: int32 [visible, hidden padded to 16], rows of the visible units' weights.
+        by_hidden: int32 [hidden, visible padded to 16], the same weights transposed.
+        biases, sums: int32, of the visible and of the hidden side, padded; sums of each unit's
+            weights.
+    """
+
+    visible: int
+    hidden: int
+    shift: int
+    by_visible: Tensor
+    by_hidden: Tensor
+    biases: tuple[Tensor, Tensor]
+    sums: tuple[Tensor, Tensor]
+
+    @property
+    def device(self) -> torch.device:
+        return self.by_visible.device
+
+    def cpu(self) -> GibbsWeights:
+        """Return the weights in the CPU's memory."""
+        return GibbsWeights(
+            self.visible,
+            self.hidden,
+            self.shift,
+            self.by_visible.cpu(),
+            self.by_hidden.cpu(),
+            (self.biases[0].cpu(), self.biases[1].cpu()),
+            (self.sums[0].cpu(), self.sums[1].cpu()),
+        )
+
+    def dequantized(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (weight, visible bias, hidden bias) that the integers stand for, in float64."""
+        scale = 2.0**-self.shift
+        weight = self.by_visible[:, : self.hidden].double() * scale
+        visible, hidden = (bias.double() * scale for bias in self.biases)
+        return weight, visible[: self.visible], hidden[: self.hidden]
+
+    def addresses(self) -> list[int]:
+        tensors = (self.by_visible, self.by_hidden, *self.biases, *self.sums)
+        return [tensor.data_ptr() for tensor in tensors]
+
+
+def quantize(
+    weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, function: str = "rbm"
+) -> GibbsWeights:
+    """Return a layer's weights [visible, hidden] and biases in fixed point.
+
+    The scale is the greatest 2**shift, shift <= 26, that keeps every weight within 24 bits and the
+    sum of magnitudes that any unit can meet within 31, so that no chain overflows.
+
+    Args:
+        function: named in errors.
+
+    Raises:
+        ValueError: a number is not finite, or its magnitude is 2**64 or more.
+    """
+    weight, visible_bias, hidden_bias = (
+        x.detach().to(weight.dtype).contiguous() for x in (weight, visible_bias, hidden_bias)
+    )
+    quantized = (_quantize_now if weight.is_cpu else quantize_with_torch)(
+        weight, visible_bias, hidden_bias
+    )
+    if quantized is None:
+        expected = "finite numbers of magnitudes below 2**64"
+        got = "a parameter that is not"
+        raise ValueError(describe(function, "weights and biases", got, expected))
+    return quantized
+
+
+def _quantize_now(weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> GibbsWeights | None:
+    visible, hidden = weight.shape
+    layer = _empty_layer(visible, hidden, weight.device)
+    shift = _C.quantize_layer(
+        weight.data_ptr(),
+        visible_bias.data_ptr(),
+        hidden_bias.data_ptr(),
+        weight.dtype == torch.float64,
+        visible,
+        hidden,
+        torch.get_num_threads(),
+        [tensor.data_ptr() for tensor in layer],
+    )
+    return None if shift is None else _layer(visible, hidden, shift, layer)
+
+
+def quantize_with_torch(
+    weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor
+) -> GibbsWeights | None:
+    """Quantise where the weights are, on a GPU for one, to the same bits."""
+    values = [x.double() for x in (weight, visible_bias, hidden_bias)]
+    greatest = [float(x.abs().max()) if x.numel() else 0.0 for x in values]
+    if not all(x < _MOST_MAGNITUDE for x in greatest):
+        return None
+    shift = _MOST_SHIFT
+    for magnitude, limit in zip(greatest, (_MOST_WEIGHT, _MOST_SUM, _MOST_SUM), strict=True):
+        if magnitude > 0:
+            shift = min(shift, math.frexp(limit)[1] - math.frexp(magnitude)[1] + 1)
+    while True:
+        w, b, c = ((x * 2.0**shift).round() for x in values)
+        sums = torch.cat([b.abs() + w.abs().sum(1), c.abs() + w.abs().sum(0), b.new_zeros(1)])
+        weights_fit = not w.numel() or float(w.abs().max()) <= _MOST_WEIGHT
+        if weights_fit and float(sums.max()) <= _MOST_SUM:
+            break
+        shift -= 1
+    visible, hidden = weight.shape
+    layer = [tensor.zero_() for tensor in _empty_layer(visible, hidden, weight.device)]
+    layer[0][:, :hidden] = w.to(torch.int32)
+    layer[1][:, :visible] = w.T.to(torch.int32)
+    for tensor, x in zip(layer[2:], (b, c, w.sum(1), w.sum(0)), strict=True):
+        tensor[: len(x)] = x.to(torch.int32)
+    return _layer(visible, hidden, shift, layer)
+
+
+def _layer(visible: int, hidden: int, shift: int, layer: list[Tensor]) -> GibbsWeights:
+    by_visible, by_hidden, *rest = layer
+    return GibbsWeights(
+        visible, hidden, shift, by_visible, by_hidden, (rest[0], rest[1]), (rest[2], rest[3])
+    )
+
+
+def _empty_layer(visible: int, hidden: int, device: torch.device) -> list[Tensor]:
+    def empty(*sizes: int) -> Tensor:
+        return torch.empty(sizes, dtype=torch.int32, device=device)
+
+    v, h = (-(-units // 16) * 16 for units in (visible, hidden))
+    return [empty(visible, h), empty(hidden, v), *(empty(n) for n in (v, h, v, h))]
