@@ -70,8 +70,9 @@ def log_likelihood(rbm: RBM, data: Tensor, log_z: float | None = None) -> Tensor
 
     Example:
         >>> rbm = torch_init.rbm.RBM(3, 2, std=0.0)
-        >>> torch_init.rbm.log_likelihood(rbm, torch.zeros(1, 3)) / math.log(2)
-        tensor([-3.], dtype=torch.float64)
+        >>> log_p = torch_init.rbm.log_likelihood(rbm, torch.zeros(1, 3))
+        >>> round(log_p.item() / math.log(2), 6)
+        -3.0
     """
     rbm.check_states("log_likelihood", "data", data)
     log_z = log_partition(rbm) if log_z is None else log_z

@@ -62,7 +62,7 @@ class Noise:
 class IntegerMachine:
     """A machine of binary units whose chains run in exact integers, natively.
 
-    docs/gibbs.md specifies every bit. States on another device than the CPU travel there and back.
+    docs/gibbs.md specifies every bit, which are the same on every device.
 
     Args:
         weight: (hidden, visible), finite.
@@ -86,9 +86,9 @@ class IntegerMachine:
         self._dtype, self._device = weight.dtype, weight.device
         wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
         self._weights = _ops.quantize(
-            weight.detach().T.to("cpu", wide),
-            visible_bias.detach().cpu(),
-            hidden_bias.detach().cpu(),
+            weight.detach().T.to(wide),
+            visible_bias.detach(),
+            hidden_bias.detach(),
             "rbm",
         )
 
@@ -138,9 +138,35 @@ class IntegerMachine:
             beta=beta,
             start="hidden" if visible is None else "visible",
             units=self._units,
-            clamp=None if clamp is None else clamp.cpu().contiguous(),
+            clamp=None if clamp is None else clamp.contiguous(),
         )
         return self._from_bytes("v", bytes_v), self._from_bytes("h", bytes_h)
+
+    def anneal(
+        self,
+        betas: Tensor,
+        base: Tensor,
+        noise: Noise,
+        chains: int | None = None,
+        visible: Tensor | None = None,
+    ) -> Tensor:
+        """Return the log-weights, (chains,), of one native run of annealed importance sampling.
+
+        Args:
+            betas: rising from 0 to 1 with chains=, falling with the states visible=.
+            base: (visible,), the base machine's biases.
+        """
+        log_weights, _ = _ops.ais_run(
+            self._weights,
+            betas,
+            base,
+            seed=noise.seed,
+            name=noise.name,
+            chains=chains,
+            visible=None if visible is None else _to_bytes(visible),
+            units=self._units,
+        )
+        return log_weights.to(self._device)
 
     def _from_bytes(self, side: str, states: Tensor) -> Tensor:
         states = states.to(self._device, self._dtype)
@@ -152,7 +178,7 @@ def _kind(units: Units) -> str:
 
 
 def _to_bytes(states: Tensor) -> Tensor:
-    return (states > 0).to("cpu", torch.uint8).contiguous()
+    return (states > 0).to(torch.uint8).contiguous()
 
 
 def integer_pairs(rows: Tensor, columns: Tensor) -> Tensor:
