@@ -40,7 +40,19 @@ def thresholds(w, shift):
 
 
 def half_step(
-    layer, source, side, *, seed, name, chain, step, beta=1.0, units=(0, 0), levels=1, base=None
+    layer,
+    source,
+    side,
+    *,
+    seed,
+    name,
+    chain,
+    step,
+    beta=1.0,
+    units=(0, 0),
+    levels=1,
+    base=None,
+    unit_beta=(None, None),
 ):
     """States of `side` given the other side's: uint8 [chains, units]. units: whether spins."""
     w, b, c, shift = layer
@@ -53,6 +65,9 @@ def half_step(
         field = 2 * field
     fixed_beta = np.rint(np.asarray(beta, np.float64) * 2**24).astype(np.int64)
     fixed_beta = np.broadcast_to(fixed_beta, len(source))[:, None]
+    if unit_beta[side] is not None:
+        of_unit = np.rint(np.asarray(unit_beta[side], np.float64) * 2**24).astype(np.int64)
+        fixed_beta = (fixed_beta * of_unit) >> 24
     t = thresholds(words(seed, name, chain, step, side, weight.shape[1]), shift)
     total = fixed_beta * field
     if base is not None:

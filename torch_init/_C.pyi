@@ -34,6 +34,8 @@ class GibbsPlan:
         hidden: int,
         clamped: int,
         beta: int,
+        visible_beta: int,
+        hidden_beta: int,
         grey: bool,
     ) -> None: ...
     def set_words(self, key: int, first_chain: int, first_step: int) -> None: ...
@@ -75,6 +77,12 @@ def statistics(
     sign: int,
     max_threads: int,
 ) -> None: ...
+
+_FloatTask = tuple[int, int, int, int, int, int, int, int, int, int, int]
+
+def sample_float(task: _FloatTask, max_threads: int) -> None: ...
+def sample_float_on_cuda(task: _FloatTask, device: int, stream: int) -> None: ...
+def sample_float_with_cuda_body_on_host(task: _FloatTask, blocks: int) -> None: ...
 def quantize_layer(
     weight: int,
     visible_bias: int,

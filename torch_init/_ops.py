@@ -30,7 +30,14 @@ except ImportError as error:
         "tree, the sources hide the installed package."
     ) from error
 
-from torch_init import _ops_gibbs, _ops_gibbs_weights, _ops_moments
+from torch_init import (
+    _ops_ais,
+    _ops_float_units,
+    _ops_gibbs,
+    _ops_gibbs_weights,
+    _ops_moments,
+    _ops_statistics,
+)
 
 FILLABLE_DTYPES = (
     torch.float32,
@@ -52,14 +59,15 @@ set_cpu_isa = _C.set_cpu_isa
 
 GibbsWeights = _ops_gibbs_weights.GibbsWeights
 quantize = _ops_gibbs_weights.quantize
-quantize_with_torch = _ops_gibbs_weights.quantize_with_torch
-gibbs_with_cuda_body_on_host = _ops_gibbs.gibbs_with_cuda_body_on_host
-gibbs_stream_key = _ops_gibbs.stream_key
 gibbs = _ops_gibbs.gibbs
 sample_hidden = _ops_gibbs.sample_hidden
 sample_visible = _ops_gibbs.sample_visible
-ais_run = _ops_gibbs.ais_run
-statistics = _ops_gibbs.statistics
+ais_run = _ops_ais.ais_run
+statistics = _ops_statistics.statistics
+sample_bernoulli = _ops_float_units.sample_bernoulli
+sample_gaussian = _ops_float_units.sample_gaussian
+sample_nrelu = _ops_float_units.sample_nrelu
+sample_softmax = _ops_float_units.sample_softmax
 
 MeasureEntry = _ops_moments.MeasureEntry
 MEASUREMENT = _ops_moments.MEASUREMENT

@@ -21,6 +21,7 @@ BETA_ONE = 2**24
 """Inverse temperatures are multiples of 1 / BETA_ONE."""
 MOST_BETA = 16.0
 GREY_LEVELS = 255
+UnitBeta = tuple[Tensor | None, Tensor | None]
 _MOST_CHAINS = 2**32
 _MOST_STEPS = 2**62
 
@@ -36,6 +37,7 @@ def gibbs(
     first_step: int = 0,
     sweeps: int = 1,
     beta: float | Tensor = 1.0,
+    unit_beta: UnitBeta = (None, None),
     start: str = "visible",
     units: tuple[str, str] = ("bernoulli", "bernoulli"),
     clamp: Tensor | None = None,
@@ -51,11 +53,13 @@ def gibbs(
             None: it is then made.
         beta: inverse temperature in [0, 16], of all chains or of each (float tensor [chains]);
             rounded to a multiple of 2**-24.
+        unit_beta: float [visible] and [hidden], or None: a factor more for each unit. A product of
+            the two is at most 16.
         clamp: uint8 or bool [visible]; units that are not 0 keep their states.
     """
     first_side = 1 - SIDES.index(start)
     states = _states(weights, visible, hidden, first_side)
-    plan = _plan(weights, states, units, clamp, beta, grey=False)
+    plan = make_plan(weights, states, units, clamp, beta, unit_beta)
     plan.run(seed, name, first_chain, first_step, first_side, 2 * sweeps)
     return states[0], states[1]
 
@@ -71,13 +75,15 @@ def gibbs_with_cuda_body_on_host(
     first_chain: int = 0,
     first_step: int = 0,
     beta: float | Tensor = 1.0,
+    unit_beta: UnitBeta = (None, None),
     first_side: int = 1,
     units: tuple[str, str] = ("bernoulli", "bernoulli"),
     clamp: Tensor | None = None,
     levels: int = 1,
 ) -> None:
     """Run half-steps with the CUDA kernels' own code on CPU tensors, for tests without a GPU."""
-    plan = _plan(weights, [visible, hidden], units, clamp, beta, grey=levels == GREY_LEVELS)
+    grey = levels == GREY_LEVELS
+    plan = make_plan(weights, [visible, hidden], units, clamp, beta, unit_beta, grey)
     plan.native.set_words(key, first_chain, first_step)
     plan.native.run_cuda_body_on_host(plan.chains, first_side, half_steps, blocks)
 
@@ -91,6 +97,7 @@ def sample_hidden(
     first_chain: int = 0,
     step: int = 0,
     beta: float | Tensor = 1.0,
+    unit_beta: UnitBeta = (None, None),
     units: tuple[str, str] = ("bernoulli", "bernoulli"),
     levels: int = 1,
 ) -> Tensor:
@@ -100,7 +107,8 @@ def sample_hidden(
         visible: uint8 [chains, visible]; with levels=255, u stands for u / 255, and beta <= 1.
     """
     states = _states(weights, visible, None, 1)
-    plan = _plan(weights, states, units, None, beta, grey=levels == GREY_LEVELS)
+    grey = levels == GREY_LEVELS
+    plan = make_plan(weights, states, units, None, beta, unit_beta, grey)
     plan.run(seed, name, first_chain, step, 1, 1)
     return states[1]
 
@@ -114,6 +122,7 @@ def sample_visible(
     first_chain: int = 0,
     step: int = 0,
     beta: float | Tensor = 1.0,
+    unit_beta: UnitBeta = (None, None),
     units: tuple[str, str] = ("bernoulli", "bernoulli"),
     clamp: Tensor | None = None,
     out: Tensor | None = None,
@@ -124,117 +133,9 @@ def sample_visible(
         clamp: as in gibbs; the units it names keep their states in `out`.
     """
     states = _states(weights, out, hidden, 0)
-    plan = _plan(weights, states, units, clamp, beta, grey=False)
+    plan = make_plan(weights, states, units, clamp, beta, unit_beta)
     plan.run(seed, name, first_chain, step, 0, 1)
     return states[0]
-
-
-def ais_run(
-    weights: GibbsWeights,
-    betas: Tensor,
-    base_bias: Tensor,
-    *,
-    seed: int,
-    name: str = "",
-    chains: int | None = None,
-    visible: Tensor | None = None,
-    first_chain: int = 0,
-    units: tuple[str, str] = ("bernoulli", "bernoulli"),
-) -> tuple[Tensor, Tensor]:
-    """Run annealed importance sampling in one native call.
-
-    In between is p(v, h; beta) ~ exp((1 - beta) base_bias^T v - beta E(v, h)): at 0 the base, of
-    independent visible units and uniform hidden ones, at 1 the layer. At each beta the log-weight
-    grows by log p*(v; beta_k) - log p*(v; beta_(k-1)), the hidden units summed out; then hidden and
-    visible units are sampled at beta_k, at step k.
-
-    The chains are exact; the log-weights are float64 sums in a fixed order. Both are those of the
-    integers that weights, betas and base_bias are rounded to (base_bias to weights' scale). All of
-    it runs on the CPU, whose bits are a GPU's.
-
-    Args:
-        betas: float [count] in [0, 1]; ascending from 0 to 1 for AIS, descending for reverse AIS.
-        base_bias: float [visible].
-        chains: how many to begin with samples of the base; betas[0] is 0.
-        visible: uint8 [chains, visible] to begin with instead: samples of the model at betas[0].
-
-    Returns:
-        log-weights, float64 [chains]; the visible units, uint8 [chains, visible].
-    """
-    device, weights = weights.device, weights.cpu()
-    betas, base_bias = betas.cpu(), base_bias.detach().cpu()
-    if (chains is None) == (visible is None):
-        raise TypeError(describe("ais_run", "chains", "both or none", "either chains or visible"))
-    from_base = visible is None
-    if visible is None:
-        visible = torch.zeros(chains or 0, weights.visible, dtype=torch.uint8)
-    else:
-        visible = visible.to("cpu", copy=True, memory_format=torch.contiguous_format)
-    hidden = torch.zeros(len(visible), weights.hidden, dtype=torch.uint8)
-    if not bool(((betas >= 0) & (betas <= 1)).all()):
-        raise ValueError(describe("ais_run", "betas", f"{betas}", "numbers in [0, 1]"))
-    fixed_betas = (betas.double() * BETA_ONE).round().to(torch.int32).contiguous()
-    base = torch.zeros_like(weights.biases[0])
-    scaled = (base_bias.double() * 2.0**weights.shift).round()
-    base[: weights.visible] = scaled.clamp(1 - 2**30, 2**30 - 1).to(torch.int32)
-    fields = torch.empty(hidden.shape, dtype=torch.int32)
-    log_weights = torch.zeros(len(visible), dtype=torch.float64)
-    plan = _plan(weights, [visible, hidden], units, None, 1.0, grey=False)
-    _check_range("first_chain", first_chain, _MOST_CHAINS - plan.chains)
-    plan.native.set_words(stream_key(seed, name), first_chain, 0)
-    plan.native.run_ais(
-        plan.chains,
-        fixed_betas.data_ptr(),
-        len(fixed_betas),
-        base.data_ptr(),
-        fields.data_ptr(),
-        from_base,
-        log_weights.data_ptr(),
-        torch.get_num_threads(),
-    )
-    return log_weights.to(device), visible.to(device)
-
-
-def statistics(
-    visible: Tensor, hidden: Tensor, *, out: Tensor | None = None, sign: int = 1
-) -> Tensor:
-    """Return the sum over chains of v^T h, int32 [visible, hidden]: exact, in any order.
-
-    Sums over parts of a batch, or of a group of processes, add up to the same bits.
-
-    Args:
-        visible, hidden: uint8 [chains, units], 0 or 1.
-        out: int32, to which sign * v^T h is added.
-        sign: 1 or -1.
-    """
-    chains, units = visible.shape
-    _check_bytes("visible", visible, (chains, units), visible.device)
-    _check_bytes("hidden", hidden, (chains, hidden.shape[1]), visible.device)
-    if out is None:
-        out = torch.empty(units, hidden.shape[1], dtype=torch.int32, device=visible.device)
-        sign = 0
-    elif out.dtype != torch.int32 or out.shape != (units, hidden.shape[1]):
-        got = f"{out.dtype} {tuple(out.shape)}"
-        expected = f"int32 {(units, hidden.shape[1])}"
-        raise ValueError(describe("statistics", "out", got, expected))
-    if not visible.is_cpu:
-        # Sums of 0 and 1 below 2**24 are exact in float32, in any order.
-        for v, h in zip(visible.split(2**23), hidden.split(2**23), strict=True):
-            counts = (v.T.float() @ h.float()).to(torch.int32)
-            out.copy_(counts) if sign == 0 else out.add_(counts, alpha=sign)
-            sign = sign or 1
-        return out
-    _C.statistics(
-        visible.data_ptr(),
-        hidden.data_ptr(),
-        chains,
-        units,
-        hidden.shape[1],
-        out.data_ptr(),
-        sign,
-        torch.get_num_threads(),
-    )
-    return out
 
 
 def _states(
@@ -250,14 +151,15 @@ def _states(
     for state, units, side in zip(given, (weights.visible, weights.hidden), SIDES, strict=True):
         if state is None:
             state = torch.empty(chains, units, dtype=torch.uint8, device=source.device)
-        _check_bytes(side, state, (chains, units), weights.device)
+        check_bytes(side, state, (chains, units), weights.device)
         states.append(state)
     return states
 
 
-def _check_bytes(
+def check_bytes(
     argument: str, tensor: Tensor, shape: tuple[int, ...], device: torch.device
 ) -> None:
+    """Raise unless tensor is of bytes that the engine can read and write as they lie."""
     fits = tensor.dtype in (torch.uint8, torch.bool) and tensor.is_contiguous()
     if tensor.shape != torch.Size(shape) or not fits or tensor.device != device:
         got = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
@@ -285,9 +187,8 @@ class _Plan:
         first_side: int,
         half_steps: int,
     ) -> None:
-        _check_range("first_chain", first_chain, _MOST_CHAINS - self.chains)
+        check_words(self.chains, first_chain, first_step)
         _check_range("sweeps", half_steps, _MOST_STEPS)
-        _check_range("first_step", first_step, _MOST_STEPS)
         self.native.set_words(stream_key(seed, name), first_chain, first_step)
         self._run(first_side, half_steps)
 
@@ -309,54 +210,94 @@ def stream_key(seed: int, name: str) -> int:
     return key
 
 
+def check_words(chains: int, first_chain: int, first_step: int) -> None:
+    """Raise unless the chains and the step have words of their own."""
+    _check_range("first_chain", first_chain, _MOST_CHAINS - chains)
+    _check_range("first_step", first_step, _MOST_STEPS)
+
+
 def _check_range(argument: str, value: int, most: int) -> None:
     if not 0 <= value <= most:
         raise ValueError(describe("gibbs", argument, f"{value}", f"an int in [0, {most}]"))
 
 
-def _plan(
+def make_plan(
     weights: GibbsWeights,
     states: list[Tensor],
     units: tuple[str, str],
-    clamp: Tensor | None,
-    beta: float | Tensor,
-    grey: bool,
+    clamp: Tensor | None = None,
+    beta: float | Tensor = 1.0,
+    unit_beta: UnitBeta = (None, None),
+    grey: bool = False,
 ) -> _Plan:
+    """Return a plan of arguments that have been checked."""
     for side, unit in zip(SIDES, units, strict=True):
         if unit not in UNITS:
             expected = "'bernoulli' or 'spin'"
             raise ValueError(describe("gibbs", f"units of the {side} side", repr(unit), expected))
     plan = _Plan(weights, states)
     if clamp is not None:
-        _check_bytes("clamp", clamp, (weights.visible,), weights.device)
+        check_bytes("clamp", clamp, (weights.visible,), weights.device)
     if grey and units[0] != "bernoulli":
         raise ValueError(describe("gibbs", "levels", "255 of spins", "levels of Bernoulli units"))
-    fixed_beta = _fixed_beta(beta, plan.chains, 1.0 if grey else MOST_BETA, weights.device)
-    plan.kept_alive += [clamp, fixed_beta]
+    most = 1.0 if grey else MOST_BETA
+    fixed = _fixed_betas(weights, plan.chains, beta, unit_beta, most)
+    plan.kept_alive += [clamp, fixed]
     plan.native.set_run(
         units[0] == "spin",
         units[1] == "spin",
         states[0].data_ptr(),
         states[1].data_ptr(),
         0 if clamp is None else clamp.data_ptr(),
-        0 if fixed_beta is None else fixed_beta.data_ptr(),
+        *_addresses(fixed),
         grey,
     )
     return plan
 
 
+def _addresses(
+    tensors: tuple[Tensor | None, Tensor | None, Tensor | None],
+) -> tuple[int, int, int]:
+    first, second, third = (0 if x is None else x.data_ptr() for x in tensors)
+    return first, second, third
+
+
+def _fixed_betas(
+    weights: GibbsWeights, chains: int, beta: float | Tensor, unit_beta: UnitBeta, most: float
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return the betas of chains, visible and hidden units in units of 1 / BETA_ONE; None for 1."""
+    device = weights.device
+    of_chains = _fixed_beta("beta", beta, chains, most, device)
+    if unit_beta == (None, None):
+        return of_chains, None, None
+    left = (
+        most if of_chains is None or not chains else most * BETA_ONE / max(1, int(of_chains.max()))
+    )
+    of_units: list[Tensor | None] = []
+    for side, given, count in zip(SIDES, unit_beta, (weights.visible, weights.hidden), strict=True):
+        if given is None:
+            of_units.append(None)
+            continue
+        fixed = _fixed_beta(f"unit_beta of the {side} side", given, count, min(left, most), device)
+        if fixed is None:
+            of_units.append(None)
+            continue
+        of_units.append(torch.nn.functional.pad(fixed, (0, -count % 16)))
+    return of_chains, of_units[0], of_units[1]
+
+
 def _fixed_beta(
-    beta: float | Tensor, chains: int, most: float, device: torch.device
+    argument: str, beta: float | Tensor, count: int, most: float, device: torch.device
 ) -> Tensor | None:
-    """Return beta as int32 [chains] in units of 1 / BETA_ONE; None for 1."""
+    """Return beta as int32 [count] in units of 1 / BETA_ONE; None for 1."""
     if not isinstance(beta, Tensor):
         if beta == 1:
             return None
         beta = torch.tensor(float(beta), dtype=torch.float64, device=device)
-    if beta.dim() > 0 and beta.shape != (chains,):
-        expected = f"a number or a tensor ({chains},)"
-        raise ValueError(describe("gibbs", "beta", f"a tensor {tuple(beta.shape)}", expected))
+    if beta.dim() > 0 and beta.shape != (count,):
+        expected = f"a number or a tensor ({count},)"
+        raise ValueError(describe("gibbs", argument, f"a tensor {tuple(beta.shape)}", expected))
     if not bool(((beta >= 0) & (beta <= most)).all()):
-        raise ValueError(describe("gibbs", "beta", f"{beta}", f"numbers in [0, {most}]"))
+        raise ValueError(describe("gibbs", argument, f"{beta}", f"numbers in [0, {most}]"))
     fixed = (beta.to(device, torch.float64) * BETA_ONE).round().to(torch.int32)
-    return fixed.expand(chains).contiguous()
+    return fixed.expand(count).contiguous()

@@ -66,7 +66,11 @@ class GibbsWeights:
 
 
 def quantize(
-    weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, function: str = "rbm"
+    weight: Tensor,
+    visible_bias: Tensor,
+    hidden_bias: Tensor,
+    function: str = "rbm",
+    out: GibbsWeights | None = None,
 ) -> GibbsWeights:
     """Return a layer's weights [visible, hidden] and biases in fixed point.
 
@@ -75,6 +79,8 @@ def quantize(
 
     Args:
         function: named in errors.
+        out: a layer of the same size that is no longer needed, whose memory is used again: new
+            memory takes longer to get than to fill.
 
     Raises:
         ValueError: a number is not finite, or its magnitude is 2**64 or more.
@@ -82,8 +88,9 @@ def quantize(
     weight, visible_bias, hidden_bias = (
         x.detach().to(weight.dtype).contiguous() for x in (weight, visible_bias, hidden_bias)
     )
+    layer = _layer_tensors(weight, out)
     quantized = (_quantize_now if weight.is_cpu else quantize_with_torch)(
-        weight, visible_bias, hidden_bias
+        weight, visible_bias, hidden_bias, layer
     )
     if quantized is None:
         expected = "finite numbers of magnitudes below 2**64"
@@ -92,9 +99,10 @@ def quantize(
     return quantized
 
 
-def _quantize_now(weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> GibbsWeights | None:
+def _quantize_now(
+    weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, layer: list[Tensor]
+) -> GibbsWeights | None:
     visible, hidden = weight.shape
-    layer = _empty_layer(visible, hidden, weight.device)
     shift = _C.quantize_layer(
         weight.data_ptr(),
         visible_bias.data_ptr(),
@@ -109,7 +117,10 @@ def _quantize_now(weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> 
 
 
 def quantize_with_torch(
-    weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor
+    weight: Tensor,
+    visible_bias: Tensor,
+    hidden_bias: Tensor,
+    layer: list[Tensor] | None = None,
 ) -> GibbsWeights | None:
     """Quantise where the weights are, on a GPU for one, to the same bits."""
     values = [x.double() for x in (weight, visible_bias, hidden_bias)]
@@ -128,7 +139,7 @@ def quantize_with_torch(
             break
         shift -= 1
     visible, hidden = weight.shape
-    layer = [tensor.zero_() for tensor in _empty_layer(visible, hidden, weight.device)]
+    layer = [tensor.zero_() for tensor in layer or _layer_tensors(weight, None)]
     layer[0][:, :hidden] = w.to(torch.int32)
     layer[1][:, :visible] = w.T.to(torch.int32)
     for tensor, x in zip(layer[2:], (b, c, w.sum(1), w.sum(0)), strict=True):
@@ -143,9 +154,17 @@ def _layer(visible: int, hidden: int, shift: int, layer: list[Tensor]) -> GibbsW
     )
 
 
-def _empty_layer(visible: int, hidden: int, device: torch.device) -> list[Tensor]:
+def _layer_tensors(weight: Tensor, out: GibbsWeights | None) -> list[Tensor]:
+    visible, hidden = weight.shape
+    if out is not None:
+        if (out.visible, out.hidden, out.device) != (visible, hidden, weight.device):
+            got = f"{out.visible} x {out.hidden} on {out.device}"
+            expected = f"a layer of {visible} x {hidden} on {weight.device}"
+            raise ValueError(describe("quantize", "out", got, expected))
+        return [out.by_visible, out.by_hidden, *out.biases, *out.sums]
+
     def empty(*sizes: int) -> Tensor:
-        return torch.empty(sizes, dtype=torch.int32, device=device)
+        return torch.empty(sizes, dtype=torch.int32, device=weight.device)
 
     v, h = (-(-units // 16) * 16 for units in (visible, hidden))
     return [empty(visible, h), empty(hidden, v), *(empty(n) for n in (v, h, v, h))]

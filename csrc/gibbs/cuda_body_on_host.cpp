@@ -35,4 +35,12 @@ void gibbs_body_on_host(const GibbsTask& task, int blocks) {
   }
 }
 
+void sample_float_body_on_host(const FloatTask& task, int blocks) {
+  const DefaultFloatEnvironment environment;
+  const RowsInMemory rows = {task.table.table_f32.rows};
+  for (int64_t i = 0; i < blocks; ++i) {
+    sample_float(HostBlock{i, blocks, kGibbsThreads}, task, rows);
+  }
+}
+
 }  // namespace torch_init

@@ -7,10 +7,17 @@
 namespace torch_init {
 namespace {
 
-// A half-step that brings the logistic table along.
+constexpr int kTableSize = Segmentation<float>::kSegments * Segmentation<float>::kCoefficients;
+
+// What brings its table, a symmetric one, along.
 struct StepArgument {
   GibbsStep step;
-  float rows[Segmentation<float>::kSegments * Segmentation<float>::kCoefficients];
+  float rows[kTableSize];
+};
+
+struct FloatArgument {
+  FloatTask task;
+  float rows[kTableSize];
 };
 
 __global__ void __launch_bounds__(kGibbsThreads) pack_kernel(const GibbsStep step, int side) {
@@ -29,6 +36,11 @@ __global__ void __launch_bounds__(kGibbsThreads)
 __global__ void __launch_bounds__(kGibbsThreads)
     grey_half_step_kernel(const __grid_constant__ StepArgument argument) {
   grey_block(DeviceBlock{}, argument.step, RowsInMemory{argument.rows});
+}
+
+__global__ void __launch_bounds__(kGibbsThreads)
+    sample_float_kernel(const __grid_constant__ FloatArgument argument) {
+  sample_float(DeviceBlock{}, argument.task, RowsInMemory{argument.rows});
 }
 
 class Launcher {
@@ -91,6 +103,21 @@ class Launcher {
 
 const char* cuda_gibbs(const GibbsTask& task, void* workspace, int device, void* stream) {
   return error_text(Launcher(task, workspace, device, stream).run());
+}
+
+const char* cuda_sample_float(const FloatTask& task, int device, void* stream) {
+  const int64_t items = float_items(task);
+  if (items == 0) return nullptr;
+  FloatArgument argument;
+  argument.task = task;
+  const QuantileRows<float>& table = task.table.table_f32;
+  if (table.rows != nullptr) std::copy_n(table.rows, table_size(table), argument.rows);
+  unsigned blocks = 0;
+  const cudaError_t status =
+      grid_size(device, (items + kGibbsThreads - 1) / kGibbsThreads, &blocks);
+  if (status != cudaSuccess) return error_text(status);
+  sample_float_kernel<<<blocks, kGibbsThreads, 0, static_cast<cudaStream_t>(stream)>>>(argument);
+  return error_text(cudaGetLastError());
 }
 
 }  // namespace torch_init

@@ -17,4 +17,8 @@ const char* cuda_gibbs(const GibbsTask& task, void* workspace, int device, void*
 // The same by the kernels' bodies run by the host, on `blocks` blocks, in host memory.
 void gibbs_body_on_host(const GibbsTask& task, int blocks);
 
+// Units with floating-point fields, in one launch; the table's rows lie on the host.
+const char* cuda_sample_float(const FloatTask& task, int device, void* stream);
+void sample_float_body_on_host(const FloatTask& task, int blocks);
+
 }  // namespace torch_init

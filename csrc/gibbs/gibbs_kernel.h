@@ -5,6 +5,7 @@
 // a source as one byte, and writes what it sampled of a unit as one.
 #pragma once
 
+#include "gibbs/float_units.h"
 #include "gibbs/half_step.h"
 #include "portable/thread_block.h"
 
@@ -98,7 +99,6 @@ TI_HOST_DEVICE uint32_t sample_units(const GibbsStep& step, int64_t chain, int64
       philox4x32_10(gibbs_counter(static_cast<uint32_t>(unit / kUnitsPerThread),
                                   task.first_chain + static_cast<uint32_t>(chain), at, to),
                     task.key);
-  const int32_t beta = task.beta == nullptr ? static_cast<int32_t>(kBetaOne) : task.beta[chain];
   uint32_t on = 0;
   for (int k = 0; k < kUnitsPerThread; ++k) {
     if (unit + k >= side.units) break;
@@ -112,8 +112,8 @@ TI_HOST_DEVICE uint32_t sample_units(const GibbsStep& step, int64_t chain, int64
       field = field_of(bias, side.sums[unit + k], static_cast<int32_t>(sum[k]), task.spin[1 - to],
                        task.spin[to]);
     }
-    const bool is_on =
-        exceeds(field, base_of(task, to, unit + k), threshold, grey ? kLevels : 1, beta);
+    const bool is_on = exceeds(field, base_of(task, to, unit + k), threshold, grey ? kLevels : 1,
+                               beta_of(task, to, chain, unit + k));
     on |= static_cast<uint32_t>(is_on) << k;
   }
   return on;
@@ -202,6 +202,18 @@ TI_HOST_DEVICE void grey_block(const Block& block, const GibbsStep& step,
         }
       }
     }
+  });
+}
+
+TI_HOST_DEVICE int64_t float_items(const FloatTask& task) {
+  return task.chains * float_blocks(task);
+}
+
+template <typename Block, typename FetchRow>
+TI_HOST_DEVICE void sample_float(const Block& block, const FloatTask& task,
+                                 const FetchRow& fetch_row) {
+  share(block, float_items(task), [&](int64_t item) {
+    sample_float_block(task, item / float_blocks(task), item % float_blocks(task), fetch_row);
   });
 }
 

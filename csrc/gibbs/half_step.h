@@ -52,8 +52,9 @@ struct GibbsTask {
   uint64_t first_step;
   int32_t first_side;  // the one that the first half-step samples
   int64_t half_steps;
-  int32_t grey;         // the first half-step reads visible states as levels of 255
-  const int32_t* beta;  // [chains], in units of 2^-kBetaBits; null: 1
+  int32_t grey;                 // the first half-step reads visible states as levels of 255
+  const int32_t* beta;          // [chains], in units of 2^-kBetaBits; null: 1
+  const int32_t* unit_beta[2];  // [padded units], a factor more; null: 1
   // With a base, (1 - beta) * base is added to the fields of the visible units; beta is not null.
   const int32_t* base;  // [padded visible units]; null: none
   int32_t* fields;      // [chains][hidden]: where to write the hidden units' fields; null: nowhere
@@ -103,6 +104,17 @@ TI_HOST_DEVICE int64_t grey_field_of(int32_t bias, int64_t sum, int spin_units) 
 TI_HOST_DEVICE bool exceeds(int64_t field, int64_t base, int32_t threshold, int64_t levels,
                             int32_t beta) {
   return beta * field + (kBetaOne - beta) * base > threshold * levels * kBetaOne;
+}
+
+// Whether a side's fields meet an inverse temperature.
+TI_HOST_DEVICE bool tempered(const GibbsTask& task, int to) {
+  return task.beta != nullptr || task.unit_beta[to] != nullptr;
+}
+
+TI_HOST_DEVICE int32_t beta_of(const GibbsTask& task, int to, int64_t chain, int64_t unit) {
+  const int64_t of_chain = task.beta == nullptr ? kBetaOne : task.beta[chain];
+  if (task.unit_beta[to] == nullptr) return static_cast<int32_t>(of_chain);
+  return static_cast<int32_t>((of_chain * task.unit_beta[to][unit]) >> kBetaBits);
 }
 
 // The base's field of a unit; 0 where there is no base.

@@ -131,11 +131,11 @@ class RowSampler {
     for (int64_t u = 0; u < kUnits; ++u) {
       const int32_t field =
           field_of(side.bias[unit + u], side.sums[unit + u], sums[u], spin_sources, spin_units);
-      if (task_.beta == nullptr) {
+      if (!tempered(task_, to)) {
         on[u] = field > thresholds[u];
       } else {
-        on[u] =
-            exceeds(field, base_of(task_, to, unit + u), thresholds[u], 1, task_.beta[first_ + c]);
+        on[u] = exceeds(field, base_of(task_, to, unit + u), thresholds[u], 1,
+                        beta_of(task_, to, first_ + c, unit + u));
       }
       if (to == kHidden && task_.fields != nullptr && unit + u < side.units) {
         task_.fields[(first_ + c) * side.units + unit + u] = field;
@@ -146,11 +146,9 @@ class RowSampler {
   template <int64_t kUnits>
   void decide(int to, int64_t unit, int64_t c, const int64_t* sums, const int32_t* thresholds,
               uint8_t* on) const {
-    const int32_t beta =
-        task_.beta == nullptr ? static_cast<int32_t>(kBetaOne) : task_.beta[first_ + c];
     for (int64_t u = 0; u < kUnits; ++u) {
       const int64_t field = grey_field_of(task_.side[to].bias[unit + u], sums[u], task_.spin[to]);
-      on[u] = exceeds(field, 0, thresholds[u], kLevels, beta);
+      on[u] = exceeds(field, 0, thresholds[u], kLevels, beta_of(task_, to, first_ + c, unit + u));
     }
   }
 

@@ -62,6 +62,51 @@ void statistics(uint64_t visible, uint64_t hidden, int64_t chains, int64_t visib
   host_statistics(task, active_tier.load()->gibbs->statistics, max_threads);
 }
 
+// A task: (kind, fields, out, std, chains, units, categories, key, first chain, step, side).
+struct LoweredFloatTask {
+  explicit LoweredFloatTask(const py::tuple& from) {
+    task.unit = static_cast<FloatUnit>(from[0].cast<int>());
+    task.field = pointer<const float*>(from[1].cast<uint64_t>());
+    task.states = pointer<uint8_t*>(from[2].cast<uint64_t>());
+    task.values = pointer<float*>(from[2].cast<uint64_t>());
+    task.std = pointer<const float*>(from[3].cast<uint64_t>());
+    task.chains = from[4].cast<int64_t>();
+    task.units = from[5].cast<int64_t>();
+    task.categories = from[6].cast<int64_t>();
+    task.key = from[7].cast<uint64_t>();
+    task.first_chain = from[8].cast<uint32_t>();
+    task.step = from[9].cast<uint64_t>();
+    task.side = from[10].cast<int32_t>();
+    constexpr double kInfinity = __builtin_huge_val();
+    if (task.unit == FloatUnit::kBernoulli) {
+      table = lower_logistic(0.0, 1.0, DType::kFloat32);
+    } else {
+      table = lower_truncated_normal(0.0, 1.0, -kInfinity, kInfinity, -kInfinity, kInfinity,
+                                     DType::kFloat32);
+    }
+    task.table = table.distribution;
+  }
+
+  FloatTask task{};
+  LoweredDistribution table;  // keeps the table alive
+};
+
+void sample_float_on_host(const py::tuple& from, int max_threads) {
+  const LoweredFloatTask lowered(from);
+  const py::gil_scoped_release release;
+  host_sample_float(lowered.task, max_threads);
+}
+
+void sample_float_with_cuda_body_on_host(const py::tuple& from, int blocks) {
+  sample_float_body_on_host(LoweredFloatTask(from).task, blocks);
+}
+
+#if defined(TORCH_INIT_HAVE_CUDA)
+void sample_float_on_cuda(const py::tuple& from, int device, uint64_t stream) {
+  check_cuda(cuda_sample_float(LoweredFloatTask(from).task, device, pointer<void*>(stream)));
+}
+#endif
+
 // What is sampled, lowered once.
 class GibbsPlan {
  public:
@@ -77,13 +122,16 @@ class GibbsPlan {
 
   // Addresses are 0 where there is nothing.
   void set_run(bool spin_visible, bool spin_hidden, uint64_t visible, uint64_t hidden,
-               uint64_t clamped, uint64_t beta, bool grey) {
+               uint64_t clamped, uint64_t beta, uint64_t visible_beta, uint64_t hidden_beta,
+               bool grey) {
     task_.spin[kVisible] = spin_visible;
     task_.spin[kHidden] = spin_hidden;
     task_.state[kVisible] = pointer<uint8_t*>(visible);
     task_.state[kHidden] = pointer<uint8_t*>(hidden);
     task_.clamped = pointer<const uint8_t*>(clamped);
     task_.beta = pointer<const int32_t*>(beta);
+    task_.unit_beta[kVisible] = pointer<const int32_t*>(visible_beta);
+    task_.unit_beta[kHidden] = pointer<const int32_t*>(hidden_beta);
     task_.grey = grey;
   }
   void set_words(uint64_t key, uint32_t first_chain, uint64_t first_step) {
@@ -145,6 +193,8 @@ void bind_gibbs(py::module_& module) {
   const auto release_gil = py::call_guard<py::gil_scoped_release>();
   module.def("quantize_layer", &quantize, release_gil);
   module.def("statistics", &statistics, release_gil);
+  module.def("sample_float", &sample_float_on_host);
+  module.def("sample_float_with_cuda_body_on_host", &sample_float_with_cuda_body_on_host);
   auto plan = py::class_<GibbsPlan>(module, "GibbsPlan")
                   .def(py::init<const LayerAddresses&, int64_t, int64_t, int>())
                   .def("set_run", &GibbsPlan::set_run)
@@ -153,6 +203,7 @@ void bind_gibbs(py::module_& module) {
                   .def("run_cuda_body_on_host", &GibbsPlan::run_cuda_body_on_host, release_gil)
                   .def("run_ais", &GibbsPlan::run_ais, release_gil);
 #if defined(TORCH_INIT_HAVE_CUDA)
+  module.def("sample_float_on_cuda", &sample_float_on_cuda);
   plan.def("workspace_size", &GibbsPlan::workspace_size)
       .def("run_on_cuda", &GibbsPlan::run_on_cuda, release_gil);
 #endif

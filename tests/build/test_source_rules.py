@@ -64,7 +64,14 @@ LIBM = re.compile(
 )
 NATIVE_MODULE = re.compile(r"(?<!torch\.)\b_C\b")
 # Files that use the native module for _ops.py, their only importer, and for each other.
-PARTS_OF_OPS = ["_ops_gibbs.py", "_ops_gibbs_weights.py", "_ops_moments.py"]
+PARTS_OF_OPS = [
+    "_ops_ais.py",
+    "_ops_float_units.py",
+    "_ops_gibbs.py",
+    "_ops_gibbs_weights.py",
+    "_ops_moments.py",
+    "_ops_statistics.py",
+]
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 
 

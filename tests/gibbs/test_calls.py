@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from torch_init import _ops
+from torch_init import _ops, _ops_gibbs, _ops_gibbs_weights
 
 SEED = {"seed": 1, "name": "rbm"}
 
@@ -75,7 +75,7 @@ def test_states_differ_by_all_that_names_them():
         assert not torch.equal(sample(**how), first)
     assert torch.equal(sample(), first)
     key = _ops.stream_key(1, "rbm")
-    assert _ops.gibbs_stream_key(1, "rbm") != key
+    assert _ops_gibbs.stream_key(1, "rbm") != key
 
 
 @pytest.mark.parametrize(("visible", "hidden"), [(0, 0), (0, 5), (5, 0), (5, 4)])
@@ -118,7 +118,7 @@ def test_numbers_that_have_no_fixed_point(bad, where, dtype):
 
 
 def _quantize_with_torch(*parameters, function):
-    if _ops.quantize_with_torch(*parameters) is None:
+    if _ops_gibbs_weights.quantize_with_torch(*parameters) is None:
         raise ValueError(f"{function}: weights and biases: expected finite")
 
 
@@ -133,6 +133,8 @@ def _quantize_with_torch(*parameters, function):
         ({"beta": 16.1}, "beta: expected"),
         ({"beta": float("nan")}, "beta: expected"),
         ({"beta": torch.ones(19)}, "beta: expected"),
+        ({"unit_beta": (torch.ones(39), None)}, "unit_beta of the visible side: expected"),
+        ({"beta": 4.0, "unit_beta": (None, torch.full((30,), 4.1))}, "unit_beta of the hidden"),
         ({"first_chain": -1}, "first_chain: expected"),
         ({"first_chain": 2**32 - 19}, "first_chain: expected"),
         ({"first_step": -1}, "first_step: expected"),

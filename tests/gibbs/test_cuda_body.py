@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from torch_init import _ops
+from torch_init import _ops, _ops_gibbs
 
 UNITS = [(a, b) for a in ("bernoulli", "spin") for b in ("bernoulli", "spin")]
 KEY = 0x123456789ABCDEF
@@ -31,10 +31,11 @@ def test_half_steps(monkeypatch, units, first_side, half_steps, chains, visible,
     monkeypatch.setattr("torch_init._ops_gibbs.stream_key", lambda seed, name: KEY)
     weights = layer(visible, hidden)
     how = {"first_chain": 5, "beta": torch.linspace(0, 2, chains), "units": units}
+    how["unit_beta"] = (torch.linspace(0, 8, visible), torch.linspace(1, 2, hidden))
     how["clamp"] = (torch.arange(visible) % 4 == 0).to(torch.uint8)
     v, h = states(chains, visible), states(chains, hidden)
     found = v.clone(), h.clone()
-    _ops.gibbs_with_cuda_body_on_host(
+    _ops_gibbs.gibbs_with_cuda_body_on_host(
         weights,
         *found,
         3,
@@ -66,7 +67,7 @@ def test_grey_levels(monkeypatch, chains, hidden_units):
     grey = states(chains, 50, levels=255)
     how = {"levels": 255, "units": ("bernoulli", hidden_units), "beta": 0.7}
     hidden = torch.zeros(chains, 37, dtype=torch.uint8)
-    _ops.gibbs_with_cuda_body_on_host(
+    _ops_gibbs.gibbs_with_cuda_body_on_host(
         weights, grey, hidden, 2, key=KEY, half_steps=1, first_step=3, **how
     )
     assert torch.equal(hidden, _ops.sample_hidden(weights, grey, seed=0, step=3, **how))
@@ -76,7 +77,7 @@ def test_far_blocks_do_nothing():
     """More blocks than work, as the launcher may ask for."""
     weights, v, h = layer(5, 5), states(2, 5), states(2, 5)
     few, many = [v.clone(), h.clone()], [v.clone(), h.clone()]
-    _ops.gibbs_with_cuda_body_on_host(weights, *few, 1, key=KEY, half_steps=4)
-    _ops.gibbs_with_cuda_body_on_host(weights, *many, 100, key=KEY, half_steps=4)
+    _ops_gibbs.gibbs_with_cuda_body_on_host(weights, *few, 1, key=KEY, half_steps=4)
+    _ops_gibbs.gibbs_with_cuda_body_on_host(weights, *many, 100, key=KEY, half_steps=4)
     assert torch.equal(few[0], many[0])
     assert torch.equal(few[1], many[1])

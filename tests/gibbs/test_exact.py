@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from torch_init import _ops
+from torch_init import _ops, _ops_gibbs_weights
 
 SIZES = [(1, 1), (5, 3), (16, 64), (17, 33), (40, 130), (131, 70)]
 UNITS = [(a, b) for a in ("bernoulli", "spin") for b in ("bernoulli", "spin")]
@@ -41,6 +41,8 @@ def _ops_start(start):
 
 def assert_chains(parameters, visible, hidden, **how):
     native_how = dict(how)
+    if "unit_beta" in how:
+        native_how["unit_beta"] = tuple(map(torch.from_numpy, how["unit_beta"]))
     for name in ("beta", "clamp"):
         if isinstance(how.get(name), np.ndarray):
             native_how[name] = torch.from_numpy(how[name])
@@ -70,6 +72,14 @@ def test_any_number_of_chains(isa, chains):
 def test_inverse_temperatures(isa, units):
     beta = np.linspace(0.0, 16.0, 21)
     how = {"first_step": 1, "sweeps": 2, "beta": beta, "units": units}
+    assert_chains(layer(18, 21), states(21, 18), states(21, 21), **how)
+
+
+@pytest.mark.parametrize("beta", [1.0, np.linspace(0.1, 2.0, 21)], ids=["one", "of chains"])
+@pytest.mark.parametrize("units", UNITS, ids="-".join)
+def test_inverse_temperatures_of_units(isa, units, beta):
+    of_units = np.linspace(0.0, 8.0, 18), np.linspace(2.0, 0.3, 21)
+    how = {"first_step": 1, "sweeps": 2, "beta": beta, "unit_beta": of_units, "units": units}
     assert_chains(layer(18, 21), states(21, 18), states(21, 21), **how)
 
 
@@ -139,6 +149,8 @@ def test_quantize(isa, scale, dtype, size):
         np.testing.assert_array_equal(found_bias[: len(bias)].numpy(), bias)
     for found_sum, axis in zip(found.sums, (1, 0), strict=True):
         np.testing.assert_array_equal(found_sum[: w.shape[1 - axis]].numpy(), w.sum(axis=axis))
-    assert_same_layer(_ops.quantize_with_torch(*parameters), found)
+    assert_same_layer(_ops_gibbs_weights.quantize_with_torch(*parameters), found)
+    used = _ops.quantize(*(1e-3 * x + 1 for x in parameters))
+    assert_same_layer(_ops.quantize(*parameters, out=used), found)
     for padding in (found.by_visible[:, hidden:], found.by_hidden[:, visible:]):
         assert not padding.any()

@@ -30,3 +30,6 @@ def test_parts_add_up(isa):
     assert torch.equal(out, expected(v, h))
     _ops.statistics(v, h, out=out, sign=-1)
     assert not out.any()
+    _ops.statistics(v, h, out=out)
+    _ops.statistics(v[:5], h[:5], out=out, accumulate=False)
+    assert torch.equal(out, expected(v[:5], h[:5]))
