@@ -30,6 +30,7 @@ class Rows:
         if self.count == 0:
             raise ValueError(describe(function, "data", "no rows", "at least one"))
         self._is_array = isinstance(data, (Tensor, np.ndarray))
+        self.are_states = False  # until scan has seen all of them
 
     def pick(self, numbers: Tensor) -> Tensor:
         """Return the rows of those numbers, prepared for the machine."""
@@ -48,10 +49,12 @@ class Rows:
         """Check every row of an array, some of others, and return the mean, (visible,), float64."""
         last = self.count if self._is_array else min(self.count, _SCAN)
         total = torch.zeros(self._machine.visible.size, dtype=torch.float64)
+        self.are_states = self._is_array
         for numbers in torch.arange(last).split(_SCAN):
             rows = self.pick(numbers)
             self._machine.check_states(self._function, "data", rows)
             total += rows.double().sum(0).cpu()
+            self.are_states = self.are_states and self._machine.visible.are_states(rows)
         self._refuse_binary_bytes()
         return total / last
 
@@ -80,6 +83,7 @@ class Stream:
     """Data that come as batches, in an order of their own: a DataLoader or another iterable."""
 
     count = None
+    are_states = False
 
     def __init__(self, function: str, data: Iterable[Any], machine: RBM) -> None:
         if iter(data) is data:

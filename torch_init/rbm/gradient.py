@@ -115,13 +115,15 @@ def likelihood_gradient(
     d_visible, m_visible = data.visible / data.count, model.visible / model.count
     d_hidden, m_hidden = data.hidden / data.count, model.hidden / model.count
     visible, hidden = d_visible - m_visible, d_hidden - m_hidden
-    weight = data.pairs / data.count - model.pairs / model.count
+    if data.count == model.count:
+        weight = (data.pairs - model.pairs).div_(data.count)
+    else:
+        weight = (data.pairs / data.count).sub_(model.pairs, alpha=1 / model.count)
     log_variance = None
     if data.log_variance is not None and model.log_variance is not None:
         log_variance = data.log_variance / data.count - model.log_variance / model.count
     if offsets is not None:
-        weight = weight - torch.outer(hidden, offsets.visible)
-        weight -= torch.outer(offsets.hidden, visible)
+        weight.addr_(hidden, offsets.visible, alpha=-1).addr_(offsets.hidden, visible, alpha=-1)
         visible = visible - weight.T @ offsets.hidden
         hidden = hidden - weight @ offsets.visible
     return Gradient(weight, visible, hidden, log_variance)

@@ -170,13 +170,16 @@ class RBM(nn.Module):
             self.visible_field(hidden), self.visible_bias, self.log_variance
         )
 
-    def integers(self) -> IntegerMachine | None:
-        """Return the machine in integers for many half-steps, or None if it is not exact."""
+    def integers(self, spent: IntegerMachine | None = None) -> IntegerMachine | None:
+        """Return the machine in integers for many half-steps, or None if it is not exact.
+
+        Args:
+            spent: one that is no longer needed, whose memory is used again.
+        """
         if not self.exact:
             return None
-        return IntegerMachine(
-            self.weight, self.visible_bias, self.hidden_bias, self.visible, self.hidden
-        )
+        biases = self.visible_bias, self.hidden_bias
+        return IntegerMachine(self.weight, *biases, self.visible, self.hidden, spent)
 
     @torch.no_grad()
     def sample_hidden(

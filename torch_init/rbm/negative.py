@@ -110,7 +110,9 @@ class Persistent:
         self, visible: Tensor, noise: Noise, first: int, integers: IntegerMachine | None
     ) -> tuple[Tensor, Tensor]:
         k = self._options.k
-        return self._machine.run_chains(visible, noise, first, k, integers=integers)
+        if integers is not None:
+            return integers.run(visible, None, noise, first, k)
+        return self._machine.run_chains(visible, noise, first, k)
 
     def after(self, gradient: Gradient) -> None:
         """Told of each update's gradient."""
@@ -259,5 +261,5 @@ def last_hidden(
     if options.statistics == "means":
         with torch.no_grad():
             return machine.hidden_mean(visible)
-    noise = replace(noise, name=f"{noise.name}.last")
-    return machine.sample_hidden(visible, noise, step, 1.0, integers)
+    assert integers is not None  # Options.check: such statistics are of binary units
+    return integers.sample("h", visible, replace(noise, name=f"{noise.name}.last"), step)

@@ -62,7 +62,7 @@ class Options:
     monitor_every: int = 1
     patience: int | None = None
 
-    def check(self, visible: Units, hidden: Units) -> None:
+    def check(self, visible: Units, hidden: Units, exact: bool) -> None:
         """Raise unless every option is of its kind and the options go together."""
         for name in ("epochs", "batch_size", "k", "temperatures", "monitor_every"):
             check_positive_int("fit", name, getattr(self, name))
@@ -97,11 +97,11 @@ class Options:
             raise ValueError(describe("fit", "monitors", "none", "one for patience to watch"))
         if self.seed is not None:
             check_seed("fit", self.seed)
-        self._check_units(visible, hidden)
+        self._check_units(visible, hidden, exact)
 
-    def _check_units(self, visible: Units, hidden: Units) -> None:
-        if self.statistics == "samples" and not (visible.binary and hidden.binary):
-            expected = "'means' unless all units are Bernoulli or Spin"
+    def _check_units(self, visible: Units, hidden: Units, exact: bool) -> None:
+        if self.statistics == "samples" and not exact:
+            expected = "'means' unless the machine samples in exact integers"
             raise ValueError(describe("fit", "statistics", "'samples'", expected))
         if self.binarize is not None and not visible.binary:
             got = f"{self.binarize!r} with {type(visible).__name__} units"

@@ -26,7 +26,7 @@ from torch_init.rbm.negative import (
 from torch_init.rbm.options import MOMENTUM_EPOCH, Options
 from torch_init.rbm.parallel import Processes
 from torch_init.rbm.progress import make_bar
-from torch_init.rbm.sampling import Noise
+from torch_init.rbm.sampling import IntegerMachine, Noise
 from torch_init.rbm.units import Spin
 
 _PERSISTENT = {"pcd": Persistent, "fpcd": FastPersistent, "pt": Tempered}
@@ -60,6 +60,7 @@ class Training:
         self.history = History()
         self.update = 0
         self.gradient_norm = 0.0
+        self.integers: IntegerMachine | None = None
 
     def begin(self, means: Tensor) -> None:
         """Set the visible biases and make everything at its start."""
@@ -155,7 +156,7 @@ class Training:
             field = rows.new_empty(len(rows), machine.hidden.size)
             drawn = noise.at("dropout", self.update, field)(Uniform(0.0, 1.0), field.shape[1])
             mask = (drawn >= options.dropout).to(field.dtype)
-        integers = machine.integers()
+        integers = self.integers = machine.integers(self.integers)
         hidden = last_hidden(machine, visible, noise, self.update, options, integers)
         hidden = hidden if mask is None else hidden * mask
         sampled = options.statistics == "samples"
@@ -180,7 +181,7 @@ class Training:
 
     def _binarized(self, rows: Tensor, noise: Noise) -> Tensor:
         if self.options.binarize is None:
-            if self.options.statistics == "samples":
+            if self.options.statistics == "samples" and not self.source.are_states:
                 check_sampled(self.machine, rows)
             return rows
         is_spin = isinstance(self.machine.visible, Spin)
@@ -194,16 +195,16 @@ class Training:
     def _climb(self, gradient: Gradient, visible: Tensor, hidden: Tensor, epoch: int) -> None:
         """Move the parameters along the gradient, the penalties and the momentum."""
         machine, options = self.machine, self.options
-        gradient.weight = gradient.weight - options.weight_decay * machine.weight
+        gradient.weight.add_(machine.weight, alpha=-options.weight_decay)
         if options.l1:
-            gradient.weight = gradient.weight - options.l1 * machine.weight.sign()
+            gradient.weight.add_(machine.weight.sign(), alpha=-options.l1)
         if options.sparsity_target is not None:
             # Hinton (2010), section 11: the cross-entropy's slope in a unit's total input.
             first = self.update == 0
             self.activity.lerp_(hidden, 1.0 if first else 1 - _SPARSITY_DECAY)
             pull = options.sparsity_cost * (options.sparsity_target - self.activity)
-            gradient.hidden_bias = gradient.hidden_bias + pull
-            gradient.weight = gradient.weight + torch.outer(pull, visible)
+            gradient.hidden_bias.add_(pull)
+            gradient.weight.addr_(pull, visible)
         rate = options.rate(machine.visible, machine.hidden) * options.factor(self._progress(epoch))
         momentum = options.momenta()[epoch >= MOMENTUM_EPOCH]
         for name, parameter in machine.named_parameters():

@@ -68,6 +68,7 @@ class IntegerMachine:
         weight: (hidden, visible), finite.
         visible_bias, hidden_bias: (visible,) and (hidden,).
         visible, hidden: Bernoulli or Spin.
+        spent: a machine of the same size that is no longer needed, whose memory is used again.
 
     Raises:
         ValueError: parameters that are not finite.
@@ -80,16 +81,18 @@ class IntegerMachine:
         hidden_bias: Tensor,
         visible: Units,
         hidden: Units,
+        spent: "IntegerMachine | None" = None,
     ) -> None:
         self._spin = {"v": isinstance(visible, Spin), "h": isinstance(hidden, Spin)}
         self._units = (_kind(visible), _kind(hidden))
         self._dtype, self._device = weight.dtype, weight.device
         wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        self._weights = _ops.quantize(
+        self._weights: _ops.GibbsWeights = _ops.quantize(
             weight.detach().T.to(wide),
             visible_bias.detach(),
             hidden_bias.detach(),
             "rbm",
+            None if spent is None else spent._weights,
         )
 
     def sample(

@@ -82,7 +82,7 @@ def fit(
         chosen = Options(**options)
     except TypeError as error:
         raise TypeError(describe("fit", "options", str(error), "the options listed")) from error
-    chosen.check(machine.visible, machine.hidden)
+    chosen.check(machine.visible, machine.hidden, machine.exact)
     check_positive_int("fit", "checkpoint_every", checkpoint_every)
     if resume and checkpoint is None:
         raise ValueError(describe("fit", "resume", "True without checkpoint", "a folder"))
@@ -92,7 +92,7 @@ def fit(
     if validation is not None:
         held_out = as_source("fit", validation, machine).probe()
         machine.check_states("fit", "validation", held_out)
-    if chosen.statistics == "samples" and chosen.binarize is None:
+    if chosen.statistics == "samples" and chosen.binarize is None and not source.are_states:
         check_sampled(machine, source.probe())
     training = Training(machine, source, held_out, chosen, Processes.of(process_group))
     folder = None if checkpoint is None else Path(checkpoint)
