@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 def test_mnist_with_16_hidden_units(centered, flipped):
     """Melchior et al. (2016): centred, the flipped digits are as easy as the digits; plain, not.
 
-    PyDeep's figures after the same training: -142.56 and -142.09 centred, -149.05 and -183.36 plain.
+    PyDeep's figures after the same training: centred -142.56 and -142.09, plain -149.05, -183.36.
     """
     data, test = (shared_data.mnist(60_000, key) > 0.5 for key in ("X", "Xt"))
     data, test = (data != flipped).float(), (test != flipped).float()
