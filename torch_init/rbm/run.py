@@ -145,6 +145,13 @@ class Training:
             return epoch / self.options.epochs
         return self.update / (per_epoch * self.options.epochs)
 
+    def _may_be_recorded(self, epoch: int) -> bool:
+        """Whether this update can be the last one before the monitors look."""
+        per_epoch, options = self.updates_per_epoch, self.options
+        if epoch % options.monitor_every and epoch != options.epochs:
+            return False
+        return per_epoch is None or (self.update + 1) % per_epoch == 0
+
     @torch.no_grad()
     def _step(self, rows: Tensor, first_row: int, count: int, epoch: int) -> None:
         """One update from one batch."""
@@ -175,7 +182,8 @@ class Training:
         if options.centered:
             self.offsets.follow_(data)
         gradient = likelihood_gradient(data, model, self.offsets if options.centered else None)
-        self.gradient_norm = gradient.norm() if "gradient_norm" in options.monitors else 0.0
+        if "gradient_norm" in options.monitors and self._may_be_recorded(epoch + 1):
+            self.gradient_norm = gradient.norm()
         self._climb(gradient, data.visible / data.count, data.hidden / data.count, epoch)
         self.negative.after(gradient)
 
