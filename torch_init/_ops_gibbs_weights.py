@@ -85,8 +85,10 @@ def quantize(
     Raises:
         ValueError: a number is not finite, or its magnitude is 2**64 or more.
     """
+    # Narrower types are rounded already: float32 holds their values.
+    dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
     weight, visible_bias, hidden_bias = (
-        x.detach().to(weight.dtype).contiguous() for x in (weight, visible_bias, hidden_bias)
+        x.detach().to(dtype).contiguous() for x in (weight, visible_bias, hidden_bias)
     )
     layer = _layer_tensors(weight, out)
     quantized = (_quantize_now if weight.is_cpu else quantize_with_torch)(

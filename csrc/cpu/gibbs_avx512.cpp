@@ -5,6 +5,7 @@
 #include "cpu/tiers.h"
 
 #define TI_VECTOR_BYTES 64
+#include "gibbs/float_rows_inl.h"
 #include "gibbs/quantize_inl.h"
 #include "gibbs/rows_inl.h"
 #include "gibbs/statistics_inl.h"
@@ -19,6 +20,23 @@ struct EightBlocks {
   static void of_blocks(const Distribution& logistic, uint64_t key, PhiloxBlock counter, int n,
                         int32_t* out) {
     const Value value(logistic);
+    for_words(key, counter, n, [&](__m512i words) {
+      _mm512_storeu_si512(out, thresholds(value, words));
+      out += Avx512::kLanes;
+    });
+  }
+  static void values(const Distribution& d, uint64_t key, PhiloxBlock counter, int n, float* out) {
+    const Value value(d);
+    for_words(key, counter, n, [&](__m512i words) {
+      _mm512_storeu_ps(out, value(words));
+      out += Avx512::kLanes;
+    });
+  }
+
+ private:
+  // Calls use(words) for the words of n blocks, a multiple of four, a register at a time.
+  template <typename Use>
+  static void for_words(uint64_t key, const PhiloxBlock& counter, int n, const Use& use) {
     for (int block = 0; block < n; block += Avx512::kBlocks) {
       // Lanes are 64 bits wide, the counter's first word 32: what carries over is not read.
       __m512i word[4] = {Avx512::consecutive(counter.word[0] + static_cast<uint32_t>(block)),
@@ -27,9 +45,8 @@ struct EightBlocks {
       philox_lanes<Avx512>(key, word);
       __m512i words[2];
       Avx512::interleave(word, words);
-      for (int half = 0; half < 2 && block + 4 * half < n; ++half) {
-        _mm512_storeu_si512(out, thresholds(value, words[half]));
-        out += kLanes;
+      for (int half = 0; half < 2 && 2 * block + half * Avx512::kBlocks < 2 * n; ++half) {
+        use(words[half]);
       }
     }
   }
@@ -61,9 +78,15 @@ void run(const GibbsTask& task, int64_t first, int64_t count, void* scratch) {
 }  // namespace
 
 const GibbsKernels& avx512_gibbs_kernels() {
-  static constexpr GibbsKernels kernels = {
-      kMostVectors * kLanes,    scratch_size,       run,          kQuantizeKernels<float>,
-      kQuantizeKernels<double>, kStatisticsKernels, softplus_sums};
+  static constexpr GibbsKernels kernels = {kMostVectors * kLanes,
+                                           scratch_size,
+                                           run,
+                                           kQuantizeKernels<float>,
+                                           kQuantizeKernels<double>,
+                                           kStatisticsKernels,
+                                           softplus_sums,
+                                           sample_float_chain<EightBlocks>,
+                                           sum_of_on};
   return kernels;
 }
 

@@ -2,6 +2,7 @@
 #include "cpu/tiers.h"
 
 #define TI_VECTOR_BYTES 16
+#include "gibbs/float_rows_inl.h"
 #include "gibbs/quantize_inl.h"
 #include "gibbs/rows_inl.h"
 #include "gibbs/statistics_inl.h"
@@ -10,6 +11,13 @@ namespace torch_init {
 namespace {
 
 struct OneByOne {
+  static void values(const Distribution& d, uint64_t key, PhiloxBlock counter, int n, float* out) {
+    for (int block = 0; block < n; ++block) {
+      const PhiloxBlock words = philox4x32_10(counter, key);
+      for (int k = 0; k < 4; ++k) *out++ = value_from_word(words.word[k], d);
+      ++counter.word[0];
+    }
+  }
   static void of_blocks(const Distribution& logistic, uint64_t key, PhiloxBlock counter, int n,
                         int32_t* out) {
     for (int block = 0; block < n; ++block) {
@@ -23,9 +31,15 @@ struct OneByOne {
 }  // namespace
 
 const GibbsKernels& baseline_gibbs_kernels() {
-  static constexpr GibbsKernels kernels = {
-      kRowsMostChains,          rows_scratch_size,  run_rows<OneByOne>, kQuantizeKernels<float>,
-      kQuantizeKernels<double>, kStatisticsKernels, softplus_sums};
+  static constexpr GibbsKernels kernels = {kRowsMostChains,
+                                           rows_scratch_size,
+                                           run_rows<OneByOne>,
+                                           kQuantizeKernels<float>,
+                                           kQuantizeKernels<double>,
+                                           kStatisticsKernels,
+                                           softplus_sums,
+                                           sample_float_chain<OneByOne>,
+                                           sum_of_on};
   return kernels;
 }
 

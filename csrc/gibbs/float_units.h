@@ -111,6 +111,4 @@ TI_HOST_DEVICE void sample_float_block(const FloatTask& task, int64_t chain, int
 
 TI_HOST_DEVICE int64_t float_blocks(const FloatTask& task) { return (task.units + 3) / 4; }
 
-void host_sample_float(const FloatTask& task, int max_threads);
-
 }  // namespace torch_init

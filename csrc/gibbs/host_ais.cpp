@@ -19,7 +19,13 @@ class AisRun {
         first_(first),
         count_(count),
         scratch_(scratch),
-        beta_(static_cast<size_t>(count)) {}
+        beta_(static_cast<size_t>(count)) {
+    const SideWeights& side = task.gibbs.side[kVisible];
+    for (int64_t i = 0; i < side.units; ++i) {
+      bias_.push_back(side.bias[i] - task.gibbs.base[i]);
+      bias_sum_ += bias_.back();
+    }
+  }
 
   void run() {
     std::fill_n(task_.log_weights + first_, count_, 0.0);
@@ -70,15 +76,10 @@ class AisRun {
   // What the biases, less the base's, add to -energy.
   int64_t visible_energy(int64_t c) const {
     const GibbsTask& gibbs = task_.gibbs;
-    const SideWeights& side = gibbs.side[kVisible];
-    const uint8_t* const state = gibbs.state[kVisible] + c * side.units;
-    const int64_t off = gibbs.spin[kVisible] != 0 ? -1 : 0;
-    int64_t energy = 0;
-    for (int64_t i = 0; i < side.units; ++i) {
-      const int64_t bias = int64_t{side.bias[i]} - gibbs.base[i];
-      energy += state[i] != 0 ? bias : off * bias;
-    }
-    return energy;
+    const int64_t units = gibbs.side[kVisible].units;
+    const uint8_t* const states = gibbs.state[kVisible] + c * units;
+    const int64_t on = kernels_.sum_of_on(states, bias_.data(), units);
+    return gibbs.spin[kVisible] != 0 ? 2 * on - bias_sum_ : on;
   }
 
   const AisTask& task_;
@@ -87,6 +88,8 @@ class AisRun {
   const int64_t count_;
   void* const scratch_;
   std::vector<int32_t> beta_;
+  std::vector<int32_t> bias_;  // of the visible units, less the base's; magnitudes below 2^31
+  int64_t bias_sum_ = 0;
 };
 
 }  // namespace

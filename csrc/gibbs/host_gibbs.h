@@ -15,4 +15,7 @@ void in_pieces(const GibbsTask& task, const GibbsKernels& kernels, int max_threa
 // All half-steps of all chains, on at most `max_threads` threads.
 void host_gibbs(const GibbsTask& task, const GibbsKernels& kernels, int max_threads);
 
+// Units with floating-point fields, on at most `max_threads` threads.
+void host_sample_float(const FloatTask& task, const GibbsKernels& kernels, int max_threads);
+
 }  // namespace torch_init

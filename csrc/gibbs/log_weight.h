@@ -76,4 +76,11 @@ TI_HOST_DEVICE SoftplusSums softplus_sums(const int32_t* fields, int64_t count,
   return sums;
 }
 
+// The sum of the weights of the units that are on.
+TI_HOST_DEVICE int64_t sum_of_on(const uint8_t* states, const int32_t* weights, int64_t count) {
+  int64_t sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += states[i] != 0 ? weights[i] : 0;
+  return sum;
+}
+
 }  // namespace torch_init

@@ -9,6 +9,9 @@
 // which writes the thresholds of n blocks of four units, the first having this counter.
 #pragma once
 
+#if TI_VECTOR_BYTES > 16
+#include <immintrin.h>
+#endif
 #include <string.h>
 
 #include "gibbs/kernels.h"
@@ -44,16 +47,48 @@ inline void add_rows(const int32_t* rows, int64_t stride, const int32_t* active,
 }
 
 // Sums of levels times weights, less than 2^53: exact in double, in any order.
-template <int kUnits>
-inline void add_grey_rows(const int32_t* rows, int64_t stride, const int32_t* active, int64_t count,
+typedef double Doubles __attribute__((vector_size(TI_VECTOR_BYTES)));
+typedef int32_t HalfInts __attribute__((vector_size(TI_VECTOR_BYTES / 2)));
+constexpr int64_t kDoubles = TI_VECTOR_BYTES / 8;
+
+// a * b + c, a sum that is exact.
+inline Doubles multiply_add(Doubles a, Doubles b, Doubles c) {
+#if TI_VECTOR_BYTES == 64
+  return _mm512_fmadd_pd(a, b, c);
+#elif TI_VECTOR_BYTES == 32
+  return _mm256_fmadd_pd(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+template <int kVectors>
+inline void add_grey_tile(const int32_t* rows, int64_t stride, const int32_t* active, int64_t count,
                           const uint8_t* levels, int64_t* sums) {
-  double total[kUnits] = {};
+  Doubles total[kVectors] = {};
   for (int64_t n = 0; n < count; ++n) {
     const int32_t* row = rows + active[n] * stride;
-    const double level = levels[active[n]];
-    for (int u = 0; u < kUnits; ++u) total[u] += level * row[u];
+    const Doubles level = Doubles{} + static_cast<double>(levels[active[n]]);
+    for (int v = 0; v < kVectors; ++v) {
+      HalfInts weights;
+      memcpy(&weights, row + v * kDoubles, sizeof weights);
+      total[v] = multiply_add(level, __builtin_convertvector(weights, Doubles), total[v]);
+    }
   }
-  for (int u = 0; u < kUnits; ++u) sums[u] = static_cast<int64_t>(total[u]);
+  for (int v = 0; v < kVectors; ++v) {
+    for (int64_t i = 0; i < kDoubles; ++i)
+      sums[v * kDoubles + i] = static_cast<int64_t>(total[v][i]);
+  }
+}
+
+template <int64_t kUnits>
+inline void add_grey_rows(const int32_t* rows, int64_t stride, const int32_t* active, int64_t count,
+                          const uint8_t* levels, int64_t* sums) {
+  constexpr int64_t kAll = kUnits / kDoubles;
+  constexpr int64_t kVectors = kAll < kTileVectors ? kAll : kTileVectors;
+  for (int64_t unit = 0; unit < kUnits; unit += kVectors * kDoubles) {
+    add_grey_tile<kVectors>(rows + unit, stride, active, count, levels, sums + unit);
+  }
 }
 
 template <typename Thresholds>

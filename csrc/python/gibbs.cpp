@@ -94,7 +94,7 @@ struct LoweredFloatTask {
 void sample_float_on_host(const py::tuple& from, int max_threads) {
   const LoweredFloatTask lowered(from);
   const py::gil_scoped_release release;
-  host_sample_float(lowered.task, max_threads);
+  host_sample_float(lowered.task, *active_tier.load()->gibbs, max_threads);
 }
 
 void sample_float_with_cuda_body_on_host(const py::tuple& from, int blocks) {

@@ -18,7 +18,36 @@
 #include "gibbs/quantize.h"
 
 namespace torch_init {
+
+#if defined(TORCH_INIT_EMULATED_AVX512)
+// csrc/cpu/gibbs_avx512.cpp compiled for any processor (simde/immintrin.h).
+const GibbsKernels& emulated_avx512_gibbs_kernels();
+#endif
+
 namespace {
+
+struct NamedKernels {
+  std::string name;
+  const GibbsKernels* kernels;
+};
+
+// What this processor runs. Says what is missing.
+std::vector<NamedKernels> implementations() {
+  std::vector<NamedKernels> found;
+  for (const char* name : {"baseline", "avx2", "avx512"}) {
+    if (const Tier* tier = find_tier(name)) {
+      found.push_back({name, tier->gibbs});
+    } else {
+      std::printf("skipped: %s is not built or not on this processor\n", name);
+    }
+  }
+#if defined(TORCH_INIT_EMULATED_AVX512)
+  found.push_back({"emulated avx512", &emulated_avx512_gibbs_kernels()});
+#else
+  std::printf("skipped: emulated avx512, SIMDe (Debian: libsimde-dev) was not found\n");
+#endif
+  return found;
+}
 
 constexpr uint64_t kKey = 0x1234567890abcdefu;
 
@@ -143,7 +172,8 @@ const Variant kVariants[] = {
     {"grey, spins, beta", {0, 1}, false, true, true, kHidden, 1},
 };
 
-void test_tiers(int64_t visible, int64_t hidden, int64_t chains, float scale) {
+void test_chains(const std::vector<NamedKernels>& all, int64_t visible, int64_t hidden,
+                 int64_t chains, float scale) {
   const TestLayer layer(visible, hidden, scale, baseline_gibbs_kernels());
   const LoweredDistribution threshold =
       lower_logistic(0.0, power_of_two(layer.shift), DType::kFloat32);
@@ -181,31 +211,30 @@ void test_tiers(int64_t visible, int64_t hidden, int64_t chains, float scale) {
     const States expected = after([&] { one_by_one(task); });
     const std::string what = variant.name + ", " + std::to_string(visible) + " x " +
                              std::to_string(hidden) + ", " + std::to_string(chains) + " chains";
-    for (const char* name : {"baseline", "avx2", "avx512"}) {
-      const Tier* tier = find_tier(name);
-      if (tier == nullptr) continue;
-      const States found = after([&] { host_gibbs(task, *tier->gibbs, 2); });
-      check(found.same(expected), std::string(name) + ": " + what);
+    for (const auto& [name, kernels] : all) {
+      const GibbsKernels& of_tier = *kernels;
+      const States found = after([&] { host_gibbs(task, of_tier, 2); });
+      check(found.same(expected), name + ": " + what);
     }
     const States found = after([&] { gibbs_body_on_host(task, 3); });
     check(found.same(expected), "CUDA body: " + what);
   }
 }
 
-void test_quantize(const Tier& tier) {
+void test_quantize(const NamedKernels& tier) {
   for (const auto& [visible, hidden] : {std::pair<int64_t, int64_t>{1, 1}, {3, 50}, {300, 19}}) {
     for (const float scale : {1e-3f, 1.0f, 3e4f}) {
       const TestLayer expected(visible, hidden, scale, baseline_gibbs_kernels());
-      const TestLayer found(visible, hidden, scale, *tier.gibbs);
-      check(found.same(expected), std::string(tier.name) + ": quantised layer");
+      const TestLayer found(visible, hidden, scale, *tier.kernels);
+      check(found.same(expected), tier.name + ": quantised layer");
     }
   }
 }
 
-void test_statistics(const Tier& tier) {
+void test_statistics(const NamedKernels& tier) {
   for (const auto& [visible, hidden] : {std::pair<int64_t, int64_t>{1, 1}, {70, 65}, {3, 700}}) {
     constexpr int64_t kChains = 300;
-    const TestLayer layer(visible, hidden, 1.0f, *tier.gibbs);
+    const TestLayer layer(visible, hidden, 1.0f, *tier.kernels);
     const States states(layer, kChains, false);
     std::vector<int32_t> out(static_cast<size_t>(visible * hidden), 5);
     host_statistics({states.of_side[0].data(),
@@ -215,7 +244,7 @@ void test_statistics(const Tier& tier) {
                      {visible, hidden},
                      out.data(),
                      -1},
-                    tier.gibbs->statistics, 2);
+                    tier.kernels->statistics, 2);
     bool same = true;
     for (int64_t i = 0; i < visible; ++i) {
       for (int64_t j = 0; j < hidden; ++j) {
@@ -227,13 +256,13 @@ void test_statistics(const Tier& tier) {
         same &= out[static_cast<size_t>(i * hidden + j)] == sum;
       }
     }
-    check(same, std::string(tier.name) + ": statistics");
+    check(same, tier.name + ": statistics");
   }
 }
 
-std::vector<double> log_weights(const Tier& tier, int64_t visible, int64_t hidden) {
+std::vector<double> log_weights(const NamedKernels& tier, int64_t visible, int64_t hidden) {
   constexpr int64_t kChains = 21;
-  const TestLayer layer(visible, hidden, 1.0f, *tier.gibbs);
+  const TestLayer layer(visible, hidden, 1.0f, *tier.kernels);
   const LoweredDistribution threshold =
       lower_logistic(0.0, power_of_two(layer.shift), DType::kFloat32);
   States states(layer, kChains, false);
@@ -257,7 +286,7 @@ std::vector<double> log_weights(const Tier& tier, int64_t visible, int64_t hidde
   task.from_base = 1;
   task.shift = layer.shift;
   task.log_weights = out.data();
-  host_ais(task, *tier.gibbs, 2);
+  host_ais(task, *tier.kernels, 2);
   return out;
 }
 
@@ -266,25 +295,20 @@ std::vector<double> log_weights(const Tier& tier, int64_t visible, int64_t hidde
 
 int main() {
   using namespace torch_init;
-  const Tier& baseline = *find_tier("baseline");
-  for (const char* name : {"baseline", "avx2", "avx512"}) {
-    const Tier* tier = find_tier(name);
-    if (tier == nullptr) {
-      std::printf("skipped: %s is not built or not on this processor\n", name);
-      continue;
-    }
-    test_quantize(*tier);
-    test_statistics(*tier);
+  const std::vector<NamedKernels> all = implementations();
+  for (const NamedKernels& tier : all) {
+    test_quantize(tier);
+    test_statistics(tier);
     for (const int64_t hidden : {1, 8, 600}) {
-      check(log_weights(*tier, 13, hidden) == log_weights(baseline, 13, hidden),
-            std::string(name) + ": log-weights");
+      check(log_weights(tier, 13, hidden) == log_weights(all[0], 13, hidden),
+            tier.name + ": log-weights");
     }
   }
-  test_tiers(1, 1, 1, 1.0f);
-  test_tiers(5, 3, 17, 1.0f);
-  test_tiers(67, 130, 9, 0.5f);
-  test_tiers(66, 129, 50, 0.5f);
-  test_tiers(33, 18, 200, 2.0f);
-  test_tiers(2000, 2, 10, 3e4f);  // sums as large as they may be
+  test_chains(all, 1, 1, 1, 1.0f);
+  test_chains(all, 5, 3, 17, 1.0f);
+  test_chains(all, 67, 130, 9, 0.5f);
+  test_chains(all, 66, 129, 50, 0.5f);
+  test_chains(all, 33, 18, 200, 2.0f);
+  test_chains(all, 2000, 2, 10, 3e4f);  // sums as large as they may be
   return verdict();
 }

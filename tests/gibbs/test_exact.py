@@ -154,3 +154,18 @@ def test_quantize(isa, scale, dtype, size):
     assert_same_layer(_ops.quantize(*parameters, out=used), found)
     for padding in (found.by_visible[:, hidden:], found.by_hidden[:, visible:]):
         assert not padding.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_quantize_narrow_types(isa, dtype):
+    parameters = [x.to(dtype) for x in layer(7, 5)]
+    wide = _ops.quantize(*(x.float() for x in parameters))
+    assert_same_layer(_ops.quantize(*parameters), wide)
+
+
+def test_quantize_any_layout(isa):
+    weight, visible_bias, hidden_bias = layer(20, 30)
+    strided = torch.zeros(30, 40).T[::2]
+    strided.copy_(weight)
+    found = _ops.quantize(strided.requires_grad_(), visible_bias.double(), hidden_bias)
+    assert_same_layer(found, _ops.quantize(weight, visible_bias, hidden_bias))

@@ -30,7 +30,7 @@ def quantile(w, bounds):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("side", ["visible", "hidden"])
-def test_bernoulli(size, side):
+def test_bernoulli(isa, size, side):
     x = fields(*size)
     found = _ops.sample_bernoulli(x, side=side, **KEY)
     np.testing.assert_array_equal(
@@ -39,7 +39,7 @@ def test_bernoulli(size, side):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_gaussian(size):
+def test_gaussian(isa, size):
     x, std = fields(*size), torch.rand(size[1]) + 0.1
     found = _ops.sample_gaussian(x, std, **KEY)
     q = quantile(words(*size, "visible"), (-INF, INF))
@@ -47,7 +47,7 @@ def test_gaussian(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_nrelu(size):
+def test_nrelu(isa, size):
     x = fields(*size)
     found = _ops.sample_nrelu(x, **KEY).numpy()
     q = quantile(words(*size, "hidden"), (-INF, INF))
@@ -57,7 +57,7 @@ def test_nrelu(size):
 
 
 @pytest.mark.parametrize("categories", [1, 2, 5, 300])
-def test_softmax(categories):
+def test_softmax(isa, categories):
     x = fields(40, 6, categories)
     found = _ops.sample_softmax(x, **KEY)
     assert (found.sum(2) == 1).all()
@@ -112,7 +112,7 @@ def test_parts_of_a_batch():
 
 
 @pytest.mark.parametrize("kind", ["bernoulli", "gaussian", "nrelu", "softmax"])
-def test_cuda_body(kind):
+def test_cuda_body(isa, kind):
     x = fields(13, 9, 5) if kind == "softmax" else fields(13, 9)
     std = torch.rand(9) if kind == "gaussian" else None
     how = {"side": "hidden", **KEY}
