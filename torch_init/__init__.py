@@ -4,7 +4,7 @@
 A weight is a pure function of (seed, name, logical index, distribution).
 """
 
-from torch_init import recipes
+from torch_init import rbm, recipes
 from torch_init._ops import build_info, stream_key
 from torch_init.flow import Thresholds, check, expected, find_nonfinite, watch
 from torch_init.init import *  # noqa: F403
@@ -22,6 +22,7 @@ from torch_init.model import (
     report,
     rule,
 )
+from torch_init.rbm import rbm_pretrain
 
 __version__: str = build_info()["version"]
 
@@ -39,6 +40,8 @@ __all__ = [
     "materialize_",
     "plan",
     "prepare",
+    "rbm",
+    "rbm_pretrain",
     "recipes",
     "report",
     "rule",

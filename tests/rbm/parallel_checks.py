@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data-parallel training, checked on each rank against the run of one process."""
+
+import tempfile
+
+import torch
+import torch.distributed as dist
+from ranks import only_on
+
+from torch_init import rbm
+
+SAMPLED = {"statistics": "samples", "epochs": 3, "batch_size": 30}
+
+
+def data():
+    return (torch.rand(100, 12, generator=torch.Generator().manual_seed(0)) < 0.4).float()
+
+
+def pair(rows, parallel_rows=None, **options):
+    """The machines that one process and all processes train."""
+    alone, together = rbm.RBM(12, 7), rbm.RBM(12, 7)
+    alone.fit(rows, **options)
+    shared = rows if parallel_rows is None else parallel_rows
+    together.fit(shared, process_group=dist.group.WORLD, **options)
+    return alone, together
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def check_sampled_statistics_give_the_same_bits(rank, ranks):
+    for options in (
+        {"algorithm": "cd", "k": 2},
+        {"algorithm": "pcd", "k": 2, "chains": 23},
+        {"algorithm": "fpcd"},
+        {"algorithm": "pt", "temperatures": 3},
+        {"algorithm": "cd", "centered": False, "momentum": 0.9},
+    ):
+        alone, together = pair(data(), **SAMPLED, **options)
+        assert same(alone, together), options
+
+
+def check_means_agree_to_rounding(rank, ranks):
+    alone, together = pair(data(), epochs=3, batch_size=30, algorithm="pcd")
+    for a, b in zip(alone.parameters(), together.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def check_loaders_of_each_rank_make_one_batch(rank, ranks):
+    batches = list(data()[:96].split(24))
+    mine = [batch[24 * rank // ranks : 24 * (rank + 1) // ranks] for batch in batches]
+    options = {"visible_bias": "keep", "statistics": "samples", "epochs": 2}
+    alone, together = pair(batches, mine, **options)
+    assert same(alone, together)
+
+
+@only_on(2)
+def check_checkpoints_hold_all_chains(rank, ranks):
+    """Two processes go on from a checkpoint, and end where one ends."""
+    folder = [tempfile.mkdtemp() if rank == 0 else None]
+    dist.broadcast_object_list(folder)
+    options = SAMPLED | {"algorithm": "pcd"}
+    group = dist.group.WORLD
+    rbm.RBM(12, 7).fit(data(), process_group=group, checkpoint=folder[0], **options | {"epochs": 1})
+    dist.barrier()
+    resumed, alone = rbm.RBM(12, 7), rbm.RBM(12, 7)
+    resumed.fit(data(), process_group=group, checkpoint=folder[0], resume=True, **options)
+    alone.fit(data(), **options)
+    assert same(resumed, alone)

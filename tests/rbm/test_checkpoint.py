@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs that end and go on: the same bits as one that was never interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from machines import machine
+
+from torch_init import rbm
+from torch_init.rbm import checkpoint
+
+RUNS = [
+    {"algorithm": "cd", "k": 2, "sparsity_target": 0.2},
+    {"algorithm": "cd", "statistics": "samples", "binarize": "sample", "momentum": 0.5},
+    {"algorithm": "pcd", "schedule": "linear"},
+    {"algorithm": "fpcd"},
+    {"algorithm": "pt", "temperatures": 4},
+]
+UNITS = {"bernoulli": (12, 7), "gaussian": (rbm.Gaussian(12, learn_variance=True), rbm.NReLU(7))}
+
+
+def data():
+    return torch.rand(90, 12, generator=torch.Generator().manual_seed(2))
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+class Killed(Exception):
+    pass
+
+
+def train(made, folder, stop_after=None, **options):
+    """Train; fail just after the checkpoint of update stop_after was written."""
+    save = checkpoint.save
+
+    def save_and_fail(folder, update, *rest):
+        save(folder, update, *rest)
+        if update == stop_after:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save", save_and_fail)
+        settings = {"epochs": 3, "batch_size": 20, "checkpoint_every": 1} | options
+        return made.fit(data(), checkpoint=folder, **settings)
+
+
+@pytest.mark.parametrize("options", RUNS, ids=str)
+@pytest.mark.parametrize("stop", [1, 5, 7, 15])
+def test_resumed_run_has_the_same_bits(tmp_path, options, stop):
+    """Five updates an epoch: stopped in the first, at its end, in the second, at the very end."""
+    whole, parts = rbm.RBM(12, 7), rbm.RBM(12, 7)
+    want = train(whole, tmp_path / "whole", **options)
+    with pytest.raises(Killed):
+        train(parts, tmp_path / "parts", stop_after=stop, **options)
+    parts = rbm.RBM(12, 7)  # nothing of the first run is left but its checkpoint
+    history = train(parts, tmp_path / "parts", resume=True, **options)
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=False)
+    )
+    assert history.records == want.records
+
+
+def test_resumed_gaussian_run_from_a_loader(tmp_path):
+    """Data that come in an order of their own are read again up to where the run was."""
+    made = [machine(UNITS["gaussian"], dtype=torch.float32, scale=0.1) for _ in range(3)]
+    options = {"epochs": 3, "checkpoint_every": 1}
+    batches = list(data().split(20))
+    made[0].fit(batches, **options)
+    with pytest.raises(Killed):
+
+        def fail(*_):
+            raise Killed
+
+        made[1].fit(batches, **options, checkpoint=tmp_path, callback=fail)
+    made[2].fit(batches, **options, checkpoint=tmp_path, resume=True)
+    assert all(
+        torch.equal(a, b) for a, b in zip(made[0].parameters(), made[2].parameters(), strict=False)
+    )
+
+
+SCRIPT = """
+import sys, torch
+from torch_init import rbm
+torch.set_num_threads(1)
+data = torch.rand(90, 12, generator=torch.Generator().manual_seed(2))
+made = rbm.RBM(12, 7)
+print("starts", flush=True)
+made.fit(data, epochs=int(sys.argv[2]), batch_size=20, algorithm="pcd", k=2, checkpoint=sys.argv[1],
+         checkpoint_every=10, resume=len(sys.argv) > 3)
+"""
+
+
+def run(*arguments):
+    # Not from the checkout, whose sources would hide the installed package.
+    command = [sys.executable, "-c", SCRIPT, *arguments]
+    return subprocess.Popen(command, cwd=tempfile.gettempdir(), stdout=subprocess.PIPE, text=True)
+
+
+def test_kill_9_in_the_middle(tmp_path):
+    folder, whole = tmp_path / "killed", tmp_path / "whole"
+    assert run(str(whole), "100").wait() == 0
+    process = run(str(folder), "100")
+    process.stdout.readline()
+    while not (folder / "checkpoint.json").exists():
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    reached = json.loads((folder / "checkpoint.json").read_text())["update"]
+    assert 0 < reached < 500
+    assert run(str(folder), "100", "resume").wait() == 0
+    tensors, facts = checkpoint.load(folder)
+    want, wanted = checkpoint.load(whole)
+    assert facts == wanted and facts["update"] == 500
+    assert all(torch.equal(tensors[name], want[name]) for name in want)
+    assert [path.suffix for path in sorted(folder.iterdir())] == [".json", ".safetensors"]
+
+
+def test_more_epochs_go_on(tmp_path):
+    long, short = rbm.RBM(12, 7), rbm.RBM(12, 7)
+    train(long, tmp_path / "a", epochs=5)
+    train(short, tmp_path / "b", epochs=3)
+    train(short, tmp_path / "b", epochs=5, resume=True)
+    assert torch.equal(long.weight, short.weight)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"k": 2}, "k 2 instead of 1"),
+        ({"seed": 5}, "seed 5 instead of 0"),
+        ({"batch_size": 30}, "batch_size"),
+    ],
+)
+def test_other_options_are_refused(tmp_path, options, text):
+    train(rbm.RBM(12, 7), tmp_path)
+    made = rbm.RBM(12, 7)
+    with pytest.raises(ValueError, match=text):
+        train(made, tmp_path, resume=True, **options)
+    assert same(made, rbm.RBM(12, 7))
+
+
+def test_no_checkpoint_to_resume(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"checkpoint\.json"):
+        rbm.RBM(12, 7).fit(data(), checkpoint=Path(tmp_path) / "none", resume=True)

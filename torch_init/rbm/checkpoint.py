@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints that a kill at any moment leaves whole: safetensors and JSON in a folder.
+
+A checkpoint's tensors are written under a name of their own; then checkpoint.json, which names
+them, takes the old one's place in one step. So there is the old or the new one, never half of one.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from torch_init.errors import describe
+
+_INDEX = "checkpoint.json"
+
+
+def save(folder: Path, update: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write a checkpoint and remove the one before it."""
+    safetensors = _safetensors()
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"update-{update}.safetensors"
+    copies = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    unfinished = folder / f"{name}.part"
+    safetensors.save_file(copies, unfinished)
+    _write_down(unfinished)
+    os.replace(unfinished, folder / name)
+    index = folder / f"{_INDEX}.part"
+    index.write_text(json.dumps(facts | {"update": update, "tensors": name}, indent=1))
+    _write_down(index)
+    os.replace(index, folder / _INDEX)
+    for old in folder.glob("update-*.safetensors*"):
+        if old.name != name:
+            old.unlink()
+
+
+def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and facts of the folder's checkpoint.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    safetensors = _safetensors()
+    index = folder / _INDEX
+    if not index.is_file():
+        fix = "Leave resume=False for the first run"
+        raise FileNotFoundError(describe("fit", "checkpoint", f"{folder}", f"a {_INDEX}", fix))
+    facts = json.loads(index.read_text())
+    return safetensors.load_file(folder / facts["tensors"]), facts
+
+
+def check_same(ours: dict[str, Any], theirs: dict[str, Any], may_differ: set[str]) -> None:
+    """Raise unless a checkpoint's options are those of the run that would go on from it."""
+    different = [key for key in ours if ours[key] != theirs.get(key) and key not in may_differ]
+    if different:
+        got = ", ".join(f"{key} {ours[key]!r} instead of {theirs.get(key)!r}" for key in different)
+        raise ValueError(describe("fit", "resume", got, "what the checkpoint's run had"))
+
+
+def _write_down(path: Path) -> None:
+    """Wait until a file's bytes are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        fix = "Install it: pip install 'torch_init[rbm]'"
+        text = describe("fit", "checkpoint", "no safetensors", "the package safetensors", fix)
+        raise ImportError(text) from error
+    return safetensors.torch

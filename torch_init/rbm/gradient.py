@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gradient of the log-likelihood from the two phases' statistics, plain or centred."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torch_init.rbm.machine import RBM
+from torch_init.rbm.parallel import Processes
+from torch_init.rbm.sampling import integer_pairs
+from torch_init.rbm.units import Bernoulli
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Sums over the states of one phase: what the gradient is made of.
+
+    Attributes:
+        pairs: sum of h s(v)^T, (hidden, visible).
+        visible: sum of s(v); hidden: sum of h.
+        log_variance: sum of the log-variance's derivative of -E, or None.
+        count: number of states.
+    """
+
+    pairs: Tensor
+    visible: Tensor
+    hidden: Tensor
+    log_variance: Tensor | None
+    count: int
+
+
+@torch.no_grad()
+def statistics(
+    machine: RBM,
+    visible: Tensor,
+    hidden: Tensor,
+    count: int,
+    processes: Processes,
+    states: bool = False,
+) -> Statistics:
+    """Add up over this process's states, then over all processes'.
+
+    Sums of sampled binary states are integers below 2^24, hence exact in float32, in any order.
+
+    Args:
+        visible, hidden: (N, visible) states or means, and (N, hidden).
+        count: number of rows of all processes together.
+        states: both sides are states of binary units: the integers are added up natively.
+    """
+    s = machine.statistic(visible)
+    natively = states and isinstance(machine.visible, Bernoulli)
+    natively = natively and isinstance(machine.hidden, Bernoulli)
+    pairs = integer_pairs(hidden, visible) if natively else hidden.T @ s
+    parts = [pairs.flatten(), s.sum(0), hidden.sum(0)]
+    learned = isinstance(machine.log_variance, torch.nn.Parameter)
+    if learned:
+        assert machine.log_variance is not None
+        squares = 0.5 * (visible - machine.visible_bias) ** 2 * torch.exp(-machine.log_variance)
+        parts.append((squares - s * (hidden @ machine.weight)).sum(0))
+    sums = processes.sum_(torch.cat(parts)).split([part.numel() for part in parts])
+    return Statistics(
+        sums[0].view_as(machine.weight), sums[1], sums[2], sums[3] if learned else None, count
+    )
+
+
+@dataclass
+class Gradient:
+    """The direction of ascent of each parameter."""
+
+    weight: Tensor
+    visible_bias: Tensor
+    hidden_bias: Tensor
+    log_variance: Tensor | None
+
+    def norm(self) -> float:
+        """The Euclidean norm over all parameters."""
+        parts = [self.weight, self.visible_bias, self.hidden_bias]
+        if self.log_variance is not None:
+            parts.append(self.log_variance)
+        return torch.stack([part.double().norm() for part in parts]).norm().item()
+
+
+class Offsets:
+    """The offsets mu of s(v) and lambda of h that centring subtracts: running means of the data."""
+
+    RATE = 0.01  # Melchior, Fischer, Wiskott (2016), section 4.1
+
+    def __init__(self, machine: RBM) -> None:
+        self.visible = torch.zeros_like(machine.visible_bias.detach())
+        self.hidden = torch.zeros_like(machine.hidden_bias.detach())
+        self.started = torch.zeros((), dtype=torch.bool)
+
+    def follow_(self, data: Statistics) -> None:
+        """Move towards the data's means; go there at once the first time."""
+        rate = self.RATE if self.started else 1.0
+        for offset, total in ((self.visible, data.visible), (self.hidden, data.hidden)):
+            offset.mul_(1 - rate).add_(total / data.count, alpha=rate)
+        self.started.fill_(True)
+
+
+@torch.no_grad()
+def likelihood_gradient(
+    data: Statistics, model: Statistics, offsets: Offsets | None = None
+) -> Gradient:
+    r"""Return the gradient of mean log p, or with offsets the enhanced (centred) gradient.
+
+    Without offsets: :math:`\nabla W = \langle h s^\top \rangle_d - \langle h s^\top \rangle_m`,
+    :math:`\nabla b = \langle s \rangle_d - \langle s \rangle_m`, and likewise for c. With offsets
+    (Montavon & Müller 2012; Melchior et al. 2016, algorithm 1), of :math:`s - \mu` and
+    :math:`h - \lambda` instead, and back in the usual parameters:
+    :math:`\nabla b - \nabla W^\top \lambda` and :math:`\nabla c - \nabla W \mu`. A visible bias
+    of Gaussian units has the derivative of s(v) as well.
+    """
+    d_visible, m_visible = data.visible / data.count, model.visible / model.count
+    d_hidden, m_hidden = data.hidden / data.count, model.hidden / model.count
+    visible, hidden = d_visible - m_visible, d_hidden - m_hidden
+    if data.count == model.count:
+        weight = (data.pairs - model.pairs).div_(data.count)
+    else:
+        weight = (data.pairs / data.count).sub_(model.pairs, alpha=1 / model.count)
+    log_variance = None
+    if data.log_variance is not None and model.log_variance is not None:
+        log_variance = data.log_variance / data.count - model.log_variance / model.count
+    if offsets is not None:
+        weight.addr_(hidden, offsets.visible, alpha=-1).addr_(offsets.hidden, visible, alpha=-1)
+        visible = visible - weight.T @ offsets.hidden
+        hidden = hidden - weight @ offsets.visible
+    return Gradient(weight, visible, hidden, log_variance)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The visible layer of a deep belief net's top machine: features and a label, side by side."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from torch_init.distributions import Logistic
+from torch_init.errors import check_positive_int, describe
+from torch_init.rbm.units import Bernoulli, Draw, Softmax, Units
+
+
+@dataclass(frozen=True)
+class Labelled(Units):
+    """Bernoulli units followed by one group of softmax units, the label (Hinton et al. 2006).
+
+    Args:
+        size: of both together.
+        classes: how many of them are the label's.
+
+    Example:
+        >>> units = torch_init.rbm.Labelled(5, classes=3)
+        >>> units.mean(torch.zeros(5))
+        tensor([0.5000, 0.5000, 0.3333, 0.3333, 0.3333])
+    """
+
+    classes: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive_int("Labelled", "classes", self.classes)
+        if self.classes >= self.size:
+            expected = f"more than classes={self.classes}"
+            raise ValueError(describe("Labelled", "size", self.size, expected))
+
+    def _split(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        return tensor[..., : -self.classes], tensor[..., -self.classes :]
+
+    @property
+    def _parts(self) -> tuple[Bernoulli, Softmax]:
+        return Bernoulli(self.size - self.classes), Softmax(self.classes, self.classes)
+
+    def log_partition(self, field: Tensor, bias: Tensor, log_variance: Tensor | None) -> Tensor:
+        features, label = self._split(field)
+        return functional.softplus(features, threshold=50.0).sum(-1) + label.logsumexp(-1)
+
+    def mean(self, field: Tensor) -> Tensor:
+        features, label = self._split(field)
+        return torch.cat([torch.sigmoid(features), torch.softmax(label, -1)], -1)
+
+    def sample(
+        self, field: Tensor, log_variance: Tensor | None, draw: Draw, beta: Tensor | float = 1.0
+    ) -> Tensor:
+        field = field * beta
+        features, label = self._split(field)
+        # One call of draw for both, as two would share words; a logistic word gives the uniform.
+        noise = draw(Logistic(0.0, 1.0), features.shape[-1] + 1)
+        below = torch.softmax(label, -1).cumsum(-1)[..., :-1]
+        chosen = (torch.sigmoid(noise[..., -1:]) >= below).sum(-1)
+        states = [(features > noise[..., :-1]).to(field.dtype)]
+        return torch.cat([*states, functional.one_hot(chosen, self.classes).to(field.dtype)], -1)
+
+    def states(self) -> Tensor:
+        bernoulli, softmax = (part.states() for part in self._parts)
+        rows = [bernoulli.repeat_interleave(len(softmax), 0), softmax.repeat(len(bernoulli), 1)]
+        return torch.cat(rows, 1)
+
+    @property
+    def num_states(self) -> float:
+        return self._parts[0].num_states * self.classes
+
+    def problem(self, data: Tensor) -> str | None:
+        features, label = self._split(data)
+        bernoulli, softmax = self._parts
+        return bernoulli.problem(features) or softmax.problem(label)

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run of fit(): the loop, and everything besides the machine that a checkpoint keeps."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_init.distributions import Uniform
+from torch_init.errors import describe
+from torch_init.rbm import checkpoint as files
+from torch_init.rbm.data import Rows, Source, set_visible_bias
+from torch_init.rbm.gradient import Gradient, Offsets, likelihood_gradient, statistics
+from torch_init.rbm.history import History
+from torch_init.rbm.machine import RBM
+from torch_init.rbm.monitors import HIGHER_IS_BETTER, Moment, look
+from torch_init.rbm.negative import (
+    ContrastiveDivergence,
+    FastPersistent,
+    Persistent,
+    Tempered,
+    last_hidden,
+)
+from torch_init.rbm.options import MOMENTUM_EPOCH, Options
+from torch_init.rbm.parallel import Processes
+from torch_init.rbm.progress import make_bar
+from torch_init.rbm.sampling import IntegerMachine, Noise
+from torch_init.rbm.units import Spin
+
+_PERSISTENT = {"pcd": Persistent, "fpcd": FastPersistent, "pt": Tempered}
+_SPARSITY_DECAY = 0.9
+_LOG_VARIANCES = (-8.0, 8.0)
+
+
+def check_sampled(machine: RBM, rows: Tensor) -> None:
+    """Raise unless rows are states, of which integer statistics are made."""
+    if not machine.visible.are_states(rows):
+        fix = 'Use binarize="sample" or "threshold", or statistics="means"'
+        expected = "states, of which integer statistics are made"
+        raise ValueError(describe("fit", "data", "means of states", expected, fix))
+
+
+class Training:
+    """One run of fit: the machine, and everything besides it that a checkpoint keeps."""
+
+    def __init__(
+        self,
+        machine: RBM,
+        source: Source,
+        validation: Tensor | None,
+        options: Options,
+        processes: Processes,
+    ) -> None:
+        self.machine, self.source, self.options = machine, source, options
+        self.validation, self.processes = validation, processes
+        self.seed = machine.seed if options.seed is None else options.seed % 2**64
+        self.noise = Noise(self.seed, f"{machine.name}.data")
+        self.history = History()
+        self.update = 0
+        self.gradient_norm = 0.0
+        self.integers: IntegerMachine | None = None
+
+    def begin(self, means: Tensor) -> None:
+        """Set the visible biases and make everything at its start."""
+        machine, options = self.machine, self.options
+        if options.visible_bias == "data":
+            set_visible_bias(machine, means, self.source.count or options.batch_size)
+        for parameter in machine.parameters():
+            self.processes.from_first_(parameter.data)
+        self.velocity = {n: torch.zeros_like(p.detach()) for n, p in machine.named_parameters()}
+        self.offsets = Offsets(machine)
+        self.activity = torch.zeros_like(machine.hidden_bias.detach())
+        chains = Noise(self.seed, f"{machine.name}.chains")
+        self.negative: ContrastiveDivergence | Persistent
+        if options.algorithm == "cd":
+            self.negative = ContrastiveDivergence(machine, options, chains)
+            return
+        count = options.chains or options.batch_size
+        field = machine.visible_bias.detach().expand(count, -1).contiguous()
+        draw = chains.at("start", 0, field)
+        start = machine.visible.sample(field, machine.log_variance, draw).to(field.dtype).detach()
+        kind = _PERSISTENT[options.algorithm]
+        self.negative = kind(machine, options, chains, start, self.processes)
+
+    @property
+    def updates_per_epoch(self) -> int | None:
+        """None if the data do not say how many rows they have."""
+        if self.source.count is None:
+            return None
+        return -(-self.source.count // self.options.batch_size)
+
+    def run(
+        self,
+        folder: Path | None,
+        every: int,
+        progress: bool | None,
+        callback: Callable[[RBM, dict[str, Any]], object] | None,
+    ) -> None:
+        """Train from self.update on to the end."""
+        total = self.updates_per_epoch and self.updates_per_epoch * self.options.epochs
+        bar = make_bar(progress and self.processes.rank == 0, total, self.update)
+        done = 0
+        try:
+            for epoch in range(self.options.epochs):
+                for rows, first_row, count in self._batches(epoch, done):
+                    done += 1
+                    if done <= self.update:
+                        continue
+                    assert rows is not None
+                    self._step(rows, first_row, count, epoch)
+                    self.update = done
+                    bar.update(1)
+                    if folder is not None and done % every == 0:
+                        self.save(folder)
+                if self._finish_epoch(epoch + 1, bar, callback):
+                    break
+            if folder is not None:
+                self.save(folder)
+        finally:
+            bar.close()
+
+    def _batches(self, epoch: int, done: int) -> Iterator[tuple[Tensor | None, int, int]]:
+        """Yield this process's rows of each batch, the first one's number in it, all rows' number.
+
+        Batches that an earlier run has done are not read from data that can be picked by number.
+        """
+        options = self.options
+        if isinstance(self.source, Rows):
+            for numbers in self.source.batches(
+                epoch, options.batch_size, options.shuffle, self.seed
+            ):
+                done += 1
+                own = self.processes.share(len(numbers))
+                rows = self.source.pick(numbers[own]) if done > self.update else None
+                yield rows, own.start, len(numbers)
+            return
+        for rows in self.source:
+            yield rows, *self.processes.offset(len(rows), rows.device)
+
+    def _progress(self, epoch: int) -> float:
+        per_epoch = self.updates_per_epoch
+        if per_epoch is None:
+            return epoch / self.options.epochs
+        return self.update / (per_epoch * self.options.epochs)
+
+    def _may_be_recorded(self, epoch: int) -> bool:
+        """Whether this update can be the last one before the monitors look."""
+        per_epoch, options = self.updates_per_epoch, self.options
+        if epoch % options.monitor_every and epoch != options.epochs:
+            return False
+        return per_epoch is None or (self.update + 1) % per_epoch == 0
+
+    @torch.no_grad()
+    def _step(self, rows: Tensor, first_row: int, count: int, epoch: int) -> None:
+        """One update from one batch."""
+        machine, options = self.machine, self.options
+        noise = self.noise.from_chain(first_row)
+        visible = self._binarized(rows, noise)
+        mask = None
+        if options.dropout:
+            field = rows.new_empty(len(rows), machine.hidden.size)
+            drawn = noise.at("dropout", self.update, field)(Uniform(0.0, 1.0), field.shape[1])
+            mask = (drawn >= options.dropout).to(field.dtype)
+        integers = self.integers = machine.integers(self.integers)
+        hidden = last_hidden(machine, visible, noise, self.update, options, integers)
+        hidden = hidden if mask is None else hidden * mask
+        sampled = options.statistics == "samples"
+        data = statistics(machine, visible, hidden, count, self.processes, sampled)
+        start = hidden
+        if options.algorithm == "cd" and options.statistics == "means":
+            start = machine.sample_hidden(visible, noise, self.update, 1.0, integers)
+            start = start if mask is None else start * mask
+        model_visible, model_hidden = self.negative.states(
+            start, first_row, self.update, mask, integers
+        )
+        model_count = count if options.algorithm == "cd" else self.negative.count  # type: ignore[union-attr]
+        model = statistics(
+            machine, model_visible, model_hidden, model_count, self.processes, sampled
+        )
+        if options.centered:
+            self.offsets.follow_(data)
+        gradient = likelihood_gradient(data, model, self.offsets if options.centered else None)
+        if "gradient_norm" in options.monitors and self._may_be_recorded(epoch + 1):
+            self.gradient_norm = gradient.norm()
+        self._climb(gradient, data.visible / data.count, data.hidden / data.count, epoch)
+        self.negative.after(gradient)
+
+    def _binarized(self, rows: Tensor, noise: Noise) -> Tensor:
+        if self.options.binarize is None:
+            if self.options.statistics == "samples" and not self.source.are_states:
+                check_sampled(self.machine, rows)
+            return rows
+        is_spin = isinstance(self.machine.visible, Spin)
+        mean = (rows + 1) / 2 if is_spin else rows
+        limit: Tensor | float = 0.5
+        if self.options.binarize == "sample":
+            limit = noise.at("binarize", self.update, rows)(Uniform(0.0, 1.0), rows.shape[1])
+        on = (mean > limit).to(rows.dtype)
+        return 2 * on - 1 if is_spin else on
+
+    def _climb(self, gradient: Gradient, visible: Tensor, hidden: Tensor, epoch: int) -> None:
+        """Move the parameters along the gradient, the penalties and the momentum."""
+        machine, options = self.machine, self.options
+        gradient.weight.add_(machine.weight, alpha=-options.weight_decay)
+        if options.l1:
+            gradient.weight.add_(machine.weight.sign(), alpha=-options.l1)
+        if options.sparsity_target is not None:
+            # Hinton (2010), section 11: the cross-entropy's slope in a unit's total input.
+            first = self.update == 0
+            self.activity.lerp_(hidden, 1.0 if first else 1 - _SPARSITY_DECAY)
+            pull = options.sparsity_cost * (options.sparsity_target - self.activity)
+            gradient.hidden_bias.add_(pull)
+            gradient.weight.addr_(pull, visible)
+        rate = options.rate(machine.visible, machine.hidden) * options.factor(self._progress(epoch))
+        momentum = options.momenta()[epoch >= MOMENTUM_EPOCH]
+        for name, parameter in machine.named_parameters():
+            if not parameter.requires_grad:
+                continue  # a frozen parameter stays
+            velocity = self.velocity[name]
+            velocity.mul_(momentum).add_(getattr(gradient, name), alpha=rate)
+            parameter.add_(velocity)
+        if isinstance(machine.log_variance, torch.nn.Parameter):
+            machine.log_variance.clamp_(*_LOG_VARIANCES)
+
+    def _finish_epoch(
+        self, epoch: int, bar: Any, callback: Callable[[RBM, dict[str, Any]], object] | None
+    ) -> bool:
+        """Record the monitors if it is their turn; return whether to stop."""
+        records, options = self.history.records, self.options
+        if epoch <= (records[-1]["epoch"] if records else 0):
+            return self.history.stopped_early
+        if epoch % options.monitor_every and epoch != options.epochs:
+            return False
+        if not all(p.isfinite().all() for p in self.machine.parameters()):
+            raise FloatingPointError(
+                f"torch_init.fit: the parameters are no longer finite after epoch {epoch}. "
+                "Lower learning_rate; Gaussian data should have unit variance"
+            )
+        moment = Moment(
+            self.machine, self.source.probe(), self.validation, self.gradient_norm, epoch
+        )
+        figures = look(list(options.monitors), moment)
+        records.append({"epoch": epoch, "update": self.update, **figures})
+        bar.set_postfix({name: f"{figure:.4g}" for name, figure in figures.items()})
+        if callback is not None:
+            callback(self.machine, records[-1])
+        self.history.stopped_early = self._is_out_of_patience()
+        return self.history.stopped_early
+
+    def _is_out_of_patience(self) -> bool:
+        if self.options.patience is None:
+            return False
+        name = self.options.monitors[0]
+        figures = self.history[name]
+        if name in HIGHER_IS_BETTER:
+            figures = [-figure for figure in figures]
+        return len(figures) - 1 - figures.index(min(figures)) >= self.options.patience
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint; every process takes part, the first one writes."""
+        tensors = {f"machine.{n}": v for n, v in self.machine.state_dict().items()}
+        tensors |= {f"velocity.{n}": v for n, v in self.velocity.items()}
+        tensors |= {f"negative.{n}": v for n, v in self.negative.state().items()}
+        offsets = self.offsets
+        tensors |= {"mu": offsets.visible, "lambda": offsets.hidden, "centred": offsets.started}
+        tensors["activity"] = self.activity
+        facts = {
+            "options": self.options.as_json(),
+            "seed": self.seed,
+            "rows": self.source.count,
+            "gradient_norm": self.gradient_norm,
+            "records": self.history.records,
+            "stopped_early": self.history.stopped_early,
+        }
+        if self.processes.rank == 0:
+            files.save(folder, self.update, tensors, facts)
+
+    def stored(self, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the folder's checkpoint, whose run must have had the same data and options."""
+        tensors, facts = files.load(folder)
+        ours = self.options.as_json() | {"seed": self.seed, "rows": self.source.count}
+        theirs = facts["options"] | {"seed": facts["seed"], "rows": facts["rows"]}
+        may_differ = {"epochs"} if self.options.schedule == "constant" else set()
+        files.check_same(ours, theirs, may_differ)
+        return tensors, facts
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Take a checkpoint over."""
+        groups: dict[str, dict[str, Tensor]] = {"machine": {}, "velocity": {}, "negative": {}}
+        for name, value in tensors.items():
+            group, _, rest = name.partition(".")
+            if rest:
+                groups[group][rest] = value
+        self.machine.load_state_dict(groups["machine"])
+        for name, velocity in self.velocity.items():
+            velocity.copy_(groups["velocity"][name])
+        self.negative.load(groups["negative"])
+        self.offsets.visible.copy_(tensors["mu"])
+        self.offsets.hidden.copy_(tensors["lambda"])
+        self.offsets.started.copy_(tensors["centred"])
+        self.activity.copy_(tensors["activity"])
+        self.update, self.gradient_norm = facts["update"], facts["gradient_norm"]
+        self.history = History(facts["records"], facts["stopped_early"])

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""fit(): training a machine."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch_init.errors import check_positive_int, describe
+from torch_init.rbm.data import as_source
+from torch_init.rbm.history import History
+from torch_init.rbm.machine import RBM
+from torch_init.rbm.options import Options
+from torch_init.rbm.parallel import Processes
+from torch_init.rbm.run import Training, check_sampled
+
+
+def fit(
+    machine: RBM,
+    data: Any,
+    *,
+    validation: Any = None,
+    progress: bool | None = None,
+    callback: Callable[[RBM, dict[str, Any]], object] | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1000,
+    resume: bool = False,
+    process_group: Any = None,
+    **options: Any,
+) -> History:
+    """Train a machine on unlabelled data by stochastic ascent of the log-likelihood.
+
+    The defaults follow Hinton (2010), "A practical guide to training RBMs", with centring
+    (Melchior et al. 2016) added. The run is a function of the data, the options and the seed.
+
+    Args:
+        machine: trained in place.
+        data: a tensor on any device, a NumPy array or memory map, a Dataset (of inputs, or of
+            tuples that begin with the input), a DataLoader or another iterable of batches. An
+            example may have any shape of `visible` elements. uint8 is grey levels, divided by 255;
+            Bernoulli units take values in [0, 1], softmax units one-hot groups, Gaussian units
+            anything finite, best of unit variance. Constant columns are allowed.
+        validation: held-out data for the monitors; their first 512 rows are used.
+        progress: a bar; None: if tqdm is there and stderr is a terminal.
+        callback: called with the machine and the record of each monitored epoch.
+        checkpoint: a folder, written every checkpoint_every updates and at the end.
+        resume: go on from the folder's checkpoint, with the same data and options (only epochs
+            may be raised, with a constant schedule): the bits are those of one uninterrupted run.
+        process_group: a group of torch.distributed that shares the batches and chains; all its
+            processes pass the same data (of a DataLoader each its own part of every batch) and
+            options. With statistics="samples" the run has the same bits for any number of them.
+
+    Options:
+        epochs (10), batch_size (100), shuffle (True), seed (None: the machine's).
+        algorithm: "cd" (default), "pcd", "fpcd" or "pt" (parallel tempering); k (1): sweeps an
+            update; chains (None: batch_size) of the last three; temperatures (10) of "pt".
+        learning_rate: None: 0.05 for CD, 0.01 for the others, 0.001 with Gaussian or NReLU units.
+        schedule: "constant" (default), "linear" (to 0), "cosine" (to 0), "exponential" (to 1 %), or
+            a function of the part of the updates that is done, in [0, 1], giving a factor.
+        momentum: a number, or two, before and from epoch 5. None: (0.5, 0.9) for CD, else 0.
+        weight_decay (2e-4) and l1 (0): of the weights only. sparsity_target (None) of the hidden
+            means, with sparsity_cost (0.01).
+        centered (True): the enhanced gradient. dropout (0): of hidden units, in CD.
+        statistics: "means" of the hidden units (default; less variance) or "samples" (integers).
+        reconstruction: "samples" (default) or "means" of the visible units, in CD.
+        binarize: None, "threshold" (> 0.5; of spins > 0) or "sample" (anew in each epoch).
+        visible_bias: "data": log(p / (1 - p)) of the data's means at the start; "keep".
+        monitors: of MONITORS, default reconstruction and gradient_norm; monitor_every (1) epochs;
+            patience (None): epochs without a better first monitor after which to stop.
+
+    Raises:
+        TypeError, ValueError: bad data or options, before the machine is changed.
+        FloatingPointError: the parameters stopped being finite.
+
+    Example:
+        >>> rbm = torch_init.rbm.RBM(4, 8, seed=0)
+        >>> bars = torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0], [0, 1, 0, 1]])
+        >>> history = torch_init.rbm.fit(rbm, bars.repeat(25, 1), epochs=20, batch_size=10)
+        >>> history["reconstruction"][-1] < history["reconstruction"][0]
+        True
+    """
+    try:
+        chosen = Options(**options)
+    except TypeError as error:
+        raise TypeError(describe("fit", "options", str(error), "the options listed")) from error
+    chosen.check(machine.visible, machine.hidden, machine.exact)
+    check_positive_int("fit", "checkpoint_every", checkpoint_every)
+    if resume and checkpoint is None:
+        raise ValueError(describe("fit", "resume", "True without checkpoint", "a folder"))
+    source = as_source("fit", data, machine)
+    means = source.scan()
+    held_out = None
+    if validation is not None:
+        held_out = as_source("fit", validation, machine).probe()
+        machine.check_states("fit", "validation", held_out)
+    if chosen.statistics == "samples" and chosen.binarize is None and not source.are_states:
+        check_sampled(machine, source.probe())
+    training = Training(machine, source, held_out, chosen, Processes.of(process_group))
+    folder = None if checkpoint is None else Path(checkpoint)
+    stored = training.stored(folder) if resume and folder is not None else None
+    training.begin(means)
+    if stored is not None:
+        training.restore(*stored)
+    training.run(folder, checkpoint_every, progress, callback)
+    return training.history
