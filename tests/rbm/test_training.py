@@ -172,7 +172,7 @@ def test_all_forms_of_batches_are_the_same():
         (np.eye(12, dtype=np.uint8), ValueError, "pass bool or float"),
         (torch.zeros(4, 12, dtype=torch.complex64), TypeError, "complex64"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_bad_data_change_nothing(data, error, text):
     made = rbm.RBM(12, 5)
@@ -198,7 +198,7 @@ def test_bad_data_change_nothing(data, error, text):
         ({"patience": 3, "monitors": ()}, "patience"),
         ({"resume": True}, "resume"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_bad_options_are_refused(options, text):
     with pytest.raises(ValueError, match=text):
