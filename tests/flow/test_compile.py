@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from flow_networks import Residual, batch, mlp, observe
+from flow_networks import Odd, Residual, batch, mlp, observe
 from torch import nn
 
 import torch_init
@@ -107,6 +107,26 @@ def test_a_second_watch_of_a_compiled_model_measures():
             train(model, compiled, optimizer, 2)
         reports.append(flow.report())
     assert [r.calls for r in reports[0].rows] == [r.calls for r in reports[1].rows] == [2] * 5
+
+
+def test_a_returned_parameter_of_a_compiled_model_keeps_no_hook():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.learned, self.fc = nn.ParameterList([torch.randn(1, 8)]), nn.Linear(8, 8)
+            self.odd = Odd(lambda x: x)
+
+        def forward(self, x):
+            return self.fc(x + self.odd(self.learned[0]))
+
+    model = Net()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch_init.watch(compiled) as flow:
+        for _ in range(3):
+            compiled(torch.randn(4, 8)).sum().backward()
+    assert not model.learned[0]._backward_hooks
+    rows = {row.layer: row for row in flow.report().rows}
+    assert (rows["fc"].backward_calls, rows["odd"].calls, rows["odd"].backward_calls) == (3, 3, 0)
 
 
 def test_scaled_gradients_of_a_compiled_model():

@@ -169,6 +169,46 @@ def test_reused_modules_are_told_apart_by_call():
     assert "cell#8" not in rows
 
 
+class Learned(nn.Module):
+    """Returns a parameter: learned positions, or the query of an attention pool."""
+
+    def __init__(self):
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(1, 8))
+
+    def forward(self):
+        return self.positions
+
+
+class Positions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.learned, self.fc = Learned(), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.fc(x + self.learned())
+
+
+def test_a_parameter_that_a_module_returns_has_one_hook_and_none_afterwards():
+    model = Positions()
+    with torch_init.watch(model) as flow:
+        for _ in range(3):
+            model(torch.randn(4, 8)).sum().backward()
+        assert len(model.learned.positions._backward_hooks) == 1
+    assert not model.learned.positions._backward_hooks
+    row = rows_of(flow.report())["learned"]
+    assert (row.calls, row.backward_calls) == (3, 3)
+
+
+def test_an_input_that_requires_grad_and_passes_through_has_no_hook_afterwards():
+    model, x = nn.Sequential(Odd(lambda x: x), nn.Linear(8, 8)), torch.randn(4, 8).requires_grad_()
+    with torch_init.watch(model) as flow:
+        for _ in range(3):
+            model(x).sum().backward()
+    assert not x._backward_hooks
+    assert rows_of(flow.report())["0"].backward_calls == 3
+
+
 def test_aliases_are_listed():
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
     model.add_module("again", model[0])

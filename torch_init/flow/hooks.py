@@ -90,8 +90,10 @@ class ForwardHook(Hook):
                 recorder.add_forward(site, local(x.detach()))
                 if recorder.structure is not None:
                     recorder.structure.mark(site, x)
-            if x.requires_grad:
-                x.register_hook(GradientHook(recorder, site))
+            if x.requires_grad and not (x.is_leaf and recorder.has_leaf_hook(site, x)):
+                handle = x.register_hook(GradientHook(recorder, site))
+                if x.is_leaf:
+                    recorder.keep_leaf_hook(site, x, handle)
 
 
 class GradientHook(Hook):
@@ -129,8 +131,10 @@ def _record_while_tracing(recorder: Recorder, name: str, path: str, x: Tensor) -
         axis = axis_while_tracing(recorder.identity, name, dims)
         width = int(x.shape[axis])
     dtype = _DTYPE_NAMES[x.dtype]
+    # A hook on a leaf would outlive the pass, and nothing in a graph could take it off.
+    needs_grad = x.requires_grad and not x.is_leaf
     forward_row, backward_row, start, low, high, order = place_while_tracing(
-        recorder.identity, name, path, dims, axis, width, dtype, x.requires_grad
+        recorder.identity, name, path, dims, axis, width, dtype, needs_grad
     )
     if forward_row < 0:
         return
@@ -142,7 +146,7 @@ def _record_while_tracing(recorder: Recorder, name: str, path: str, x: Tensor) -
     _ops.accumulate_moments_(
         value, totals.table, features, forward_row, low, high, order, None, recorder.gate
     )
-    if x.requires_grad:
+    if needs_grad:
         # Backward passes follow: later in the order of events, and in the opposite direction.
         x.register_hook(_TracedGradientHook(recorder, backward_row, 2**30 - order))
 

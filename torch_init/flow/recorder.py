@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from torch.utils.weak import WeakIdKeyDictionary
 
 from torch_init import _ops
 from torch_init.flow import kinds
@@ -87,6 +89,7 @@ class Recorder:
         self._rows = rows
         self._features = _arena_size(modules) if features else 0
         self._before: Site | None = None
+        self._leaf_hooks = WeakIdKeyDictionary()
         self.device = device
         # Compiled graphs write here: these two never change.
         self.traced = self.totals_for(device)
@@ -124,6 +127,19 @@ class Recorder:
         if x.requires_grad:
             found.needs_grad = True
         return found
+
+    def has_leaf_hook(self, site: Site, leaf: Tensor) -> bool:
+        return site.order in self._leaf_hooks.get(leaf, ())
+
+    def keep_leaf_hook(self, site: Site, leaf: Tensor, handle: RemovableHandle) -> None:
+        """Remember a hook on a tensor that outlives the pass: a parameter, or an input."""
+        self._leaf_hooks.setdefault(leaf, {})[site.order] = handle
+
+    def remove_leaf_hooks(self) -> None:
+        for handles in self._leaf_hooks.values():
+            for handle in handles.values():
+                handle.remove()
+        self._leaf_hooks.clear()
 
     def axis(self, module: nn.Module, name: str, dims: int) -> int:
         before = self._before.feature_axis if self._before and self._before.dims == dims else None

@@ -217,6 +217,7 @@ class Flow:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self.recorder.remove_leaf_hooks()
         self.recorder.set_active(False)
 
     def reset(self) -> None:
