@@ -109,6 +109,16 @@ def test_a_second_watch_of_a_compiled_model_measures():
     assert [r.calls for r in reports[0].rows] == [r.calls for r in reports[1].rows] == [2] * 5
 
 
+def test_a_compiled_model_that_is_a_class_of_its_own():
+    model = Residual(nn.Linear(8, 8), nn.Tanh())
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch_init.watch(compiled) as flow:
+        for _ in range(2):
+            compiled(torch.randn(4, 8)).sum().backward()
+    calls = [(row.layer, row.calls, row.backward_calls) for row in flow.report().rows]
+    assert calls == [("branch.0", 2, 2), ("branch.1", 2, 2)]
+
+
 def test_a_returned_parameter_of_a_compiled_model_keeps_no_hook():
     class Net(nn.Module):
         def __init__(self):

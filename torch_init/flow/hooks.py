@@ -62,6 +62,10 @@ class ForwardHook(Hook):
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         if torch.compiler.is_compiling():
+            if not self.name:
+                # The model's own hooks are a graph of their own. It would write to the table
+                # between the model's forward graph and its backward graph, which autograd refuses.
+                return
             for path, x in tensors_in(output):
                 _record_while_tracing(self.recorder, self.name, path, x)
         elif self.recorder.active:
