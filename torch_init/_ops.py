@@ -32,6 +32,7 @@ except ImportError as error:
     ) from error
 
 from torch_init import _ops_flow
+from torch_init._ops_flow import FLOW_DEVICES as FLOW_DEVICES
 from torch_init._ops_flow import accumulate_moments_ as accumulate_moments_
 from torch_init._ops_flow import (
     accumulate_with_cuda_body_on_host as accumulate_with_cuda_body_on_host,

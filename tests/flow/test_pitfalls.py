@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What breaks other tools' hooks must not break these: one test for each pitfall."""
 
+import dataclasses
+
 import pytest
 import torch
 from flow_networks import Odd, Structured, batch, mlp, observe
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 import torch_init
+from torch_init.flow.hooks import is_measurable
 
 
 def rows_of(report):
@@ -138,6 +142,48 @@ def test_odd_outputs_are_left_alone_and_named(make, is_unsupported):
     assert rows_of(report)["fc"].gradient_rms == 1.0
     assert ("odd" in report.unsupported) == is_unsupported
     str(report), report.to_json()
+
+
+@dataclasses.dataclass
+class HalfFilled:
+    logits: torch.Tensor
+    hidden: torch.Tensor = dataclasses.field(init=False)
+
+
+def test_fields_that_nobody_has_set_are_passed_over():
+    model = nn.Sequential(nn.Linear(4, 4), Odd(HalfFilled))
+    with torch_init.watch(model) as flow:
+        model(torch.randn(3, 4)).logits.sum().backward()
+    report = flow.report()
+    assert not report.unsupported and rows_of(report)["0"].gradient_rms == 1.0
+
+
+class Unreadable(dict):
+    def items(self):
+        raise RuntimeError("not now")
+
+
+def test_what_cannot_be_traversed_is_named_and_stops_nothing():
+    model = nn.Sequential(nn.Linear(4, 4), Odd(lambda x: Unreadable(x=x)))
+    with torch_init.watch(model) as flow:
+        model(torch.randn(3, 4))["x"].sum().backward()
+    report = flow.report()
+    assert report.unsupported == {"1": "RuntimeError: not now"}
+    assert rows_of(report)["0"].gradient_rms == 1.0
+
+
+def test_tensors_of_other_devices_are_named_and_left_alone(monkeypatch):
+    with FakeTensorMode():
+        assert not is_measurable(torch.empty(2, device="xpu"))
+    monkeypatch.setattr(torch_init._ops, "FLOW_DEVICES", ())
+    model = nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with torch_init.watch(model, optimizer) as flow:
+        model(torch.randn(3, 4)).sum().backward()
+        optimizer.step()
+    report = flow.report()
+    assert not report.rows and report.unsupported[""].endswith("cpu")
+    assert all(parameter.unsupported for parameter in report.parameters)
 
 
 def test_function_transforms_pass_by():

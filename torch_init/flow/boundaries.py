@@ -50,11 +50,10 @@ class AfterForward(_FlowHook):
         if flow.recorder.structure is None:
             return
         reader, flow.recorder.structure = flow.recorder.structure, None
-        outputs = [x for _, x in tensors_in(output) if x.requires_grad]
-        if not outputs:
-            return
         try:
-            flow.structure = reader.finish(outputs)
+            outputs = [x for _, x in tensors_in(output) if x.requires_grad]
+            if outputs:
+                flow.structure = reader.finish(outputs)
         except Exception as error:  # a training run must not end because of its diagnosis
             flow.structure_problem = f"{type(error).__name__}: {error}"
 

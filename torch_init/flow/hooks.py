@@ -21,6 +21,7 @@ from torch_init.flow.recorder import (
     Recorder,
     Site,
     axis_while_tracing,
+    beside,
     local,
     place_while_tracing,
 )
@@ -69,7 +70,10 @@ class ForwardHook(Hook):
             for path, x in tensors_in(output):
                 _record_while_tracing(self.recorder, self.name, path, x)
         elif self.recorder.active:
-            self._record(module, output)
+            try:
+                self._record(module, output)
+            except Exception as error:  # a training run must not end because of its diagnosis
+                self.recorder.give_up(self.name, error)
 
     def _record(self, module: nn.Module, output: Any) -> None:
         recorder = self.recorder
@@ -87,7 +91,7 @@ class ForwardHook(Hook):
         call = min(call, MOST_CALLS - 1)
         for path, x in tensors_in(output):
             if not is_measurable(x):
-                recorder.unsupported[self.name] = f"{x.layout}, {x.dtype}"
+                recorder.unsupported[self.name] = f"{x.layout}, {x.dtype}, {x.device.type}"
                 continue
             site = recorder.site(module, self.name, call, path, x)
             if not recomputing:
@@ -108,9 +112,12 @@ class GradientHook(Hook):
         self.site = site
 
     def __call__(self, gradient: Tensor) -> None:
-        gradient = local(gradient.detach())
-        if self.recorder.active and is_measurable(gradient):
-            self.recorder.add_backward(self.site, gradient)
+        try:
+            gradient = local(gradient.detach())
+            if self.recorder.active and is_measurable(gradient):
+                self.recorder.add_backward(self.site, gradient)
+        except Exception as error:
+            self.recorder.give_up(self.site.name, error)
 
 
 class _TracedGradientHook(Hook):
@@ -121,7 +128,8 @@ class _TracedGradientHook(Hook):
 
     def __call__(self, gradient: Tensor) -> None:
         recorder, (low, high) = self.recorder, UNBOUNDED
-        table, scale, gate = recorder.traced.table, recorder.scale, recorder.gate
+        table, gate = recorder.traced.table, recorder.gate
+        scale = beside(gradient, recorder.scale)
         _ops.accumulate_moments_(
             gradient.detach(), table, None, self.row, low, high, self.order, scale, gate
         )
@@ -178,13 +186,15 @@ def _collect(value: Any, path: str, depth: int, found: list[tuple[str, Tensor]])
             _collect(item, f"{path}[{index}]", depth + 1, found)
     elif is_dataclass(value) and not isinstance(value, type):
         for field in fields(value):
-            _collect(getattr(value, field.name), f"{path}.{field.name}", depth + 1, found)
+            # A field without a default that nobody has set is no attribute at all.
+            _collect(getattr(value, field.name, None), f"{path}.{field.name}", depth + 1, found)
 
 
 def is_measurable(x: Tensor) -> bool:
     return (
         x.layout == torch.strided
         and x.dtype in _DTYPE_NAMES
-        and not (x.is_meta or x.is_nested)
+        and x.device.type in _ops.FLOW_DEVICES
+        and not x.is_nested
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
     )

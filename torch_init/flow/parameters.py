@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from torch_init import _ops
 from torch_init.flow.hooks import is_measurable
 from torch_init.flow.kinds import UNBOUNDED
-from torch_init.flow.recorder import Recorder, local
+from torch_init.flow.recorder import Recorder, beside, local
 from torch_init.flow.totals import Totals
 
 SAMPLE = 4096
@@ -79,7 +79,7 @@ class ParameterWatch:
             indices = ((place % 1.0) * held.numel()).long()
         site = ParameterSite(names, shape, parameter.dtype, grad, totals, row, indices)
         if not is_measurable(held):
-            site.unsupported = f"{held.layout}, {held.dtype}"
+            site.unsupported = f"{held.layout}, {held.dtype}, {held.device.type}"
         return site
 
     def _totals_on(self, device: torch.device) -> Totals:
@@ -134,7 +134,7 @@ class ParameterWatch:
     ) -> None:
         low, high = UNBOUNDED
         table, row = site.totals.table, site.row + offset
-        _ops.accumulate_moments_(x, table, None, row, low, high, self._recorder.tick(), scale)
+        _ops.accumulate_moments_(x, table, None, row, low, high, self._recorder.tick(), beside(x, scale))
 
 
 def _sample(parameter: nn.Parameter, site: ParameterSite) -> Tensor:

@@ -128,6 +128,10 @@ class Recorder:
             found.needs_grad = True
         return found
 
+    def give_up(self, name: str, error: Exception) -> None:
+        """Note that something of the module of that name could not be measured."""
+        self.unsupported[name] = f"{type(error).__name__}: {error}"
+
     def has_leaf_hook(self, site: Site, leaf: Tensor) -> bool:
         return site.order in self._leaf_hooks.get(leaf, ())
 
@@ -191,7 +195,7 @@ class Recorder:
 
     def add_backward(self, site: Site, gradient: Tensor) -> None:
         low, high = kinds.UNBOUNDED
-        row, table, scale = site.backward_row, site.totals.table, self.scale
+        row, table, scale = site.backward_row, site.totals.table, beside(gradient, self.scale)
         _ops.accumulate_moments_(gradient, table, None, row, low, high, self.tick(), scale)
 
 
@@ -203,6 +207,11 @@ def _arena_size(modules: dict[str, nn.Module]) -> int:
         width = owned[0].shape[0] if owned and owned[0].dim() else width
         total += width if width <= _MOST_FEATURES else 0
     return min(max(3 * total, _LEAST_ARENA), _LARGEST_ARENA)
+
+
+def beside(x: Tensor, scale: Tensor | None) -> Tensor | None:
+    """Return the loss scale on x's device: models may lie on several."""
+    return scale if scale is None or scale.device == x.device else scale.to(x.device)
 
 
 def local(x: Tensor) -> Tensor:

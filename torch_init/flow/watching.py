@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from torch_init import _ops
 from torch_init.errors import check_positive_int, describe
 from torch_init.flow.boundaries import (
     AfterForward,
@@ -135,7 +136,7 @@ class Flow:
         selected = select(modules, *selections)
         named = inner.named_parameters(remove_duplicate=False)
         parameters = {clean_name(name): p for name, p in named}
-        devices = [p.device for p in parameters.values() if not p.is_meta]
+        devices = [p.device for p in parameters.values() if p.device.type in _ops.FLOW_DEVICES]
         device = devices[0] if devices else torch.device("cpu")
         rows = len(selected) * 8 + 64
         self.recorder = Recorder(selected, device, rows, histogram, features)
