@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,18 @@ class Site:
     low: float
     high: float
     rectifies: bool
-    node: int | None = None
+    shards: int = 1
+    """Of how many parts this process holds one."""
+    holds_part_of_features: bool = False
+    elements_without_features: int = 0
+    """How many elements came in a shape that the features have no room for."""
+
+    @property
+    def key(self) -> Key:
+        return (self.name, self.call, self.path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "totals": None}  # another process has no use for this memory
 
     @property
     def label(self) -> str:
@@ -120,10 +132,12 @@ class Recorder:
         """Return the site of x, making it if it is new."""
         found = self.sites.get((name, call, path))
         if found is None:
-            axis = self.axis(module, name, x.dim())
-            width = x.shape[axis] if x.dim() else 1
+            axis, held = self.axis(module, name, x.dim()), local(x.detach())
+            width = held.shape[axis] if x.dim() else 1
             totals = self.totals_for(x.device)
             found = self.add_site(module, (name, call, path), x.dim(), axis, width, x.dtype, totals)
+            found.shards = shards_of(x)
+            found.holds_part_of_features = x.dim() > 0 and x.shape[axis] != width
         if x.requires_grad:
             found.needs_grad = True
         return found
@@ -190,6 +204,8 @@ class Recorder:
         if site.features_start is not None and has_axis:
             features = site.totals.features(site.features_start, site.features_width)
             x = x.movedim(site.feature_axis, -1)
+        else:
+            site.elements_without_features += x.numel()
         low, high, row, table = site.low, site.high, site.forward_row, site.totals.table
         _ops.accumulate_moments_(x, table, features, row, low, high, self.tick())
 
@@ -223,6 +239,14 @@ def local(x: Tensor) -> Tensor:
     return shard
 
 
+def shards_of(x: Tensor) -> int:
+    """Return among how many processes the elements of a distributed tensor are divided."""
+    if type(x) is Tensor or not hasattr(x, "device_mesh"):
+        return 1
+    mesh, placements = x.device_mesh, x.placements  # type: ignore[attr-defined]
+    return math.prod(mesh.size(i) for i, p in enumerate(placements) if p.is_shard())
+
+
 # torch.compile runs these two while it traces a hook; what they return is constant in the graph.
 # They take and return plain values, and find their recorder by its number.
 
@@ -254,6 +278,7 @@ def place_while_tracing(
         number_type = getattr(torch, dtype)
         site = recorder.add_site(module, key, dims, axis, width, number_type, recorder.traced)
     site.needs_grad = site.needs_grad or grad
-    has_features = site.features_start is not None and site.features_width == width
-    start = site.features_start if has_features and site.features_start is not None else -1
+    if site.features_width != width:
+        site.features_start = None  # nobody could count how many elements came without features
+    start = -1 if site.features_start is None else site.features_start
     return (site.forward_row, site.backward_row, start, site.low, site.high, recorder.tick())

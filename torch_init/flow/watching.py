@@ -272,7 +272,8 @@ class Flow:
         Args:
             thresholds: of the verdicts.
             group: a torch.distributed process group, or True for the default one: the sums of all
-                its processes are added, in one collective, which all of them must call.
+                its processes are added by layer, in one collective, which all must call. Without
+                it a report shows this process's share of the batch, and of sharded tensors.
         """
         from torch_init.flow.reading import read
 
