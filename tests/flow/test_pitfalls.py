@@ -215,6 +215,42 @@ def test_reused_modules_are_told_apart_by_call():
     assert "cell#8" not in rows
 
 
+class Task(nn.Module):
+    """Has a training step of its own, which calls parts of the model instead of the model."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = mlp(4, 16, nn.ReLU, 2.0)
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Sequential(nn.Linear(10, 10)))])
+
+    def training_step(self, x, y):
+        return nn.functional.cross_entropy(self.blocks[0](self.net(x)), y)
+
+
+def test_a_part_of_the_model_that_is_called_instead_of_it_begins_a_pass():
+    model = Task()
+    x, y = batch(model)
+    with torch_init.watch(model) as flow:
+        for _ in range(3):
+            model.training_step(x, y).backward()
+    rows = flow.report().rows
+    assert [row.calls for row in rows] == [3] * 10
+    assert rows[0].expected_rms is not None  # the structure was read
+
+
+def test_a_layer_deep_inside_that_is_called_by_itself_begins_a_pass_when_it_comes_again():
+    model = Task()
+    with torch_init.watch(model) as flow:
+        for _ in range(3):
+            model.net[2](model.net[0](torch.randn(4, 16))).sum().backward()
+            model.blocks[0][0][0](torch.randn(4, 10))
+    assert [(row.layer, row.calls) for row in flow.report().rows] == [
+        ("net.0", 3),
+        ("net.2", 3),
+        ("blocks.0.0.0", 3),
+    ]
+
+
 class Learned(nn.Module):
     """Returns a parameter: learned positions, or the query of an attention pool."""
 

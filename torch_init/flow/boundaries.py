@@ -24,7 +24,14 @@ class _FlowHook(Hook):
 
 
 class BeforeForward(_FlowHook):
-    """Counts the model's forward passes; the first one with a graph shows its structure."""
+    """Begins a pass where one enters the model; the first with a graph shows its structure.
+
+    One enters by the model itself, or by a part of it that a training step calls instead.
+    """
+
+    def __init__(self, flow: Flow, is_root: bool) -> None:
+        super().__init__(flow)
+        self._is_root = is_root
 
     def __call__(self, module: nn.Module, args: Any) -> None:
         if torch.compiler.is_compiling():
@@ -34,6 +41,9 @@ class BeforeForward(_FlowHook):
         if torch._C._current_graph_task_id() != -1:
             return
         recorder = flow.recorder
+        if recorder.entered is not None and not self._is_root:
+            return
+        recorder.entered = id(module)
         recorder.passes += 1
         flow.measured_passes += recorder.active
         wanted = recorder.active and torch.is_grad_enabled() and flow.structure is None
@@ -41,12 +51,15 @@ class BeforeForward(_FlowHook):
 
 
 class AfterForward(_FlowHook):
-    """Reads the structure at the end of the first forward pass."""
+    """Ends the pass that began with the same module, and reads the structure of the first one."""
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         if torch.compiler.is_compiling():
             return
         flow = self._flow
+        if flow.recorder.entered != id(module) or torch._C._current_graph_task_id() != -1:
+            return
+        flow.recorder.entered = None
         if flow.recorder.structure is None:
             return
         reader, flow.recorder.structure = flow.recorder.structure, None
@@ -56,6 +69,18 @@ class AfterForward(_FlowHook):
                 flow.structure = reader.finish(outputs)
         except Exception as error:  # a training run must not end because of its diagnosis
             flow.structure_problem = f"{type(error).__name__}: {error}"
+
+
+def entrances(model: nn.Module) -> list[nn.Module]:
+    """Return model, and what a training step may call instead: its children.
+
+    Of a child that cannot be called, such as a ModuleList, its own children.
+    """
+    found = [model]
+    for child in model.children():
+        is_callable = type(child).forward is not nn.Module.forward
+        found += [child] if is_callable else entrances(child)[1:]
+    return found
 
 
 class BeforeCompiled(_FlowHook):

@@ -77,11 +77,13 @@ class ForwardHook(Hook):
 
     def _record(self, module: nn.Module, output: Any) -> None:
         recorder = self.recorder
-        if self._pass != recorder.passes:
-            self._pass, self._calls, self._recomputed = recorder.passes, 0, 0
         # Inside a backward pass checkpointing computes the module again: measured already, but
         # with reentrant checkpointing the first pass had no graph to hang a hook on.
         recomputing = torch._C._current_graph_task_id() != -1
+        if recorder.entered is None and self._pass == recorder.passes and not recomputing:
+            recorder.passes += 1  # called by itself, from outside of the model, and again
+        if self._pass != recorder.passes:
+            self._pass, self._calls, self._recomputed = recorder.passes, 0, 0
         if recomputing:
             self._recomputed += 1
             call = max(0, self._calls - self._recomputed)

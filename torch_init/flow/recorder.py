@@ -95,6 +95,7 @@ class Recorder:
         self.scale: Tensor | None = None
         self.structure: StructureRecorder | None = None
         self.passes = 0
+        self.entered: int | None = None  # id of the module by which the pass began
         self.clock = 0
         self.all_totals: list[Totals] = []
         self.totals: dict[torch.device, Totals] = {}

@@ -22,6 +22,7 @@ from torch_init.flow.boundaries import (
     BeforeCompiled,
     BeforeForward,
     BeforeStep,
+    entrances,
 )
 from torch_init.flow.hooks import ForwardHook
 from torch_init.flow.parameters import ParameterWatch
@@ -179,10 +180,13 @@ class Flow:
         add = self._handles.append
         if model is not inner:
             add(model.register_forward_pre_hook(BeforeCompiled(self)))
-        add(inner.register_forward_pre_hook(BeforeForward(self)))
+        entered = entrances(inner)
+        for module in entered:
+            add(module.register_forward_pre_hook(BeforeForward(self, is_root=module is inner)))
         for name, module in selected.items():
             add(module.register_forward_hook(ForwardHook(self.recorder, name)))
-        add(inner.register_forward_hook(AfterForward(self), always_call=True))
+        for module in entered:
+            add(module.register_forward_hook(AfterForward(self), always_call=True))
         for place, optimizer in enumerate(optimizers):
             add(optimizer.register_step_pre_hook(BeforeStep(self)))
             add(optimizer.register_step_post_hook(AfterStep(self, is_boundary=place == 0)))
