@@ -150,6 +150,28 @@ def test_scaled_gradients_of_a_compiled_model():
         assert row.gradient_rms == pytest.approx(wanted.gradient_rms, rel=1e-5)
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_exported_program_has_none_of_it(strict):
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    x, _ = batch(model, 32)
+    with torch_init.watch(model) as flow:
+        program = torch.export.export(model, (x,), strict=strict)
+    assert "torch_init" not in str(program.graph)
+    assert not flow.report().rows
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_traced_program_has_none_of_it_and_scripting_says_what_to_do():
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    x, _ = batch(model, 32)
+    with torch_init.watch(model) as flow:
+        assert "torch_init" not in str(torch.jit.trace(model, x, check_trace=False).inlined_graph)
+        with pytest.raises(AttributeError, match="call remove"):
+            torch.jit.script(model)
+    assert not flow.report().rows
+    torch.jit.script(model)
+
+
 def test_the_operator_is_what_torch_library_asks_of_one():
     totals = torch.zeros(4, 76, dtype=torch.float64)
     features = torch.zeros(3, 8, dtype=torch.float64)

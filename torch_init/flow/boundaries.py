@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from torch_init.flow.hooks import Hook, tensors_in
+from torch_init.flow.hooks import Hook, is_exporting, tensors_in
 from torch_init.flow.structure import StructureRecorder
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class BeforeForward(_FlowHook):
         self._is_root = is_root
 
     def __call__(self, module: nn.Module, args: Any) -> None:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or is_exporting():
             return
         flow = self._flow
         # Within a backward pass the model is being computed again by checkpointing.
@@ -54,7 +54,7 @@ class AfterForward(_FlowHook):
     """Ends the pass that began with the same module, and reads the structure of the first one."""
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or is_exporting():
             return
         flow = self._flow
         if flow.recorder.entered != id(module) or torch._C._current_graph_task_id() != -1:

@@ -34,6 +34,13 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _DTYPE_NAMES = {dtype: str(dtype).removeprefix("torch.") for dtype in _DTYPES}
 
 
+def is_exporting() -> bool:
+    """Whether the model is being written into a program that others will run."""
+    # Not torch.compiler.is_exporting(), which some versions of Dynamo take for always true.
+    exporting: bool = getattr(torch.compiler, "_is_exporting_flag", False)
+    return exporting or torch._C._get_tracing_state() is not None
+
+
 class _Inert:
     """What becomes of a hook in a copy or a pickle of the model: nothing."""
 
@@ -43,6 +50,14 @@ class _Inert:
 
 class Hook:
     """Does not follow its model into copies and files."""
+
+    @property
+    def __name__(self) -> str:
+        # torch.jit.script, which compiles hooks from their source, begins by asking for it.
+        raise AttributeError(
+            "a watched model cannot be scripted: call remove() on what torch_init.watch returned "
+            "before torch.jit.script"
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Inert:
         return _Inert()
@@ -62,6 +77,8 @@ class ForwardHook(Hook):
         self._recomputed = 0
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        if is_exporting():
+            return
         if torch.compiler.is_compiling():
             if not self.name:
                 # The model's own hooks are a graph of their own. It would write to the table
