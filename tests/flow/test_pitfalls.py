@@ -2,6 +2,7 @@
 """What breaks other tools' hooks must not break these: one test for each pitfall."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -213,6 +214,44 @@ def test_reused_modules_are_told_apart_by_call():
     calls = [rows[f"cell#{i}" if i else "cell"].calls for i in range(8)]
     assert calls == [2] * 7 + [2 * 5]  # from the eighth call on they share a row
     assert "cell#8" not in rows
+
+
+class Failing(torch.optim.SGD):
+    fails = True
+
+    def step(self, closure=None):
+        if self.fails:
+            raise RuntimeError("no step")
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("end", ["remove", "reset"])
+def test_a_step_that_raises_keeps_no_weights(end):
+    model = nn.Linear(8, 8)
+    optimizer = Failing(model.parameters(), lr=0.1)
+    flow = torch_init.watch(model, optimizer)
+    model(torch.randn(4, 8)).sum().backward()
+    with pytest.raises(RuntimeError, match="no step"):
+        optimizer.step()
+    assert flow.parameters._before
+    getattr(flow, end)()
+    assert not flow.parameters._before
+    flow.remove()
+
+
+def test_a_step_that_raises_is_not_the_beginning_of_another():
+    model = nn.Linear(8, 8)
+    optimizer = Failing(model.parameters(), lr=0.1)
+    with torch_init.watch(model, optimizer) as flow:
+        model(torch.randn(4, 8)).sum().backward()
+        with pytest.raises(RuntimeError, match="no step"):
+            optimizer.step()
+        optimizer.zero_grad()
+        optimizer.fails = False
+        with torch.no_grad():
+            model.weight.add_(1.0)  # not this optimizer's update
+        optimizer.step()
+    assert all(math.isnan(parameter.update_rms) for parameter in flow.report().parameters)
 
 
 class Task(nn.Module):

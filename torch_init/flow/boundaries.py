@@ -97,6 +97,7 @@ class BeforeStep(_FlowHook):
 
     def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         flow = self._flow
+        flow.parameters.forget()
         if flow.recorder.active:
             # Set by GradScaler for optimizers that unscale within their step; else it is None.
             scale = getattr(optimizer, "grad_scale", None)

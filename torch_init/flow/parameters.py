@@ -106,6 +106,8 @@ class ParameterWatch:
     def before_step(self, scale: Tensor | None, optimizer: Optimizer | None = None) -> None:
         """Read gradients and weights of an optimizer's parameters, by default of all.
 
+        The weights are kept until after_step() or forget().
+
         scale: what the gradients must still be divided by.
         """
         groups = [] if optimizer is None else optimizer.param_groups
@@ -128,6 +130,10 @@ class ParameterWatch:
             self._add(site, 1, sample)
             # A small parameter's sample may be the parameter's own memory.
             self._before[id(site)] = sample.clone() if site.indices is None else sample
+
+    def forget(self) -> None:
+        """Let go of the weights of a step whose end is not seen, such as one that raised."""
+        self._before.clear()
 
     def after_step(self) -> None:
         """Read what the step changed."""

@@ -223,14 +223,18 @@ class Flow:
             handle.remove()
         self._handles.clear()
         self.recorder.remove_leaf_hooks()
+        self.parameters.forget()
         self.recorder.set_active(False)
 
     def reset(self) -> None:
         """Forget what was measured, so that the next report covers what follows."""
         for totals in self.recorder.all_totals:
             totals.packed.zero_()
-        for site in self.parameters.sites:
-            site.steps = site.missing = 0
+        for site in self.recorder.sites.values():
+            site.elements_without_features = 0
+        for parameter in self.parameters.sites:
+            parameter.steps = parameter.missing = 0
+        self.parameters.forget()
         self.structure = None  # the next forward pass shows the weights as they are then
         self.steps = self.measured_passes = self.compiled_passes = 0
         self._switch()
@@ -239,6 +243,7 @@ class Flow:
         """Say that a training step has ended, where no optimizer was given to watch()."""
         if self._handles and self.recorder.active and not self._has_optimizer:
             self.parameters.before_step(None)
+            self.parameters.forget()  # the update is over: nothing to compare with
         self.end_step()
 
     def end_step(self) -> None:
