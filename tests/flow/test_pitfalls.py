@@ -364,6 +364,24 @@ def test_passes_without_gradients(context):
     assert all(row.calls == 2 and row.backward_calls == 1 for row in flow.report().rows)
 
 
+def test_validation_between_training_steps_is_not_measured():
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    x, y = batch(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with torch_init.watch(model, optimizer) as flow:
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y)
+            with torch.no_grad():
+                model(x)
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                model(x)
+    calls = {(row.calls, row.backward_calls) for row in flow.report().rows}
+    assert calls == {(4, 3)}  # and the one of the first step, which might have been all there is
+
+
 def test_watch_begun_in_inference_mode():
     model = mlp(2, 16, nn.ReLU, 2.0)
     x, y = batch(model)

@@ -45,8 +45,12 @@ class BeforeForward(_FlowHook):
             return
         recorder.entered = id(module)
         recorder.passes += 1
-        flow.measured_passes += recorder.active
-        wanted = recorder.active and torch.is_grad_enabled() and flow.structure is None
+        # Between training steps, passes without a graph are validation: as many as one likes, and
+        # none of the training that a report is about.
+        is_training = torch.is_grad_enabled() or not flow.total_steps
+        recorder.is_measuring = recorder.active and is_training
+        flow.measured_passes += recorder.is_measuring
+        wanted = recorder.is_measuring and torch.is_grad_enabled() and flow.structure is None
         recorder.structure = StructureRecorder() if wanted else None
 
 
@@ -59,7 +63,7 @@ class AfterForward(_FlowHook):
         flow = self._flow
         if flow.recorder.entered != id(module) or torch._C._current_graph_task_id() != -1:
             return
-        flow.recorder.entered = None
+        flow.recorder.entered, flow.recorder.is_measuring = None, flow.recorder.active
         if flow.recorder.structure is None:
             return
         reader, flow.recorder.structure = flow.recorder.structure, None

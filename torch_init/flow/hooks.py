@@ -86,7 +86,7 @@ class ForwardHook(Hook):
                 return
             for path, x in tensors_in(output):
                 _record_while_tracing(self.recorder, self.name, path, x)
-        elif self.recorder.active:
+        elif self.recorder.is_measuring:
             try:
                 self._record(module, output)
             except Exception as error:  # a training run must not end because of its diagnosis

@@ -90,6 +90,7 @@ class Recorder:
         self.modules = weakref.WeakValueDictionary(modules)
         self.histogram = histogram
         self.active = True
+        self.is_measuring = True  # this pass, forward
         self.sites: dict[Key, Site] = {}
         self.unsupported: dict[str, str] = {}
         self.scale: Tensor | None = None
@@ -121,7 +122,7 @@ class Recorder:
     def set_active(self, active: bool) -> None:
         """Switch measuring on or off, for compiled graphs too, without synchronising."""
         if active != self.active:
-            self.active = active
+            self.active = self.is_measuring = active
             self.gate.fill_(active)
 
     def tick(self) -> int:
