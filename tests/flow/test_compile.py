@@ -172,6 +172,29 @@ def test_a_traced_program_has_none_of_it_and_scripting_says_what_to_do():
     torch.jit.script(model)
 
 
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.query, self.scores, self.head = nn.Linear(8, 8), Odd(None), nn.Linear(8, 4)
+        self.scores.make = lambda x: torch.softmax(x, -1)
+
+    def forward(self, x):
+        return self.head(self.scores(self.query(x) @ x.transpose(1, 2)) @ x)
+
+
+def test_a_last_dimension_that_varies_compiles_once_and_has_no_features():
+    model = Attention()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(model, dynamic=True, fullgraph=True, backend=counter)
+    with torch_init.watch(compiled) as flow:
+        for length in (5, 7, 9):
+            compiled(torch.randn(2, length, 8)).sum().backward()
+    rows = {row.layer: row for row in flow.report().rows}
+    assert counter.frame_count == 1
+    assert {(row.calls, row.backward_calls) for row in rows.values()} == {(3, 3)}
+    assert rows["scores"].batch_std is None and rows["query"].batch_std > 0
+
+
 def test_the_operator_is_what_torch_library_asks_of_one():
     totals = torch.zeros(4, 76, dtype=torch.float64)
     features = torch.zeros(3, 8, dtype=torch.float64)

@@ -73,7 +73,7 @@ def gather(flow: Flow, group: Any) -> tuple[Sites, Parameters]:
 def _site_reading(site: Site, source: TotalsRead) -> Reading[Site]:
     rows = source.table[site.forward_row : site.backward_row + 1]
     counted = int(rows[0, columns.COUNT]) - site.elements_without_features
-    samples = counted // max(1, site.features_width)
+    samples = counted // site.features_width if site.features_width else 0
     features = None
     if site.features_start is not None and samples > 0:
         features = source.features(site.features_start, site.features_width)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import has_static_value
 
 from torch_init import _ops
 from torch_init.flow.kinds import UNBOUNDED
@@ -160,7 +161,8 @@ def _record_while_tracing(recorder: Recorder, name: str, path: str, x: Tensor) -
     dims, axis, width = x.dim(), -1, 1
     if dims > 0:
         axis = axis_while_tracing(recorder.identity, name, dims)
-        width = int(x.shape[axis])
+        # A size that varies from call to call can be no constant: then there are no features.
+        width = int(x.shape[axis]) if has_static_value(x.shape[axis]) else 0
     dtype = _DTYPE_NAMES[x.dtype]
     # A hook on a leaf would outlive the pass, and nothing in a graph could take it off.
     needs_grad = x.requires_grad and not x.is_leaf

@@ -134,10 +134,10 @@ def _row(reading: Reading[Site], previous: Reading[Site] | None) -> Row:
         row.gradient_histogram = gradient.histogram.astype(int).tolist()
     if reading.features is not None:
         _add_features(row, site, reading.features)
-    before = None if previous is None else previous.features
-    is_fed = before is not None and before.shape[1] == site.features_width
-    if row.dead is not None and before is not None and is_fed and site.rectifies:
-        row.expected_dead = expected_dead(before, row.samples)
+    if previous is None or previous.features is None or row.dead is None:
+        return row
+    if site.rectifies and previous.site.features_width == site.features_width:
+        row.expected_dead = expected_dead(previous.features, previous.samples)
     return row
 
 
