@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """torch.compile: the hooks are part of the one graph, in both directions, or the report says so."""
 
+import math
 import warnings
 
 import pytest
@@ -170,6 +171,32 @@ def test_a_traced_program_has_none_of_it_and_scripting_says_what_to_do():
             torch.jit.script(model)
     assert not flow.report().rows
     torch.jit.script(model)
+
+
+def test_a_loss_that_breaks_the_weights_is_not_blamed_on_a_layer_of_a_compiled_model():
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    x, y = batch(model, 32)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with torch_init.watch(compiled, optimizer) as flow:
+        for factor in (1.0, math.nan, 1.0):
+            optimizer.zero_grad()
+            (nn.functional.cross_entropy(compiled(x), y) * factor).backward()
+            optimizer.step()
+    origin = flow.report().nonfinite_origin
+    assert "first" not in origin.sentence and "finite, up to" not in origin.sentence
+    assert "order of passes is not known" in origin.sentence
+
+
+def test_a_broken_backward_pass_of_a_compiled_model_comes_before_the_parameters_it_breaks():
+    model = nn.Sequential(nn.Linear(8, 8), Odd(lambda x: (x * 0).abs().sqrt()), nn.Linear(8, 8))
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with torch_init.watch(compiled, optimizer) as flow:
+        compiled(torch.randn(4, 8)).sum().backward()
+        optimizer.step()
+    origin = flow.report().nonfinite_origin
+    assert (origin.layer, origin.direction) == ("0", "backward")
 
 
 class Attention(nn.Module):

@@ -54,6 +54,7 @@ class Site:
     low: float
     high: float
     rectifies: bool
+    is_compiled: bool = False
     shards: int = 1
     """Of how many parts this process holds one."""
     holds_part_of_features: bool = False
@@ -279,6 +280,7 @@ def place_while_tracing(
             return (-1, -1, -1, 0.0, 0.0, 0)
         number_type = getattr(torch, dtype)
         site = recorder.add_site(module, key, dims, axis, width, number_type, recorder.traced)
+    site.is_compiled = True
     site.needs_grad = site.needs_grad or grad
     if site.features_width != width:
         site.features_start = None  # nobody could count how many elements came without features
