@@ -108,6 +108,7 @@ def _forward(rows: Sequence[Row], place: int) -> Origin:
 
 def _backward(rows: Sequence[Row], place: int) -> Origin:
     row = rows[place]
+    came = "came" if any(r.nonfinite for r in rows) else "is"
     after = next((r for r in rows[place + 1 :] if r.backward_calls), None)
     where = (
         f"the gradient with respect to the output of `{row.layer}` is the first non-finite tensor"
@@ -121,8 +122,7 @@ def _backward(rows: Sequence[Row], place: int) -> Origin:
         row.layer,
         "backward",
         row.gradient_nonfinite,
-        where
-        + f", and the forward pass {'came' if any(r.nonfinite for r in rows) else 'is'} finite",
+        where + f", and the forward pass {came} finite",
         cause,
         "look for sqrt, norm, log, division or pow at 0 between them: the slope is infinite",
     )
