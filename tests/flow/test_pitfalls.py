@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 import torch_init
 from torch_init.flow.hooks import is_measurable
+from torch_init.model.sites import find_sites
 
 
 def rows_of(report):
@@ -214,6 +215,25 @@ def test_reused_modules_are_told_apart_by_call():
     calls = [rows[f"cell#{i}" if i else "cell"].calls for i in range(8)]
     assert calls == [2] * 7 + [2 * 5]  # from the eighth call on they share a row
     assert "cell#8" not in rows
+
+
+def test_names_are_those_of_a_plan():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module, self.fc = nn.Sequential(nn.Linear(8, 8), nn.Tanh()), nn.Linear(8, 8)
+
+        def forward(self, x):
+            return self.fc(self.module(x))
+
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with torch_init.watch(model, optimizer) as flow:
+        model(torch.randn(4, 8)).sum().backward()
+        optimizer.step()
+    report = flow.report()
+    assert [row.layer for row in report.rows] == ["module.0", "module.1", "fc"]
+    assert {p.name for p in report.parameters} == {site.name for site in find_sites("", model)}
 
 
 class Failing(torch.optim.SGD):

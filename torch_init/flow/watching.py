@@ -27,8 +27,9 @@ from torch_init.flow.boundaries import (
 from torch_init.flow.hooks import ForwardHook
 from torch_init.flow.parameters import ParameterWatch
 from torch_init.flow.recorder import Recorder
-from torch_init.flow.selection import Selection, clean_name, select
+from torch_init.flow.selection import Selection, select
 from torch_init.flow.structure import Structure
+from torch_init.model.sites import modules_by_name
 
 if TYPE_CHECKING:
     from torch_init.flow.report import Report
@@ -136,8 +137,12 @@ class Flow:
         inner = getattr(model, "_orig_mod", model)
         modules = self._named(inner)
         selected = select(modules, *selections)
-        named = inner.named_parameters(remove_duplicate=False)
-        parameters = {clean_name(name): p for name, p in named}
+        parameters = {
+            f"{name}.{leaf}".removeprefix("."): parameter
+            for name, module in modules_by_name(inner)
+            for leaf, parameter in module._parameters.items()
+            if parameter is not None
+        }
         devices = [p.device for p in parameters.values() if p.device.type in _ops.FLOW_DEVICES]
         device = devices[0] if devices else torch.device("cpu")
         rows = len(selected) * 8 + 64
@@ -154,8 +159,7 @@ class Flow:
 
     def _named(self, model: nn.Module) -> dict[str, nn.Module]:
         first: dict[nn.Module, str] = {}
-        for name, module in model.named_modules(remove_duplicate=False):
-            name = clean_name(name)
+        for name, module in modules_by_name(model):
             if "parametrizations" in name.split("."):
                 continue  # computes a weight: no part of the signal's way
             if module in first and first[module] != name:
