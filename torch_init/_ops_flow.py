@@ -14,7 +14,7 @@ FLOW_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 FLOW_COLUMNS = 12
 FLOW_BINS = 64
 
-_DEVICES = ("cpu", "cuda") if hasattr(_C.Accumulation, "run_on_cuda") else ("cpu",)
+FLOW_DEVICES = ("cpu", "cuda") if hasattr(_C.Accumulation, "run_on_cuda") else ("cpu",)
 _SCHEMA = (
     "accumulate_moments_(Tensor x, Tensor(a!) totals, Tensor(b!)? features, int row, float low, "
     "float high, int order, Tensor? scale=None, Tensor? gate=None) -> ()"
@@ -54,7 +54,7 @@ def accumulate_moments_(
             moves down by round(log2(scale)) bins.
         gate: a bool or uint8 number; 0 means that nothing is to be done.
     """
-    if must_dispatch(x) or x.device.type not in _DEVICES:
+    if must_dispatch(x) or x.device.type not in FLOW_DEVICES:
         torch.ops.torch_init.accumulate_moments_(
             x, totals, features, row, low, high, order, scale, gate
         )
@@ -170,7 +170,7 @@ def _is_table(tensor: Tensor, device: torch.device) -> bool:
 def register(library: torch.library.Library) -> None:
     """Define the operator in library."""
     library.define(_SCHEMA)
-    for device in _DEVICES:
+    for device in FLOW_DEVICES:
         library.impl("accumulate_moments_", _accumulate, device.upper())
     name = "torch_init::accumulate_moments_"
     torch.library.register_fake(name, lambda *_, **__: None, lib=library)

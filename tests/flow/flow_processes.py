@@ -58,6 +58,8 @@ def run(rank, folder):
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     try:
         results = {kind: measure(rank, kind) for kind in KINDS}
+        results["order"] = measure_in_another_order(rank)
+        results["dtensor"] = measure_dtensors(rank)
         torch.save(results, os.path.join(folder, f"{rank}.pt"))
     finally:
         dist.destroy_process_group()
@@ -72,5 +74,62 @@ def measure(rank, kind):
         step(model, optimizer, x)
     together = flow.report(group=True)
     rows = {r.layer: (r.calls, r.rms, r.gradient_rms) for r in together.rows}
-    parameters = {p.name: (p.weight_rms, p.gradient_rms, p.update_rms) for p in together.parameters}
+    parameters = {
+        p.name: (p.weight_rms, p.gradient_rms, p.update_rms, p.gradient_norm)
+        for p in together.parameters
+    }
     return rows, parameters
+
+
+class TwoWays(nn.Module):
+    """Calls its layers in the order that it is told to, and some of them not at all."""
+
+    def __init__(self, rank):
+        super().__init__()
+        self.small, self.large, self.rank = nn.Linear(8, 8), nn.Linear(8, 8), rank
+        self.extra = nn.ModuleList(nn.Identity() for _ in range(60))
+        self.only_second = nn.Tanh()
+        with torch.no_grad():
+            self.small.weight.fill_(1.0), self.large.weight.fill_(100.0)
+            self.small.bias.zero_(), self.large.bias.zero_()
+
+    def forward(self, x):
+        for name in ("small", "large") if self.rank == 0 else ("large", "small"):
+            getattr(self, name)(x)
+        if self.rank == 1:
+            self.only_second(x)
+            for extra in self.extra:  # more rows than the first totals of this process have
+                for _ in range(8):
+                    extra(x)
+        return x
+
+
+def measure_in_another_order(rank):
+    model, x = TwoWays(rank), torch.ones(4, 8)
+    with torch_init.watch(model, include=["small", "large", "only", "extra"]) as flow:
+        flow.recorder._rows = 64
+        model(x)
+    counts = {r.layer: (r.calls, r.rms) for r in flow.report(group=True).rows}
+    return counts, len(flow.recorder.all_totals)
+
+
+def measure_dtensors(rank):
+    from torch.distributed.tensor import Shard
+    from torch.distributed.tensor.parallel import (
+        ColwiseParallel,
+        RowwiseParallel,
+        parallelize_module,
+    )
+
+    plan = {
+        "0": ColwiseParallel(output_layouts=Shard(-1), use_local_output=False),
+        "2": RowwiseParallel(input_layouts=Shard(-1)),
+    }
+    model = parallelize_module(make_model(), dist.init_device_mesh("cpu", (2,)), plan)
+    with torch_init.watch(model) as flow:
+        model(data()).square().mean().backward()
+    alone, together = flow.report().rows[0], flow.report(group=True).rows[0]
+    return (alone.samples, alone.dead, alone.batch_std), (
+        together.calls,
+        together.gradient_norm,
+    )

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """torch.compile: the hooks are part of the one graph, in both directions, or the report says so."""
 
+import math
 import warnings
 
 import pytest
 import torch
-from flow_networks import Residual, batch, mlp, observe
+from flow_networks import Odd, Residual, batch, mlp, observe
 from torch import nn
 
 import torch_init
@@ -109,6 +110,36 @@ def test_a_second_watch_of_a_compiled_model_measures():
     assert [r.calls for r in reports[0].rows] == [r.calls for r in reports[1].rows] == [2] * 5
 
 
+def test_a_compiled_model_that_is_a_class_of_its_own():
+    model = Residual(nn.Linear(8, 8), nn.Tanh())
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch_init.watch(compiled) as flow:
+        for _ in range(2):
+            compiled(torch.randn(4, 8)).sum().backward()
+    calls = [(row.layer, row.calls, row.backward_calls) for row in flow.report().rows]
+    assert calls == [("branch.0", 2, 2), ("branch.1", 2, 2)]
+
+
+def test_a_returned_parameter_of_a_compiled_model_keeps_no_hook():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.learned, self.fc = nn.ParameterList([torch.randn(1, 8)]), nn.Linear(8, 8)
+            self.odd = Odd(lambda x: x)
+
+        def forward(self, x):
+            return self.fc(x + self.odd(self.learned[0]))
+
+    model = Net()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch_init.watch(compiled) as flow:
+        for _ in range(3):
+            compiled(torch.randn(4, 8)).sum().backward()
+    assert not model.learned[0]._backward_hooks
+    rows = {row.layer: row for row in flow.report().rows}
+    assert (rows["fc"].backward_calls, rows["odd"].calls, rows["odd"].backward_calls) == (3, 3, 0)
+
+
 def test_scaled_gradients_of_a_compiled_model():
     model = mlp(2, 16, nn.ReLU, 2.0)
     x, y = batch(model, 32)
@@ -118,6 +149,77 @@ def test_scaled_gradients_of_a_compiled_model():
         scaler.scale(nn.functional.cross_entropy(compiled(x), y)).backward()
     for row, wanted in zip(flow.report().rows, observe(model, x, y).rows, strict=True):
         assert row.gradient_rms == pytest.approx(wanted.gradient_rms, rel=1e-5)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_exported_program_has_none_of_it(strict):
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    x, _ = batch(model, 32)
+    with torch_init.watch(model) as flow:
+        program = torch.export.export(model, (x,), strict=strict)
+    assert "torch_init" not in str(program.graph)
+    assert not flow.report().rows
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_traced_program_has_none_of_it_and_scripting_says_what_to_do():
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    x, _ = batch(model, 32)
+    with torch_init.watch(model) as flow:
+        assert "torch_init" not in str(torch.jit.trace(model, x, check_trace=False).inlined_graph)
+        with pytest.raises(AttributeError, match="call remove"):
+            torch.jit.script(model)
+    assert not flow.report().rows
+    torch.jit.script(model)
+
+
+def test_a_loss_that_breaks_the_weights_is_not_blamed_on_a_layer_of_a_compiled_model():
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    x, y = batch(model, 32)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with torch_init.watch(compiled, optimizer) as flow:
+        for factor in (1.0, math.nan, 1.0):
+            optimizer.zero_grad()
+            (nn.functional.cross_entropy(compiled(x), y) * factor).backward()
+            optimizer.step()
+    origin = flow.report().nonfinite_origin
+    assert "first" not in origin.sentence and "finite, up to" not in origin.sentence
+    assert "order of passes is not known" in origin.sentence
+
+
+def test_a_broken_backward_pass_of_a_compiled_model_comes_before_the_parameters_it_breaks():
+    model = nn.Sequential(nn.Linear(8, 8), Odd(lambda x: (x * 0).abs().sqrt()), nn.Linear(8, 8))
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with torch_init.watch(compiled, optimizer) as flow:
+        compiled(torch.randn(4, 8)).sum().backward()
+        optimizer.step()
+    origin = flow.report().nonfinite_origin
+    assert (origin.layer, origin.direction) == ("0", "backward")
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.query, self.scores, self.head = nn.Linear(8, 8), Odd(None), nn.Linear(8, 4)
+        self.scores.make = lambda x: torch.softmax(x, -1)
+
+    def forward(self, x):
+        return self.head(self.scores(self.query(x) @ x.transpose(1, 2)) @ x)
+
+
+def test_a_last_dimension_that_varies_compiles_once_and_has_no_features():
+    model = Attention()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(model, dynamic=True, fullgraph=True, backend=counter)
+    with torch_init.watch(compiled) as flow:
+        for length in (5, 7, 9):
+            compiled(torch.randn(2, length, 8)).sum().backward()
+    rows = {row.layer: row for row in flow.report().rows}
+    assert counter.frame_count == 1
+    assert {(row.calls, row.backward_calls) for row in rows.values()} == {(3, 3)}
+    assert rows["scores"].batch_std is None and rows["query"].batch_std > 0
 
 
 def test_the_operator_is_what_torch_library_asks_of_one():

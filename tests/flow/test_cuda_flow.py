@@ -91,3 +91,14 @@ def test_a_cuda_graph_of_the_training_step():
         for _ in range(4):
             graph.replay()
     assert {(row.calls, row.backward_calls) for row in flow.report().rows} == {(4, 4)}
+
+
+def test_a_loss_scale_on_one_device_and_gradients_on_another():
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    x, y = batch(model)
+    scaler = torch.amp.GradScaler("cuda", init_scale=256.0)
+    scaler.scale(torch.zeros((), device="cuda"))
+    with torch_init.watch(model, scaler=scaler) as flow:
+        (nn.functional.cross_entropy(model(x), y) * 256).backward()
+    for row, wanted in zip(flow.report().rows, observe(model, x, y).rows, strict=True):
+        assert row.gradient_rms == pytest.approx(wanted.gradient_rms, rel=1e-5)

@@ -38,7 +38,29 @@ def test_two_processes_together_are_one(kind, results):
         assert rms == pytest.approx(row.rms, rel=1e-4)
         assert gradient_rms == pytest.approx(factor * row.gradient_rms, rel=1e-4)
     for wanted in report.parameters:
-        weight, gradient, update = parameters[wanted.name]
+        weight, gradient, update, norm = parameters[wanted.name]
+        assert norm == pytest.approx(wanted.gradient_norm, rel=1e-4)
         assert gradient == pytest.approx(wanted.gradient_rms, rel=1e-4)
         assert update == pytest.approx(wanted.update_rms, rel=1e-4)
         assert weight == pytest.approx(wanted.weight_rms, rel=1e-4)
+
+
+def test_layers_are_added_by_name_in_whatever_order_they_were_called(results):
+    (first, first_totals), (second, second_totals) = (result["order"] for result in results)
+    assert second_totals > first_totals == 2  # and nobody waits for the other
+    assert first == second
+    assert first["small"] == (2, 8.0) and first["large"] == (2, 800.0)
+    assert first["only_second"][0] == 1
+
+
+def test_sharded_activations(results):
+    model = make_model()
+    with torch_init.watch(model) as flow:
+        model(data()).square().mean().backward()
+    wanted = flow.report().rows[0]
+    for result in results:
+        (samples, dead, batch_std), (calls, norm) = result["dtensor"]
+        assert (samples, calls) == (16, 1)
+        assert dead is None or dead < 0.5
+        assert batch_std == pytest.approx(wanted.batch_std, rel=0.3)  # of half of its units
+        assert norm == pytest.approx(wanted.gradient_norm, rel=1e-4)

@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What breaks other tools' hooks must not break these: one test for each pitfall."""
 
+import dataclasses
+import math
+
 import pytest
 import torch
 from flow_networks import Odd, Structured, batch, mlp, observe
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 import torch_init
+from torch_init.flow.hooks import is_measurable
+from torch_init.model.sites import find_sites
 
 
 def rows_of(report):
@@ -140,6 +146,48 @@ def test_odd_outputs_are_left_alone_and_named(make, is_unsupported):
     str(report), report.to_json()
 
 
+@dataclasses.dataclass
+class HalfFilled:
+    logits: torch.Tensor
+    hidden: torch.Tensor = dataclasses.field(init=False)
+
+
+def test_fields_that_nobody_has_set_are_passed_over():
+    model = nn.Sequential(nn.Linear(4, 4), Odd(HalfFilled))
+    with torch_init.watch(model) as flow:
+        model(torch.randn(3, 4)).logits.sum().backward()
+    report = flow.report()
+    assert not report.unsupported and rows_of(report)["0"].gradient_rms == 1.0
+
+
+class Unreadable(dict):
+    def items(self):
+        raise RuntimeError("not now")
+
+
+def test_what_cannot_be_traversed_is_named_and_stops_nothing():
+    model = nn.Sequential(nn.Linear(4, 4), Odd(lambda x: Unreadable(x=x)))
+    with torch_init.watch(model) as flow:
+        model(torch.randn(3, 4))["x"].sum().backward()
+    report = flow.report()
+    assert report.unsupported == {"1": "RuntimeError: not now"}
+    assert rows_of(report)["0"].gradient_rms == 1.0
+
+
+def test_tensors_of_other_devices_are_named_and_left_alone(monkeypatch):
+    with FakeTensorMode():
+        assert not is_measurable(torch.empty(2, device="xpu"))
+    monkeypatch.setattr(torch_init._ops, "FLOW_DEVICES", ())
+    model = nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with torch_init.watch(model, optimizer) as flow:
+        model(torch.randn(3, 4)).sum().backward()
+        optimizer.step()
+    report = flow.report()
+    assert not report.rows and report.unsupported[""].endswith("cpu")
+    assert all(parameter.unsupported for parameter in report.parameters)
+
+
 def test_function_transforms_pass_by():
     model = nn.Linear(4, 4)
     with torch_init.watch(model) as flow:
@@ -167,6 +215,139 @@ def test_reused_modules_are_told_apart_by_call():
     calls = [rows[f"cell#{i}" if i else "cell"].calls for i in range(8)]
     assert calls == [2] * 7 + [2 * 5]  # from the eighth call on they share a row
     assert "cell#8" not in rows
+
+
+def test_names_are_those_of_a_plan():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module, self.fc = nn.Sequential(nn.Linear(8, 8), nn.Tanh()), nn.Linear(8, 8)
+
+        def forward(self, x):
+            return self.fc(self.module(x))
+
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with torch_init.watch(model, optimizer) as flow:
+        model(torch.randn(4, 8)).sum().backward()
+        optimizer.step()
+    report = flow.report()
+    assert [row.layer for row in report.rows] == ["module.0", "module.1", "fc"]
+    assert {p.name for p in report.parameters} == {site.name for site in find_sites("", model)}
+
+
+class Failing(torch.optim.SGD):
+    fails = True
+
+    def step(self, closure=None):
+        if self.fails:
+            raise RuntimeError("no step")
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("end", ["remove", "reset"])
+def test_a_step_that_raises_keeps_no_weights(end):
+    model = nn.Linear(8, 8)
+    optimizer = Failing(model.parameters(), lr=0.1)
+    flow = torch_init.watch(model, optimizer)
+    model(torch.randn(4, 8)).sum().backward()
+    with pytest.raises(RuntimeError, match="no step"):
+        optimizer.step()
+    assert flow.parameters._before
+    getattr(flow, end)()
+    assert not flow.parameters._before
+    flow.remove()
+
+
+def test_a_step_that_raises_is_not_the_beginning_of_another():
+    model = nn.Linear(8, 8)
+    optimizer = Failing(model.parameters(), lr=0.1)
+    with torch_init.watch(model, optimizer) as flow:
+        model(torch.randn(4, 8)).sum().backward()
+        with pytest.raises(RuntimeError, match="no step"):
+            optimizer.step()
+        optimizer.zero_grad()
+        optimizer.fails = False
+        with torch.no_grad():
+            model.weight.add_(1.0)  # not this optimizer's update
+        optimizer.step()
+    assert all(math.isnan(parameter.update_rms) for parameter in flow.report().parameters)
+
+
+class Task(nn.Module):
+    """Has a training step of its own, which calls parts of the model instead of the model."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = mlp(4, 16, nn.ReLU, 2.0)
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Sequential(nn.Linear(10, 10)))])
+
+    def training_step(self, x, y):
+        return nn.functional.cross_entropy(self.blocks[0](self.net(x)), y)
+
+
+def test_a_part_of_the_model_that_is_called_instead_of_it_begins_a_pass():
+    model = Task()
+    x, y = batch(model)
+    with torch_init.watch(model) as flow:
+        for _ in range(3):
+            model.training_step(x, y).backward()
+    rows = flow.report().rows
+    assert [row.calls for row in rows] == [3] * 10
+    assert rows[0].expected_rms is not None  # the structure was read
+
+
+def test_a_layer_deep_inside_that_is_called_by_itself_begins_a_pass_when_it_comes_again():
+    model = Task()
+    with torch_init.watch(model) as flow:
+        for _ in range(3):
+            model.net[2](model.net[0](torch.randn(4, 16))).sum().backward()
+            model.blocks[0][0][0](torch.randn(4, 10))
+    assert [(row.layer, row.calls) for row in flow.report().rows] == [
+        ("net.0", 3),
+        ("net.2", 3),
+        ("blocks.0.0.0", 3),
+    ]
+
+
+class Learned(nn.Module):
+    """Returns a parameter: learned positions, or the query of an attention pool."""
+
+    def __init__(self):
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(1, 8))
+
+    def forward(self):
+        return self.positions
+
+
+class Positions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.learned, self.fc = Learned(), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.fc(x + self.learned())
+
+
+def test_a_parameter_that_a_module_returns_has_one_hook_and_none_afterwards():
+    model = Positions()
+    with torch_init.watch(model) as flow:
+        for _ in range(3):
+            model(torch.randn(4, 8)).sum().backward()
+        assert len(model.learned.positions._backward_hooks) == 1
+    assert not model.learned.positions._backward_hooks
+    row = rows_of(flow.report())["learned"]
+    assert (row.calls, row.backward_calls) == (3, 3)
+
+
+def test_an_input_that_requires_grad_and_passes_through_has_no_hook_afterwards():
+    model, x = nn.Sequential(Odd(lambda x: x), nn.Linear(8, 8)), torch.randn(4, 8).requires_grad_()
+    with torch_init.watch(model) as flow:
+        for _ in range(3):
+            model(x).sum().backward()
+    assert not x._backward_hooks
+    assert rows_of(flow.report())["0"].backward_calls == 3
 
 
 def test_aliases_are_listed():
@@ -201,6 +382,24 @@ def test_passes_without_gradients(context):
         model.eval()
         nn.functional.cross_entropy(model(x), y).backward()
     assert all(row.calls == 2 and row.backward_calls == 1 for row in flow.report().rows)
+
+
+def test_validation_between_training_steps_is_not_measured():
+    model = mlp(2, 16, nn.ReLU, 2.0)
+    x, y = batch(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with torch_init.watch(model, optimizer) as flow:
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y)
+            with torch.no_grad():
+                model(x)
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                model(x)
+    calls = {(row.calls, row.backward_calls) for row in flow.report().rows}
+    assert calls == {(4, 3)}  # and the one of the first step, which might have been all there is
 
 
 def test_watch_begun_in_inference_mode():

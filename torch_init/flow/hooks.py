@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import has_static_value
 
 from torch_init import _ops
 from torch_init.flow.kinds import UNBOUNDED
@@ -21,6 +22,7 @@ from torch_init.flow.recorder import (
     Recorder,
     Site,
     axis_while_tracing,
+    beside,
     local,
     place_while_tracing,
 )
@@ -33,6 +35,13 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _DTYPE_NAMES = {dtype: str(dtype).removeprefix("torch.") for dtype in _DTYPES}
 
 
+def is_exporting() -> bool:
+    """Whether the model is being written into a program that others will run."""
+    # Not torch.compiler.is_exporting(), which some versions of Dynamo take for always true.
+    exporting: bool = getattr(torch.compiler, "_is_exporting_flag", False)
+    return exporting or torch._C._get_tracing_state() is not None
+
+
 class _Inert:
     """What becomes of a hook in a copy or a pickle of the model: nothing."""
 
@@ -42,6 +51,14 @@ class _Inert:
 
 class Hook:
     """Does not follow its model into copies and files."""
+
+    @property
+    def __name__(self) -> str:
+        # torch.jit.script, which compiles hooks from their source, begins by asking for it.
+        raise AttributeError(
+            "a watched model cannot be scripted: call remove() on what torch_init.watch returned "
+            "before torch.jit.script"
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Inert:
         return _Inert()
@@ -61,19 +78,30 @@ class ForwardHook(Hook):
         self._recomputed = 0
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        if is_exporting():
+            return
         if torch.compiler.is_compiling():
+            if not self.name:
+                # The model's own hooks are a graph of their own. It would write to the table
+                # between the model's forward graph and its backward graph, which autograd refuses.
+                return
             for path, x in tensors_in(output):
                 _record_while_tracing(self.recorder, self.name, path, x)
-        elif self.recorder.active:
-            self._record(module, output)
+        elif self.recorder.is_measuring:
+            try:
+                self._record(module, output)
+            except Exception as error:  # a training run must not end because of its diagnosis
+                self.recorder.give_up(self.name, error)
 
     def _record(self, module: nn.Module, output: Any) -> None:
         recorder = self.recorder
-        if self._pass != recorder.passes:
-            self._pass, self._calls, self._recomputed = recorder.passes, 0, 0
         # Inside a backward pass checkpointing computes the module again: measured already, but
         # with reentrant checkpointing the first pass had no graph to hang a hook on.
         recomputing = torch._C._current_graph_task_id() != -1
+        if recorder.entered is None and self._pass == recorder.passes and not recomputing:
+            recorder.passes += 1  # called by itself, from outside of the model, and again
+        if self._pass != recorder.passes:
+            self._pass, self._calls, self._recomputed = recorder.passes, 0, 0
         if recomputing:
             self._recomputed += 1
             call = max(0, self._calls - self._recomputed)
@@ -83,15 +111,17 @@ class ForwardHook(Hook):
         call = min(call, MOST_CALLS - 1)
         for path, x in tensors_in(output):
             if not is_measurable(x):
-                recorder.unsupported[self.name] = f"{x.layout}, {x.dtype}"
+                recorder.unsupported[self.name] = f"{x.layout}, {x.dtype}, {x.device.type}"
                 continue
             site = recorder.site(module, self.name, call, path, x)
             if not recomputing:
                 recorder.add_forward(site, local(x.detach()))
                 if recorder.structure is not None:
                     recorder.structure.mark(site, x)
-            if x.requires_grad:
-                x.register_hook(GradientHook(recorder, site))
+            if x.requires_grad and not (x.is_leaf and recorder.has_leaf_hook(site, x)):
+                handle = x.register_hook(GradientHook(recorder, site))
+                if x.is_leaf:
+                    recorder.keep_leaf_hook(site, x, handle)
 
 
 class GradientHook(Hook):
@@ -102,9 +132,12 @@ class GradientHook(Hook):
         self.site = site
 
     def __call__(self, gradient: Tensor) -> None:
-        gradient = local(gradient.detach())
-        if self.recorder.active and is_measurable(gradient):
-            self.recorder.add_backward(self.site, gradient)
+        try:
+            gradient = local(gradient.detach())
+            if self.recorder.active and is_measurable(gradient):
+                self.recorder.add_backward(self.site, gradient)
+        except Exception as error:
+            self.recorder.give_up(self.site.name, error)
 
 
 class _TracedGradientHook(Hook):
@@ -115,7 +148,8 @@ class _TracedGradientHook(Hook):
 
     def __call__(self, gradient: Tensor) -> None:
         recorder, (low, high) = self.recorder, UNBOUNDED
-        table, scale, gate = recorder.traced.table, recorder.scale, recorder.gate
+        table, gate = recorder.traced.table, recorder.gate
+        scale = beside(gradient, recorder.scale)
         _ops.accumulate_moments_(
             gradient.detach(), table, None, self.row, low, high, self.order, scale, gate
         )
@@ -127,10 +161,13 @@ def _record_while_tracing(recorder: Recorder, name: str, path: str, x: Tensor) -
     dims, axis, width = x.dim(), -1, 1
     if dims > 0:
         axis = axis_while_tracing(recorder.identity, name, dims)
-        width = int(x.shape[axis])
+        # A size that varies from call to call can be no constant: then there are no features.
+        width = int(x.shape[axis]) if has_static_value(x.shape[axis]) else 0
     dtype = _DTYPE_NAMES[x.dtype]
+    # A hook on a leaf would outlive the pass, and nothing in a graph could take it off.
+    needs_grad = x.requires_grad and not x.is_leaf
     forward_row, backward_row, start, low, high, order = place_while_tracing(
-        recorder.identity, name, path, dims, axis, width, dtype, x.requires_grad
+        recorder.identity, name, path, dims, axis, width, dtype, needs_grad
     )
     if forward_row < 0:
         return
@@ -142,7 +179,7 @@ def _record_while_tracing(recorder: Recorder, name: str, path: str, x: Tensor) -
     _ops.accumulate_moments_(
         value, totals.table, features, forward_row, low, high, order, None, recorder.gate
     )
-    if x.requires_grad:
+    if needs_grad:
         # Backward passes follow: later in the order of events, and in the opposite direction.
         x.register_hook(_TracedGradientHook(recorder, backward_row, 2**30 - order))
 
@@ -170,13 +207,15 @@ def _collect(value: Any, path: str, depth: int, found: list[tuple[str, Tensor]])
             _collect(item, f"{path}[{index}]", depth + 1, found)
     elif is_dataclass(value) and not isinstance(value, type):
         for field in fields(value):
-            _collect(getattr(value, field.name), f"{path}.{field.name}", depth + 1, found)
+            # A field without a default that nobody has set is no attribute at all.
+            _collect(getattr(value, field.name, None), f"{path}.{field.name}", depth + 1, found)
 
 
 def is_measurable(x: Tensor) -> bool:
     return (
         x.layout == torch.strided
         and x.dtype in _DTYPE_NAMES
-        and not (x.is_meta or x.is_nested)
+        and x.device.type in _ops.FLOW_DEVICES
+        and not x.is_nested
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
     )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -30,21 +30,28 @@ class Origin:
 
 
 def find_origin(rows: Sequence[Row], parameters: Sequence[ParameterRow]) -> Origin | None:
-    """Return the first non-finite tensor in the order of events, or None."""
-    events: list[tuple[int, str, int]] = []
+    """Return the first non-finite tensor in the order of events, or None.
+
+    The stamps of a compiled graph are constants: they tell the order within a pass, not that of
+    passes. There the forward pass comes first, which a broken step before it may have broken.
+    """
+    is_compiled = any(row.is_compiled for row in rows)
+    events: list[tuple[int, int, str, int]] = []
     for place, row in enumerate(rows):
         if row.nonfinite:
-            events.append((row.nonfinite_order, "forward", place))
+            events.append((0, row.nonfinite_order, "forward", place))
         if row.gradient_nonfinite:
-            events.append((row.gradient_nonfinite_order, "backward", place))
+            events.append((1, row.gradient_nonfinite_order, "backward", place))
     for place, parameter in enumerate(parameters):
         if parameter.gradient_nonfinite:
-            events.append((parameter.nonfinite_order, "parameter", place))
+            events.append((2, parameter.nonfinite_order, "parameter", place))
     if not events:
         return None
-    _, direction, place = min(events)
+    _, _, direction, place = min(events if is_compiled else [(0, *event[1:]) for event in events])
     if direction == "forward":
-        return _forward(rows, place)
+        origin = _forward(rows, place)
+        is_uncertain = is_compiled and rows[place].calls > 1 and len({e[0] for e in events}) > 1
+        return _without_order(origin) if is_uncertain else origin
     if direction == "backward":
         return _backward(rows, place)
     parameter = parameters[place]
@@ -52,10 +59,22 @@ def find_origin(rows: Sequence[Row], parameters: Sequence[ParameterRow]) -> Orig
         parameter.name,
         direction,
         parameter.gradient_nonfinite,
-        f"the gradient of `{parameter.name}` is the first non-finite tensor; all gradients with "
-        "respect to activations are finite",
+        f"the gradient of `{parameter.name}` is the first non-finite tensor; the gradients with "
+        "respect to activations came finite",
         "the product of activation and gradient overflows, or so does their sum over the batch",
         "clip the gradient (torch.nn.utils.clip_grad_norm_), or lower the loss scale",
+    )
+
+
+def _without_order(origin: Origin) -> Origin:
+    return replace(
+        origin,
+        sentence=f"the output of `{origin.layer}` is not finite, and gradients are not either; in "
+        "a compiled model the order of passes is not known, so that a step before may have "
+        "broken the weights",
+        cause="the forward pass, or a backward pass before it, made it",
+        suggestion="watch one step at a time (reset() after each), or the model as it is "
+        "without torch.compile; " + origin.suggestion,
     )
 
 
@@ -68,7 +87,8 @@ def _forward(rows: Sequence[Row], place: int) -> Origin:
     if place:
         before = rows[place - 1]
         limit = torch.finfo(getattr(torch, before.dtype)).max
-        where += f"; before it, `{before.layer}` is finite, up to {before.absmax:.3g} in size"
+        came = "came" if before.nonfinite else "is"  # a later pass need not be
+        where += f"; before it, `{before.layer}` {came} finite, up to {before.absmax:.3g} in size"
         cause = f"`{row.layer}` or the operations before it made it"
         if before.absmax > 1e-3 * limit:
             share = f"{before.absmax / limit:.2g} of {before.dtype}'s largest number"
@@ -88,6 +108,7 @@ def _forward(rows: Sequence[Row], place: int) -> Origin:
 
 def _backward(rows: Sequence[Row], place: int) -> Origin:
     row = rows[place]
+    came = "came" if any(r.nonfinite for r in rows) else "is"
     after = next((r for r in rows[place + 1 :] if r.backward_calls), None)
     where = (
         f"the gradient with respect to the output of `{row.layer}` is the first non-finite tensor"
@@ -101,7 +122,7 @@ def _backward(rows: Sequence[Row], place: int) -> Origin:
         row.layer,
         "backward",
         row.gradient_nonfinite,
-        where + ", and the forward pass is finite",
+        where + f", and the forward pass {came} finite",
         cause,
         "look for sqrt, norm, log, division or pow at 0 between them: the slope is infinite",
     )

@@ -13,6 +13,7 @@ import math
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from torch.optim import Optimizer
 from torch_init import _ops
 from torch_init.flow.hooks import is_measurable
 from torch_init.flow.kinds import UNBOUNDED
-from torch_init.flow.recorder import Recorder, local
+from torch_init.flow.recorder import Recorder, beside, local, shards_of
 from torch_init.flow.totals import Totals
 
 SAMPLE = 4096
@@ -43,6 +44,11 @@ class ParameterSite:
     steps: int = 0
     missing: int = 0
     unsupported: str = ""
+    shards: int = 1
+    rows: int = _ROWS
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "totals": None, "indices": None}  # this process's memory
 
 
 class ParameterWatch:
@@ -78,8 +84,9 @@ class ParameterWatch:
             place = torch.arange(SAMPLE, dtype=torch.float64, device=held.device) * _GOLDEN
             indices = ((place % 1.0) * held.numel()).long()
         site = ParameterSite(names, shape, parameter.dtype, grad, totals, row, indices)
+        site.shards = shards_of(parameter)
         if not is_measurable(held):
-            site.unsupported = f"{held.layout}, {held.dtype}"
+            site.unsupported = f"{held.layout}, {held.dtype}, {held.device.type}"
         return site
 
     def _totals_on(self, device: torch.device) -> Totals:
@@ -98,6 +105,8 @@ class ParameterWatch:
 
     def before_step(self, scale: Tensor | None, optimizer: Optimizer | None = None) -> None:
         """Read gradients and weights of an optimizer's parameters, by default of all.
+
+        The weights are kept until after_step() or forget().
 
         scale: what the gradients must still be divided by.
         """
@@ -122,6 +131,10 @@ class ParameterWatch:
             # A small parameter's sample may be the parameter's own memory.
             self._before[id(site)] = sample.clone() if site.indices is None else sample
 
+    def forget(self) -> None:
+        """Let go of the weights of a step whose end is not seen, such as one that raised."""
+        self._before.clear()
+
     def after_step(self) -> None:
         """Read what the step changed."""
         for parameter, site in self._alive():
@@ -134,7 +147,9 @@ class ParameterWatch:
     ) -> None:
         low, high = UNBOUNDED
         table, row = site.totals.table, site.row + offset
-        _ops.accumulate_moments_(x, table, None, row, low, high, self._recorder.tick(), scale)
+        _ops.accumulate_moments_(
+            x, table, None, row, low, high, self._recorder.tick(), beside(x, scale)
+        )
 
 
 def _sample(parameter: nn.Parameter, site: ParameterSite) -> Tensor:

@@ -7,63 +7,61 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.distributed as dist
 
 from torch_init.flow import totals as columns
 from torch_init.flow.advice import RECTIFYING
+from torch_init.flow.gathering import Reading, gather
 from torch_init.flow.kinds import UNBOUNDED
 from torch_init.flow.mean_field import Expectation, propagate
 from torch_init.flow.operations import Belief, Measured
 from torch_init.flow.parameters import ParameterSite
-from torch_init.flow.recorder import Site
+from torch_init.flow.recorder import Key, Site
 from torch_init.flow.report import Report
 from torch_init.flow.rows import ParameterRow, Row
 from torch_init.flow.structure import Structure
 from torch_init.flow.thresholds import Thresholds
-from torch_init.flow.totals import Totals, TotalsRead
 
 if TYPE_CHECKING:
     from torch_init.flow.watching import Flow
 
+FORWARD, BACKWARD = range(2)
 _TOLERANCE_SIGMAS = 3.0
 
 
 def read(flow: Flow, thresholds: Thresholds | None, group: Any) -> Report:
     """Make the report of what flow has measured."""
     recorder = flow.recorder
-    reads = {id(t): _fetch(t, group) for t in recorder.all_totals}
-    sites = sorted(recorder.sites.values(), key=lambda s: s.order)
-    rows: dict[int, Row] = {}
-    previous: Site | None = None
-    for site in sites:
-        row = _row(site, reads[id(site.totals)], previous, reads)
-        if row.calls and not _repeats(site, rows, sites, reads):
-            rows[site.order] = row
-        previous = site
+    readings, parameter_readings = gather(flow, group)
+    rows: dict[Key, Row] = {}
+    previous: Reading[Site] | None = None
+    last: Reading[Site] | None = None
+    for key, reading in readings.items():
+        row = _row(reading, previous)
+        if row.calls and not (last and _repeats(reading, last)):
+            rows[key] = row
+            last = reading
+        previous = reading
     structure = flow.structure
-    expectations: dict[int, Expectation] = {}
     if structure is not None:
         structure.resolve()
         measured = {
-            place: _measured(node.site, reads[id(node.site.totals)])
+            place: _measured(readings[node.site.key])
             for place, node in enumerate(structure.nodes)
             if node.site is not None
         }
         expected = propagate(structure, measured)
-        expectations = _by_site(structure, expected)
-        _add_expectations(rows, expectations, structure)
+        _add_expectations(rows, _by_site(structure, expected), structure)
     for row in rows.values():
         _drop_what_does_not_apply(row)
-    parameters = [_parameter_row(s, reads[id(s.totals)]) for s in flow.parameters.sites]
+    parameters = [_parameter_row(reading) for reading in parameter_readings.values()]
     return Report(
         rows=list(rows.values()),
         parameters=parameters,
         thresholds=thresholds or Thresholds(),
         steps=flow.steps,
         passes=flow.measured_passes,
-        uncalled=[name for name in recorder.modules if name not in {s.name for s in sites}]
-        if sites
+        uncalled=[name for name in recorder.modules if name not in {key[0] for key in readings}]
+        if readings
         else [],
         aliases={name: list(others) for name, others in flow.aliases.items()},
         unsupported=dict(recorder.unsupported),
@@ -74,60 +72,31 @@ def read(flow: Flow, thresholds: Thresholds | None, group: Any) -> Report:
     )
 
 
-def _fetch(totals: Totals, group: Any) -> TotalsRead:
-    if group is None:
-        return totals.read()
-    group = None if group is True else group
-    world = dist.get_world_size(group)
-    parts = [torch.empty_like(totals.packed) for _ in range(world)]
-    dist.all_gather(parts, totals.packed, group=group)
-    return _merge([totals.unpack(part) for part in parts])
-
-
-def _merge(parts: list[TotalsRead]) -> TotalsRead:
-    table = sum((part.table for part in parts[1:]), parts[0].table.copy())
-    tables = np.stack([part.table for part in parts])
-    table[:, columns.ABSMAX] = tables[:, :, columns.ABSMAX].max(0)
-    stamps = tables[:, :, columns.ORDER]
-    table[:, columns.ORDER] = np.where(
-        (stamps > 0).any(0), np.where(stamps > 0, stamps, np.inf).min(0), 0
-    )
-    return TotalsRead(table, sum((part.arena for part in parts[1:]), parts[0].arena.copy()))
-
-
-def _measured(site: Site, source: TotalsRead) -> Measured:
-    moments = source.moments(site.forward_row)
+def _measured(reading: Reading[Site]) -> Measured:
+    moments, gradient = reading.moments(FORWARD), reading.moments(BACKWARD)
     precision = None
-    if site.features_start is not None and moments.count:
-        samples = moments.count // max(1, site.features_width)
-        _, total, squares = source.features(site.features_start, site.features_width) / samples
+    if reading.features is not None:
+        _, total, squares = reading.features / reading.samples
         variance = squares - total**2
         if variance.min() > 0:
             precision = float((1 / variance).mean())
-    gradient = source.moments(site.backward_row)
     square = gradient.norm**2 if gradient.calls and not gradient.nonfinite else None
     return Measured(Belief(moments.mean, moments.mean_square), precision, square)
 
 
-def _repeats(
-    site: Site, rows: dict[int, Row], sites: list[Site], reads: dict[int, TotalsRead]
-) -> bool:
+def _repeats(reading: Reading[Site], last: Reading[Site]) -> bool:
     """Whether a block returned what the module before it did: the same tensor, seen twice."""
-    if site.role not in ("block", "other") or not rows:
+    if reading.site.role not in ("block", "other"):
         return False
-    before = sites[max(rows)]
-    if before.features_width != site.features_width:
+    if last.site.features_width != reading.site.features_width:
         return False
     same = [columns.CALLS, columns.COUNT, columns.SUM, columns.SQUARES, columns.ABSMAX]
-    pairs = [(site.forward_row, before.forward_row), (site.backward_row, before.backward_row)]
-    here, there = reads[id(site.totals)].table, reads[id(before.totals)].table
-    return all(np.array_equal(here[a][same], there[b][same], equal_nan=True) for a, b in pairs)
+    return np.array_equal(reading.rows[:, same], last.rows[:, same], equal_nan=True)
 
 
-def _row(
-    site: Site, source: TotalsRead, previous: Site | None, reads: dict[int, TotalsRead]
-) -> Row:
-    signal, gradient = source.moments(site.forward_row), source.moments(site.backward_row)
+def _row(reading: Reading[Site], previous: Reading[Site] | None) -> Row:
+    site = reading.site
+    signal, gradient = reading.moments(FORWARD), reading.moments(BACKWARD)
     row = Row(
         layer=site.label,
         type=site.module_type,
@@ -146,7 +115,7 @@ def _row(
         else signal.saturated_low + signal.saturated_high,
         nonfinite=signal.nonfinite,
         nonfinite_order=signal.order,
-        samples=signal.count // max(1, site.features_width),
+        samples=reading.samples,
         units=site.features_width,
         batch_std=None,
         unit_spread=None,
@@ -159,17 +128,17 @@ def _row(
         gradient_nonfinite=gradient.nonfinite,
         gradient_nonfinite_order=gradient.order,
         gradient_subnormal=gradient.subnormal,
+        is_compiled=site.is_compiled,
     )
     if signal.histogram is not None and gradient.histogram is not None:
         row.histogram = signal.histogram.astype(int).tolist()
         row.gradient_histogram = gradient.histogram.astype(int).tolist()
-    if site.features_start is not None and row.samples:
-        _add_features(row, site, source.features(site.features_start, site.features_width))
-    if row.dead is not None and previous is not None and previous.features_start is not None:
-        before = reads[id(previous.totals)]
-        if previous.features_width == site.features_width and site.rectifies:
-            block = before.features(previous.features_start, previous.features_width)
-            row.expected_dead = expected_dead(block, row.samples)
+    if reading.features is not None:
+        _add_features(row, site, reading.features)
+    if previous is None or previous.features is None or row.dead is None:
+        return row
+    if site.rectifies and previous.site.features_width == site.features_width:
+        row.expected_dead = expected_dead(previous.features, previous.samples)
     return row
 
 
@@ -208,21 +177,20 @@ def expected_dead(features: np.ndarray, samples: int) -> float | None:
     return float((weight * below**samples).sum())
 
 
-def _by_site(structure: Structure, expected: list[Expectation]) -> dict[int, Expectation]:
-    """Expectations by the site's place in the order of events."""
+def _by_site(structure: Structure, expected: list[Expectation]) -> dict[Key, Expectation]:
     found = {}
     for node, expectation in zip(structure.nodes, expected, strict=True):
         if node.site is not None:
-            found[node.site.order] = expectation
+            found[node.site.key] = expectation
     return found
 
 
 def _add_expectations(
-    rows: dict[int, Row], expectations: dict[int, Expectation], structure: Structure
+    rows: dict[Key, Row], expectations: dict[Key, Expectation], structure: Structure
 ) -> None:
     weighted = _weights_by_site(structure, expectations)
-    for order, row in rows.items():
-        e = expectations.get(order)
+    for key, row in rows.items():
+        e = expectations.get(key)
         if e is None:
             continue
         if e.signal is not None and e.signal.square >= 0:
@@ -232,8 +200,8 @@ def _add_expectations(
             row.expected_gradient_norm = math.sqrt(e.gradient_square)
         row.tolerance = _tolerance(e.spread)
         row.gradient_tolerance = _tolerance(e.gradient_spread)
-        if order in weighted:
-            gain, row.nonlinearity, row.fan_in = weighted[order]
+        if key in weighted:
+            gain, row.nonlinearity, row.fan_in = weighted[key]
             row.weight_gain = gain
 
 
@@ -251,10 +219,10 @@ def _drop_what_does_not_apply(row: Row) -> None:
 
 
 def _weights_by_site(
-    structure: Structure, expectations: dict[int, Expectation]
-) -> dict[int, tuple[float | None, str, int | None]]:
+    structure: Structure, expectations: dict[Key, Expectation]
+) -> dict[Key, tuple[float | None, str, int | None]]:
     """The last weight applied before each weighted site: reshaping may follow it in the module."""
-    found: dict[int, tuple[float | None, str, int | None]] = {}
+    found: dict[Key, tuple[float | None, str, int | None]] = {}
     for node in structure.nodes:
         if node.site is None or node.site.role != "weighted":
             continue
@@ -265,12 +233,13 @@ def _weights_by_site(
         if here.weight is None or e is None:
             continue
         outputs = here.shape[1] if here.op == "Convolution" else here.shape[-1]
-        found[node.site.order] = (e.weight_gain, e.nonlinearity, here.weight.count // outputs)
+        found[node.site.key] = (e.weight_gain, e.nonlinearity, here.weight.count // outputs)
     return found
 
 
-def _parameter_row(site: ParameterSite, source: TotalsRead) -> ParameterRow:
-    gradient, weight, update = (source.moments(site.row + i) for i in range(3))
+def _parameter_row(reading: Reading[ParameterSite]) -> ParameterRow:
+    site = reading.site
+    gradient, weight, update = (reading.moments(place) for place in range(site.rows))
     ratio = math.nan
     if update.calls and weight.rms > 0:
         ratio = update.rms / weight.rms

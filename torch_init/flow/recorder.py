@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from torch.utils.weak import WeakIdKeyDictionary
 
 from torch_init import _ops
 from torch_init.flow import kinds
@@ -51,7 +54,19 @@ class Site:
     low: float
     high: float
     rectifies: bool
-    node: int | None = None
+    is_compiled: bool = False
+    shards: int = 1
+    """Of how many parts this process holds one."""
+    holds_part_of_features: bool = False
+    elements_without_features: int = 0
+    """How many elements came in a shape that the features have no room for."""
+
+    @property
+    def key(self) -> Key:
+        return (self.name, self.call, self.path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "totals": None}  # another process has no use for this memory
 
     @property
     def label(self) -> str:
@@ -76,17 +91,20 @@ class Recorder:
         self.modules = weakref.WeakValueDictionary(modules)
         self.histogram = histogram
         self.active = True
+        self.is_measuring = True  # this pass, forward
         self.sites: dict[Key, Site] = {}
         self.unsupported: dict[str, str] = {}
         self.scale: Tensor | None = None
         self.structure: StructureRecorder | None = None
         self.passes = 0
+        self.entered: int | None = None  # id of the module by which the pass began
         self.clock = 0
         self.all_totals: list[Totals] = []
         self.totals: dict[torch.device, Totals] = {}
         self._rows = rows
         self._features = _arena_size(modules) if features else 0
         self._before: Site | None = None
+        self._leaf_hooks = WeakIdKeyDictionary()
         self.device = device
         # Compiled graphs write here: these two never change.
         self.traced = self.totals_for(device)
@@ -105,7 +123,7 @@ class Recorder:
     def set_active(self, active: bool) -> None:
         """Switch measuring on or off, for compiled graphs too, without synchronising."""
         if active != self.active:
-            self.active = active
+            self.active = self.is_measuring = active
             self.gate.fill_(active)
 
     def tick(self) -> int:
@@ -117,13 +135,32 @@ class Recorder:
         """Return the site of x, making it if it is new."""
         found = self.sites.get((name, call, path))
         if found is None:
-            axis = self.axis(module, name, x.dim())
-            width = x.shape[axis] if x.dim() else 1
+            axis, held = self.axis(module, name, x.dim()), local(x.detach())
+            width = held.shape[axis] if x.dim() else 1
             totals = self.totals_for(x.device)
             found = self.add_site(module, (name, call, path), x.dim(), axis, width, x.dtype, totals)
+            found.shards = shards_of(x)
+            found.holds_part_of_features = x.dim() > 0 and x.shape[axis] != width
         if x.requires_grad:
             found.needs_grad = True
         return found
+
+    def give_up(self, name: str, error: Exception) -> None:
+        """Note that something of the module of that name could not be measured."""
+        self.unsupported[name] = f"{type(error).__name__}: {error}"
+
+    def has_leaf_hook(self, site: Site, leaf: Tensor) -> bool:
+        return site.order in self._leaf_hooks.get(leaf, ())
+
+    def keep_leaf_hook(self, site: Site, leaf: Tensor, handle: RemovableHandle) -> None:
+        """Remember a hook on a tensor that outlives the pass: a parameter, or an input."""
+        self._leaf_hooks.setdefault(leaf, {})[site.order] = handle
+
+    def remove_leaf_hooks(self) -> None:
+        for handles in self._leaf_hooks.values():
+            for handle in handles.values():
+                handle.remove()
+        self._leaf_hooks.clear()
 
     def axis(self, module: nn.Module, name: str, dims: int) -> int:
         before = self._before.feature_axis if self._before and self._before.dims == dims else None
@@ -170,12 +207,14 @@ class Recorder:
         if site.features_start is not None and has_axis:
             features = site.totals.features(site.features_start, site.features_width)
             x = x.movedim(site.feature_axis, -1)
+        else:
+            site.elements_without_features += x.numel()
         low, high, row, table = site.low, site.high, site.forward_row, site.totals.table
         _ops.accumulate_moments_(x, table, features, row, low, high, self.tick())
 
     def add_backward(self, site: Site, gradient: Tensor) -> None:
         low, high = kinds.UNBOUNDED
-        row, table, scale = site.backward_row, site.totals.table, self.scale
+        row, table, scale = site.backward_row, site.totals.table, beside(gradient, self.scale)
         _ops.accumulate_moments_(gradient, table, None, row, low, high, self.tick(), scale)
 
 
@@ -189,6 +228,11 @@ def _arena_size(modules: dict[str, nn.Module]) -> int:
     return min(max(3 * total, _LEAST_ARENA), _LARGEST_ARENA)
 
 
+def beside(x: Tensor, scale: Tensor | None) -> Tensor | None:
+    """Return the loss scale on x's device: models may lie on several."""
+    return scale if scale is None or scale.device == x.device else scale.to(x.device)
+
+
 def local(x: Tensor) -> Tensor:
     """Return the part of a distributed tensor that this process holds; others as they are."""
     # Asking a plain tensor for an attribute that it lacks takes as long as measuring a small one.
@@ -196,6 +240,14 @@ def local(x: Tensor) -> Tensor:
         return x
     shard: Tensor = x.to_local()
     return shard
+
+
+def shards_of(x: Tensor) -> int:
+    """Return among how many processes the elements of a distributed tensor are divided."""
+    if type(x) is Tensor or not hasattr(x, "device_mesh"):
+        return 1
+    mesh, placements = x.device_mesh, x.placements  # type: ignore[attr-defined]
+    return math.prod(mesh.size(i) for i, p in enumerate(placements) if p.is_shard())
 
 
 # torch.compile runs these two while it traces a hook; what they return is constant in the graph.
@@ -228,7 +280,9 @@ def place_while_tracing(
             return (-1, -1, -1, 0.0, 0.0, 0)
         number_type = getattr(torch, dtype)
         site = recorder.add_site(module, key, dims, axis, width, number_type, recorder.traced)
+    site.is_compiled = True
     site.needs_grad = site.needs_grad or grad
-    has_features = site.features_start is not None and site.features_width == width
-    start = site.features_start if has_features and site.features_start is not None else -1
+    if site.features_width != width:
+        site.features_start = None  # nobody could count how many elements came without features
+    start = -1 if site.features_start is None else site.features_start
     return (site.forward_row, site.backward_row, start, site.low, site.high, recorder.tick())

@@ -33,6 +33,7 @@ class Row:
         tolerance, gradient_tolerance: factors within which a finite width leaves signal and
             gradient close to what is expected, at three standard deviations.
         nonlinearity: what a weighted layer's output goes through next.
+        is_compiled: whether it was measured within a compiled graph.
         weight_gain: sum of squared weights per output: fan_in times their mean square.
     """
 
@@ -74,6 +75,7 @@ class Row:
     fan_in: int | None = None
     histogram: list[int] | None = None
     gradient_histogram: list[int] | None = None
+    is_compiled: bool = False
 
 
 @dataclass

@@ -14,15 +14,6 @@ from torch_init.flow import kinds
 
 Selection = str | re.Pattern[str] | type[nn.Module] | Callable[[str, nn.Module], bool]
 
-_WRAPPERS = re.compile(
-    r"(^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.|$)|^module(?=\.|$)"
-)
-
-
-def clean_name(name: str) -> str:
-    """Remove the names of wrappers (torch.compile, DDP, FSDP, checkpointing) from a name."""
-    return _WRAPPERS.sub("", name).strip(".")
-
 
 def select(modules: dict[str, nn.Module], include: Any, exclude: Any) -> dict[str, nn.Module]:
     wanted, unwanted = _as_list("include", include), _as_list("exclude", exclude)

@@ -64,11 +64,7 @@ class Totals:
 
     def read(self) -> TotalsRead:
         """Copy everything to the host: the only synchronisation there is."""
-        return self.unpack(self.packed)
-
-    def unpack(self, packed: Tensor) -> TotalsRead:
-        """Copy packed totals, of this process or another, to the host."""
-        copied = packed.to("cpu", copy=True).numpy()
+        copied = self.packed.to("cpu", copy=True).numpy()
         size = self.table.numel()
         return TotalsRead(copied[:size].reshape(-1, self.columns), copied[size:])
 
@@ -79,9 +75,6 @@ class TotalsRead:
 
     table: np.ndarray
     arena: np.ndarray
-
-    def moments(self, row: int) -> Moments:
-        return Moments(self.table[row])
 
     def features(self, start: int, width: int) -> np.ndarray:
         return self.arena[start : start + 3 * width].reshape(3, width)

@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from torch_init import _ops
 from torch_init.errors import check_positive_int, describe
 from torch_init.flow.boundaries import (
     AfterForward,
@@ -21,12 +22,14 @@ from torch_init.flow.boundaries import (
     BeforeCompiled,
     BeforeForward,
     BeforeStep,
+    entrances,
 )
 from torch_init.flow.hooks import ForwardHook
 from torch_init.flow.parameters import ParameterWatch
 from torch_init.flow.recorder import Recorder
-from torch_init.flow.selection import Selection, clean_name, select
+from torch_init.flow.selection import Selection, select
 from torch_init.flow.structure import Structure
+from torch_init.model.sites import modules_by_name
 
 if TYPE_CHECKING:
     from torch_init.flow.report import Report
@@ -57,7 +60,8 @@ def watch(
             watch it before the first call.
         optimizer: the optimizer, or several; its steps are then seen. Without one call step()
             on what this returns after each training step, or never.
-        every: measure one step of so many.
+        every: measure one step of so many. From the first step on, passes under torch.no_grad()
+            are taken for validation and not measured; in a compiled model they are.
         scaler: torch.amp.GradScaler in use: gradients are divided by its scale, on the device.
         include, exclude: modules by regular expression on the name (search), type, or function of
             (name, module); one or a sequence. The default is all but pure containers, dropout and
@@ -133,9 +137,13 @@ class Flow:
         inner = getattr(model, "_orig_mod", model)
         modules = self._named(inner)
         selected = select(modules, *selections)
-        named = inner.named_parameters(remove_duplicate=False)
-        parameters = {clean_name(name): p for name, p in named}
-        devices = [p.device for p in parameters.values() if not p.is_meta]
+        parameters = {
+            f"{name}.{leaf}".removeprefix("."): parameter
+            for name, module in modules_by_name(inner)
+            for leaf, parameter in module._parameters.items()
+            if parameter is not None
+        }
+        devices = [p.device for p in parameters.values() if p.device.type in _ops.FLOW_DEVICES]
         device = devices[0] if devices else torch.device("cpu")
         rows = len(selected) * 8 + 64
         self.recorder = Recorder(selected, device, rows, histogram, features)
@@ -151,8 +159,7 @@ class Flow:
 
     def _named(self, model: nn.Module) -> dict[str, nn.Module]:
         first: dict[nn.Module, str] = {}
-        for name, module in model.named_modules(remove_duplicate=False):
-            name = clean_name(name)
+        for name, module in modules_by_name(model):
             if "parametrizations" in name.split("."):
                 continue  # computes a weight: no part of the signal's way
             if module in first and first[module] != name:
@@ -178,10 +185,13 @@ class Flow:
         add = self._handles.append
         if model is not inner:
             add(model.register_forward_pre_hook(BeforeCompiled(self)))
-        add(inner.register_forward_pre_hook(BeforeForward(self)))
+        entered = entrances(inner)
+        for module in entered:
+            add(module.register_forward_pre_hook(BeforeForward(self, is_root=module is inner)))
         for name, module in selected.items():
             add(module.register_forward_hook(ForwardHook(self.recorder, name)))
-        add(inner.register_forward_hook(AfterForward(self), always_call=True))
+        for module in entered:
+            add(module.register_forward_hook(AfterForward(self), always_call=True))
         for place, optimizer in enumerate(optimizers):
             add(optimizer.register_step_pre_hook(BeforeStep(self)))
             add(optimizer.register_step_post_hook(AfterStep(self, is_boundary=place == 0)))
@@ -217,14 +227,19 @@ class Flow:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self.recorder.remove_leaf_hooks()
+        self.parameters.forget()
         self.recorder.set_active(False)
 
     def reset(self) -> None:
         """Forget what was measured, so that the next report covers what follows."""
         for totals in self.recorder.all_totals:
             totals.packed.zero_()
-        for site in self.parameters.sites:
-            site.steps = site.missing = 0
+        for site in self.recorder.sites.values():
+            site.elements_without_features = 0
+        for parameter in self.parameters.sites:
+            parameter.steps = parameter.missing = 0
+        self.parameters.forget()
         self.structure = None  # the next forward pass shows the weights as they are then
         self.steps = self.measured_passes = self.compiled_passes = 0
         self._switch()
@@ -233,6 +248,7 @@ class Flow:
         """Say that a training step has ended, where no optimizer was given to watch()."""
         if self._handles and self.recorder.active and not self._has_optimizer:
             self.parameters.before_step(None)
+            self.parameters.forget()  # the update is over: nothing to compare with
         self.end_step()
 
     def end_step(self) -> None:
@@ -270,7 +286,8 @@ class Flow:
         Args:
             thresholds: of the verdicts.
             group: a torch.distributed process group, or True for the default one: the sums of all
-                its processes are added, in one collective, which all of them must call.
+                its processes are added by layer, in one collective, which all must call. Without
+                it a report shows this process's share of the batch, and of sharded tensors.
         """
         from torch_init.flow.reading import read
 

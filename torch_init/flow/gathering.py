@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was measured, by the names of what it was measured at: in this process, or in a group.
+
+Processes need not have met their layers in the same order, nor the same layers: rows of equal
+names are added, never rows of equal numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+import torch.distributed as dist
+
+from torch_init.flow import totals as columns
+from torch_init.flow.parameters import ParameterSite
+from torch_init.flow.recorder import Key, Site
+from torch_init.flow.totals import Moments, TotalsRead
+
+if TYPE_CHECKING:
+    from torch_init.flow.watching import Flow
+
+Place = TypeVar("Place", Site, ParameterSite)
+Name = TypeVar("Name", bound=Hashable)
+
+
+@dataclass
+class Reading(Generic[Place]):
+    """The statistics of one site on the host.
+
+    Attributes:
+        rows: of a site forward and backward; of a parameter gradient, weight and update.
+        features: positive counts, sums and sums of squares by feature, (3, width), over samples
+            samples; None where they were not taken.
+    """
+
+    site: Place
+    rows: np.ndarray
+    features: np.ndarray | None = None
+    samples: int = 0
+
+    def moments(self, place: int) -> Moments:
+        return Moments(self.rows[place])
+
+
+Sites = dict[Key, Reading[Site]]
+Parameters = dict[tuple[str, ...], Reading[ParameterSite]]
+
+
+def gather(flow: Flow, group: Any) -> tuple[Sites, Parameters]:
+    """Copy everything measured to the host.
+
+    group: a torch.distributed group, or True for the default one, whose processes all call this;
+    or None for this process alone.
+    """
+    reads = {id(totals): totals.read() for totals in flow.recorder.all_totals}
+    sites = {s.key: _site_reading(s, reads[id(s.totals)]) for s in flow.recorder.sites.values()}
+    parameters = {
+        s.names: Reading(s, reads[id(s.totals)].table[s.row : s.row + s.rows])
+        for s in flow.parameters.sites
+    }
+    if group is None:
+        return sites, parameters
+    group = None if group is True else group
+    world = dist.get_world_size(group)
+    parts: list[Any] = [None] * world
+    dist.all_gather_object(parts, (sites, parameters), group=group)
+    return _merge([part[0] for part in parts]), _merge([part[1] for part in parts])
+
+
+def _site_reading(site: Site, source: TotalsRead) -> Reading[Site]:
+    rows = source.table[site.forward_row : site.backward_row + 1]
+    counted = int(rows[0, columns.COUNT]) - site.elements_without_features
+    samples = counted // site.features_width if site.features_width else 0
+    features = None
+    if site.features_start is not None and samples > 0:
+        features = source.features(site.features_start, site.features_width)
+    return Reading(site, rows, features, samples)
+
+
+def _merge(parts: list[dict[Name, Reading[Place]]]) -> dict[Name, Reading[Place]]:
+    """Add what has equal names, in the order of the first process that has a name."""
+    names = {name: None for part in parts for name in part}
+    return {name: _sum([part[name] for part in parts if name in part]) for name in names}
+
+
+def _sum(parts: list[Reading[Place]]) -> Reading[Place]:
+    first = parts[0]
+    tables = np.stack([part.rows for part in parts])
+    rows = tables.sum(0)
+    rows[:, columns.ABSMAX] = tables[:, :, columns.ABSMAX].max(0)
+    stamps = tables[:, :, columns.ORDER]
+    earliest = np.where(stamps > 0, stamps, np.inf).min(0)
+    rows[:, columns.ORDER] = np.where((stamps > 0).any(0), earliest, 0)
+    # Shards of one tensor, each of which its process has counted as a call, are one call.
+    rows[:, columns.CALLS] /= min(first.site.shards, len(parts))
+    return Reading(first.site, rows, _sum_features(parts), sum(part.samples for part in parts))
+
+
+def _sum_features(parts: list[Reading[Place]]) -> np.ndarray | None:
+    blocks = [part.features for part in parts if part.samples]
+    several = isinstance(parts[0].site, Site) and parts[0].site.holds_part_of_features
+    if several or not blocks or any(b is None or b.shape != blocks[0].shape for b in blocks):  # type: ignore[union-attr]
+        return None
+    return np.sum(blocks, axis=0)  # type: ignore[arg-type]
