@@ -231,3 +231,15 @@ def test_thresholds_decide():
     assert flow.report(Thresholds(vanish_total=0.1)).verdict.kind == "vanishing"
     with pytest.raises(ValueError, match="Thresholds: vanish_slope"):
         Thresholds(vanish_slope=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_gradients_that_are_all_zero_are_an_error(dtype):
+    model = mlp(4, 64, nn.ReLU, 2.0).to(dtype)
+    x, y = batch(model)
+    scale = 0.0 if dtype == torch.float32 else 1e-6  # 1e-6 over 128 examples rounds to 0
+    with torch_init.watch(model) as flow:
+        (nn.functional.cross_entropy(model(x.to(dtype)), y) * scale).backward()
+    verdict = flow.report().verdict
+    assert (verdict.kind, verdict.severity) == ("zero_gradient", "error")
+    assert ("float16" in verdict.cause) == (dtype == torch.float16)

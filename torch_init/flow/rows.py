@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+HALF = ("float16", "bfloat16")
+
 
 @dataclass
 class Row:

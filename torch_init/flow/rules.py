@@ -8,13 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from torch_init.flow.advice import CRITICAL, RECTIFYING, initialiser_for
-from torch_init.flow.rows import Row
+from torch_init.flow.rows import HALF, Row
 from torch_init.flow.verdicts import Verdict
 
 if TYPE_CHECKING:
     from torch_init.flow.report import Report
-
-_HALF = ("float16", "bfloat16")
 
 
 def zero_signal(report: Report) -> list[Verdict]:
@@ -182,7 +180,7 @@ def underflow(report: Report) -> list[Verdict]:
     worst: Row | None = None
     for row in report.rows:
         if (
-            row.dtype in _HALF
+            row.dtype in HALF
             and row.backward_calls
             and row.gradient_subnormal
             > (worst.gradient_subnormal if worst else report.thresholds.underflow)

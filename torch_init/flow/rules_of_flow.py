@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from torch_init.flow.advice import mend_depth, weights_in_words
-from torch_init.flow.rows import Row, Slope
+from torch_init.flow.rows import HALF, Row, Slope
 from torch_init.flow.verdicts import Verdict
 
 if TYPE_CHECKING:
     from torch_init.flow.report import Report
 
 _CLIFF = 0.6
-_BLOCKING = ("zero_signal", "dead", "non_finite")
+_BLOCKING = ("zero_signal", "zero_gradient", "dead", "non_finite")
 
 
 def along_depth(report: Report, so_far: Sequence[Verdict]) -> list[Verdict]:
@@ -155,6 +155,33 @@ def no_grad(report: Report) -> list[Verdict]:
     return found
 
 
+def zero_gradient(report: Report) -> list[Verdict]:
+    """Backward passes that brought no gradient to anything: of those no other rule can speak."""
+    reached = [row for row in report.rows if row.backward_calls]
+    if not reached or any(row.gradient_norm != 0 for row in reached):
+        return []
+    if any(p.gradient_norm != 0 for p in report.parameters if p.steps > p.missing):
+        return []  # of a part of the model that was not watched
+    row = reached[-1]
+    half = next((row.dtype for row in reversed(reached) if row.dtype in HALF), "")
+    return [
+        Verdict(
+            "zero_gradient",
+            "error",
+            row.layer,
+            f"every gradient is exactly 0, in all of {row.backward_calls} backward passes",
+            "a gradient at the model's output",
+            f"the loss's gradient is below the smallest number of {half} and became 0"
+            if half
+            else "the loss does not depend on the output here: a factor of 0, a mask that leaves "
+            "nothing, a clamp or another flat place",
+            "scale the loss: torch.amp.GradScaler, or use bfloat16, whose exponent is float32's"
+            if half == "float16"
+            else "look at the loss: at what multiplies it, and at its masks and clamps",
+        )
+    ]
+
+
 def updates(report: Report) -> list[Verdict]:
     """Steps as large as the weights; layers that hardly move while others do."""
     moved = [
@@ -234,4 +261,10 @@ def no_data(report: Report) -> list[Verdict]:
     ]
 
 
-INDEPENDENT: tuple[Callable[[Report], list[Verdict]], ...] = (no_data, non_finite, no_grad, updates)
+INDEPENDENT: tuple[Callable[[Report], list[Verdict]], ...] = (
+    no_data,
+    non_finite,
+    no_grad,
+    zero_gradient,
+    updates,
+)

@@ -16,7 +16,7 @@ class Verdict:
 
     Attributes:
         kind: one of vanishing, exploding, dead, saturated, collapsed, symmetric, zero_signal,
-            no_grad, non_finite, underflow, update_too_small, update_too_large, init_mismatch,
+            zero_gradient, no_grad, non_finite, underflow, update_too_small, update_too_large, init_mismatch,
             no_data, ok.
         severity: error, warning, info or ok.
         layer: the layer's name; "" for the whole model.
