@@ -189,3 +189,19 @@ def test_command_line_explains_what_it_cannot_do(factories, name, capsys):
     assert main(["check", f"{factories}:{name}"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("torch-init check: error:") and len(error.splitlines()) == 1
+
+
+class ActorCritic(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.actor, self.critic = nn.Linear(8, 16), nn.Linear(16, 4), nn.Linear(16, 1)
+
+    def forward(self, x):
+        hidden = torch.tanh(self.body(x))
+        return hidden, self.actor(hidden), self.critic(hidden)
+
+
+def test_without_a_loss_every_output_has_a_gradient():
+    report = torch_init.check(ActorCritic(), torch.randn(32, 8), verbose=False)
+    assert [v.kind for v in report.verdicts] == ["ok"]
+    assert [row.backward_calls for row in report.weighted] == [1, 1, 1]
