@@ -80,19 +80,37 @@ def test_all_activations_forgotten_explodes():
 
 
 def test_a_hidden_factor_in_the_forward_pass_is_a_mismatch():
-    class Hidden(nn.Linear):
+    class Hidden(nn.Module):
         def forward(self, x):
-            return super().forward(torch.fft.ifft(torch.fft.fft(x)).real * 5)
+            x.data.mul_(5)  # past autograd: the graph shows nothing
+            return x
 
-    model = mlp(4, 128, nn.Tanh, 1.0)
-    report = observe(model)
-    assert kinds(report) == ["ok"]
-    # Weights of equal rows: not what independent weights of their size would do.
-    with torch.no_grad():
-        model[4].weight.copy_(model[4].weight[:, :1].expand(-1, 128))
-        model[3] = nn.ReLU()
+    model = mlp(4, 128, nn.Identity, 1.0)
+    assert kinds(observe(model)) == ["ok"]
+    model[5] = Hidden()
     verdict = next(v for v in observe(model).verdicts if v.kind == "init_mismatch")
-    assert verdict.layer == "4"
+    assert verdict.layer == "6"
+
+
+def test_trained_weights_are_not_judged_as_a_start():
+    model = mlp(3, 64, nn.ReLU, 1 / 3)
+    x, y = batch(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(100):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    report = torch_init.check(model, x, y, verbose=False)
+    assert report.weighted[-1].rms > 4 * report.weighted[-1].expected_rms
+    assert kinds(report) == ["ok"]
+
+
+def test_a_sure_classifier_is_not_saturated():
+    model = nn.Sequential(*mlp(3, 64, nn.ReLU, 2.0), nn.Sigmoid())
+    with torch.no_grad():
+        model[-2].weight.mul_(30)
+    report = torch_init.check(model, batch(model)[0], verbose=False)
+    assert report.rows[-1].saturated > 0.5 and kinds(report) == ["ok"]
 
 
 def test_a_layer_that_cuts_the_gradient_down_is_the_one_that_is_named():

@@ -19,7 +19,7 @@ from torch_init.flow.parameters import ParameterSite
 from torch_init.flow.recorder import Site
 from torch_init.flow.report import Report
 from torch_init.flow.rows import ParameterRow, Row
-from torch_init.flow.structure import Structure
+from torch_init.flow.structure import Node, Structure
 from torch_init.flow.thresholds import Thresholds
 from torch_init.flow.totals import Totals, TotalsRead
 
@@ -233,8 +233,9 @@ def _add_expectations(
         row.tolerance = _tolerance(e.spread)
         row.gradient_tolerance = _tolerance(e.gradient_spread)
         if order in weighted:
-            gain, row.nonlinearity, row.fan_in = weighted[order]
-            row.weight_gain = gain
+            node, row.nonlinearity, row.fan_in = weighted[order]
+            row.weight_gain = node.expectation.weight_gain
+            row.weight_spike = node.weight.spike if node.weight else None
 
 
 def _tolerance(spread: float) -> float:
@@ -252,9 +253,9 @@ def _drop_what_does_not_apply(row: Row) -> None:
 
 def _weights_by_site(
     structure: Structure, expectations: dict[int, Expectation]
-) -> dict[int, tuple[float | None, str, int | None]]:
+) -> dict[int, tuple[Node, str, int]]:
     """The last weight applied before each weighted site: reshaping may follow it in the module."""
-    found: dict[int, tuple[float | None, str, int | None]] = {}
+    found: dict[int, tuple[Node, str, int]] = {}
     for node in structure.nodes:
         if node.site is None or node.site.role != "weighted":
             continue
@@ -265,7 +266,7 @@ def _weights_by_site(
         if here.weight is None or e is None:
             continue
         outputs = here.shape[1] if here.op == "Convolution" else here.shape[-1]
-        found[node.site.order] = (e.weight_gain, e.nonlinearity, here.weight.count // outputs)
+        found[node.site.order] = (here, e.nonlinearity, here.weight.count // outputs)
     return found
 
 

@@ -36,6 +36,8 @@ class Row:
             gradient close to what is expected, at three standard deviations.
         nonlinearity: what a weighted layer's output goes through next.
         weight_gain: sum of squared weights per output: fan_in times their mean square.
+        weight_spike: largest singular value over that of independent weights of this size; above
+            1 after training.
     """
 
     layer: str
@@ -73,6 +75,7 @@ class Row:
     gradient_tolerance: float | None = None
     nonlinearity: str = ""
     weight_gain: float | None = None
+    weight_spike: float | None = None
     fan_in: int | None = None
     histogram: list[int] | None = None
     gradient_histogram: list[int] | None = None

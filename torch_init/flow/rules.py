@@ -14,6 +14,9 @@ from torch_init.flow.verdicts import Verdict
 if TYPE_CHECKING:
     from torch_init.flow.report import Report
 
+_LARGEST_SPIKE = 1.08
+"""Independent weights stay below 1.02 at the widths of use; training exceeds 1.1 early."""
+
 
 def zero_signal(report: Report) -> list[Verdict]:
     """A weight of exactly zero: nothing passes forward, and no gradient backward."""
@@ -122,7 +125,13 @@ def saturated(report: Report) -> list[Verdict]:
         if not math.isnan(row.saturated)
         and (row.role == "activation" or row.nonlinearity in ("tanh", "hardtanh"))
     ]
-    over = [row for row in bounded if row.saturated > report.thresholds.saturated]
+    # A trained classifier is sure: its output's sigmoid is where it belongs.
+    last = report.rows.index(report.weighted[-1]) if len(report.weighted) > 1 else len(report.rows)
+    over = [
+        row
+        for row in bounded
+        if row.saturated > report.thresholds.saturated and report.rows.index(row) < last
+    ]
     if not over:
         return []
     row = over[0]
@@ -211,8 +220,9 @@ def underflow(report: Report) -> list[Verdict]:
 def init_mismatch(report: Report) -> list[Verdict]:
     """A weight initialised for a nonlinearity that is not there; a signal its weights disown."""
     found = _forgotten_activation(report)
-    if found or report.steps > 1:
-        return found
+    trained = any((row.weight_spike or 0) > _LARGEST_SPIKE for row in report.weighted)
+    if found or trained or report.steps > 1:
+        return found  # of trained weights no theory of independent ones can say anything
     before = 0.0
     for row in report.weighted:
         if not row.is_predicted or not row.expected_rms or not row.rms > 0:
@@ -227,9 +237,10 @@ def init_mismatch(report: Report) -> list[Verdict]:
                     row.layer,
                     f"its output's root mean square is {row.rms:.3g}",
                     f"{row.expected_rms:.3g} for independent zero-mean weights of this size",
-                    "its weights are not independent with mean zero, or its input is not what "
-                    "the graph shows",
-                    f"initialise with {_call(row)}",
+                    "its input or its output is not what the graph shows, or its weights are "
+                    "tied to the input",
+                    f"look for .data and custom functions before it, or initialise with "
+                    f"{_call(row)}",
                 )
             ]
         before = change
