@@ -19,30 +19,49 @@ _LARGEST_SPIKE = 1.08
 
 
 def zero_signal(report: Report) -> list[Verdict]:
-    """A weight of exactly zero: nothing passes forward, and no gradient backward."""
+    """A weight of exactly zero that nothing goes around, and that no gradient reaches either.
+
+    Zeros on purpose, at the end of a residual branch, in a gate, an adapter or the output layer,
+    are no fault: the signal goes around them, or the gradient reaches them and they move.
+    """
     weighted = report.weighted
     for place, row in enumerate(weighted):
         is_zero = row.rms == 0 and (row.weight_gain == 0 or row.weight_gain is None)
         if not is_zero or _comes_after_dead(report, row):
             continue
-        before = weighted[:place]
-        blocked = all(r.gradient_norm == 0 for r in before if r.backward_calls)
-        if before and not blocked:
-            continue  # a residual branch that begins at zero, on purpose: the others learn
-        only_head = place == len(weighted) - 1 and bool(before)
-        return [
-            Verdict(
-                "zero_signal",
-                "info" if only_head else "error",
-                row.layer,
-                "its output is exactly 0 for every example, and no gradient passes back through it",
-                "a signal that depends on the input",
-                "its weights and biases are all zero"
-                + ("; the layers before it learn from the second step on" if only_head else ""),
-                "" if only_head else f"initialise with {_call(row)}",
-            )
-        ]
+        learns = row.gradient_norm > 0
+        before = [r for r in weighted[:place] if r.backward_calls]
+        if learns and before and all(r.gradient_norm == 0 for r in before):
+            return [_zero(row, "info", "; the layers before it learn from the second step on", "")]
+        if not learns and not _signal_goes_on(report, row):
+            return [_zero(row, "error", "", f"initialise with {_call(row)}")]
     return []
+
+
+def _zero(row: Row, severity: str, consequence: str, suggestion: str) -> Verdict:
+    return Verdict(
+        "zero_signal",
+        severity,
+        row.layer,
+        "its output is exactly 0 for every example, and no gradient passes back through it",
+        "a signal that depends on the input",
+        "its weights and biases are all zero" + consequence,
+        suggestion,
+    )
+
+
+def _signal_goes_on(report: Report, row: Row) -> bool:
+    """Whether anything that comes after a row still depends on the example."""
+    place = report.rows.index(row)
+    before, after = report.rows[:place], report.rows[place + 1 :]
+    if row.batch_std is None or row.samples < 2 or any(r.rms > 0 and _is_level(r) for r in before):
+        return any(r.rms > 0 for r in after)  # one example, or copies of one
+    return any(r.rms > 0 and not _is_level(r) for r in after)
+
+
+def _is_level(row: Row) -> bool:
+    """Whether it is the same for every example; 1e-6 is what rounding leaves."""
+    return (row.batch_std or 0.0) <= 1e-6 * row.rms
 
 
 def _call(row: Row) -> str:
