@@ -259,6 +259,37 @@ def test_a_layer_that_hardly_moves():
     )
 
 
+def stepped(model, optimizer, *arguments):
+    with torch_init.watch(model, optimizer) as flow:
+        model(*arguments).float().square().mean().backward()
+        optimizer.step()
+    return flow.report()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_learning_rate_of_zero_is_not_lost_in_rounding(dtype):
+    model = mlp(2, 64, nn.ReLU, 2.0).to(dtype)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    assert kinds(stepped(model, optimizer, batch(model)[0].to(dtype))) == ["ok"]
+
+
+def test_updates_lost_in_rounding_are_named():
+    model = mlp(2, 64, nn.ReLU, 2.0).to(torch.bfloat16)
+    slow = {"params": [model[2].weight], "lr": 1e-9}
+    others = [p for p in model.parameters() if p is not model[2].weight]
+    optimizer = torch.optim.Adam([slow, {"params": others}], lr=1e-3)
+    verdict = stepped(model, optimizer, batch(model)[0].to(torch.bfloat16)).verdict
+    assert (verdict.kind, verdict.layer) == ("update_too_small", "2.weight")
+    assert "rounding to bfloat16" in verdict.cause
+
+
+def test_a_table_of_which_few_rows_were_looked_up_is_no_slow_layer():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(50_000, 16), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    assert kinds(stepped(model, optimizer, torch.arange(8))) == ["ok"]
+
+
 def test_every_sentence_is_whole():
     faults = [
         mlp(20, 64, nn.Sigmoid, 1.0),
