@@ -44,6 +44,30 @@ def test_everything_is_restored(function, training, capsys):
     assert bool(capsys.readouterr().out) == (function == "check")
 
 
+def test_an_optimizer_in_the_backward_pass_does_not_step():
+    model = mlp(2, 8, nn.ReLU, 2.0)
+    before = model[0].weight.detach().clone()
+    steps = []
+
+    def step(parameter):
+        steps.append(parameter)
+        with torch.no_grad():
+            parameter.sub_(parameter.grad)
+
+    model[0].weight.register_post_accumulate_grad_hook(step)
+    torch_init.check(model, torch.randn(16, 8), verbose=False)
+    assert not steps and torch.equal(model[0].weight, before)
+    model(torch.randn(16, 8)).sum().backward()
+    assert steps
+
+
+def test_inputs_get_no_gradient():
+    x = torch.randn(16, 8, requires_grad=True)
+    for inputs in (x, (x,), {"input": x}):
+        torch_init.check(mlp(2, 8, nn.ReLU, 2.0), inputs, verbose=False)
+    assert x.grad is None
+
+
 def test_everything_is_restored_after_an_error():
     model = Stateful()
     before = {k: v.clone() for k, v in model.state_dict().items()}
