@@ -72,6 +72,15 @@ def test_forgotten_activation_is_named(place):
     assert "activation" in verdict.cause
 
 
+def test_a_linear_bottleneck_is_no_forgotten_activation():
+    model = mlp(4, 64, nn.ReLU, 2.0)
+    down, up = nn.Linear(64, 16), nn.Linear(16, 64)
+    for place, linear in enumerate((down, up)):
+        torch_init.he_(linear.weight, seed=0, name=str(place))
+    model = nn.Sequential(*model[:4], down, up, nn.ReLU(), *model[4:])
+    assert kinds(observe(model)) == ["ok"]
+
+
 def test_all_activations_forgotten_explodes():
     model = without(mlp(30, 64, nn.ReLU, 2.0), *range(1, 60, 2))
     verdict = observe(model).verdict

@@ -271,9 +271,11 @@ def _forgotten_activation(report: Report) -> list[Verdict]:
     rectified = [row for row in hidden if row.nonlinearity in ("relu", "leaky_relu")]
     if not rectified:
         return []
-    for row in hidden:
+    for place, row in enumerate(hidden):
         if row.nonlinearity != "linear" or row.weight_gain is None:
             continue
+        if row.units < min(row.fan_in or 1, report.weighted[place + 1].units):
+            continue  # narrower than both sides: a factorised matrix, linear on purpose
         scatter = 3 * math.sqrt(2 / max(1, (row.fan_in or 1) * row.units))
         for_relu = abs(row.weight_gain / CRITICAL["relu"] - 1) < 0.1 + scatter
         if for_relu:
