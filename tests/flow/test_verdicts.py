@@ -207,6 +207,63 @@ def test_an_adapter_of_zeros_is_no_fault():
     assert torch_init.check(model, torch.randn(32, 64), verbose=False).verdict.kind == "ok"
 
 
+class Table(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(1e-6 * torch.randn(1, 64))
+
+    def forward(self):
+        return self.table
+
+
+class LayerScale(nn.Module):
+    """x + 1e-5 * branch(x), after a first layer and a table of positions."""
+
+    def __init__(self, depth):
+        super().__init__()
+        self.first, self.table, self.head = nn.Linear(64, 64), Table(), nn.Linear(64, 10)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(64), nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 64))
+            for _ in range(depth)
+        )
+        self.gammas = nn.ParameterList(torch.full((64,), 1e-5) for _ in range(depth))
+
+    def forward(self, x):
+        x = self.first(x) + self.table()
+        for block, gamma in zip(self.blocks, self.gammas, strict=True):
+            x = x + gamma * block(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 12])
+def test_trunk_and_scaled_branches_are_not_compared(depth):
+    torch.manual_seed(0)
+    model = LayerScale(depth)
+    report = observe(model, *batch(model))
+    assert kinds(report) == ["ok"]
+    assert {row.layer for row in report.weighted if not row.is_bypassed} == {"first", "head"} | (
+        {"table"} & {row.layer for row in report.weighted}
+    )
+
+
+def test_the_many_last_calls_of_a_loop_are_no_cliff():
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.head = nn.Linear(64, 64, bias=False), nn.Linear(64, 10)
+            torch_init.orthogonal_(self.cell.weight, seed=0, name="cell")
+
+        def forward(self, x):
+            for _ in range(50):
+                x = self.cell(x)
+            return self.head(x)
+
+    torch.manual_seed(0)
+    model = Loop()
+    report = observe(model, *batch(model))
+    assert [row.layer for row in report.depth] == ["cell", *(f"cell#{i}" for i in range(1, 7))]
+
+
 def test_saturated_functional_tanh():
     class Net(nn.Module):
         def __init__(self):

@@ -16,6 +16,7 @@ from torch_init.flow.kinds import UNBOUNDED
 from torch_init.flow.mean_field import Expectation, propagate
 from torch_init.flow.operations import Belief, Measured
 from torch_init.flow.parameters import ParameterSite
+from torch_init.flow.paths import mark_bypassed
 from torch_init.flow.recorder import Site
 from torch_init.flow.report import Report
 from torch_init.flow.rows import ParameterRow, Row
@@ -45,6 +46,7 @@ def read(flow: Flow, thresholds: Thresholds | None, group: Any) -> Report:
     expectations: dict[int, Expectation] = {}
     if structure is not None:
         structure.resolve()
+        mark_bypassed(structure)
         measured = {
             place: _measured(node.site, reads[id(node.site.totals)])
             for place, node in enumerate(structure.nodes)
@@ -234,6 +236,7 @@ def _add_expectations(
         row.gradient_tolerance = _tolerance(e.gradient_spread)
         if order in weighted:
             node, row.nonlinearity, row.fan_in = weighted[order]
+            row.is_bypassed = node.is_bypassed
             row.weight_gain = node.expectation.weight_gain
             row.weight_spike = node.weight.spike if node.weight else None
 

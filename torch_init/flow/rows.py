@@ -36,6 +36,7 @@ class Row:
             gradient close to what is expected, at three standard deviations.
         nonlinearity: what a weighted layer's output goes through next.
         weight_gain: sum of squared weights per output: fan_in times their mean square.
+        is_bypassed: whether a path goes around a weighted layer, as around a residual branch.
         weight_spike: largest singular value over that of independent weights of this size; above
             1 after training.
     """
@@ -77,6 +78,7 @@ class Row:
     weight_gain: float | None = None
     weight_spike: float | None = None
     fan_in: int | None = None
+    is_bypassed: bool = False
     histogram: list[int] | None = None
     gradient_histogram: list[int] | None = None
 

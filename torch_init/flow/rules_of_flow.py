@@ -40,7 +40,7 @@ def along_depth(report: Report, so_far: Sequence[Verdict]) -> list[Verdict]:
 
 
 def _depth_verdict(report: Report, name: str, slope: Slope, kind: str) -> Verdict:
-    rows = report.hidden
+    rows = report.depth
     cliff = _cliff(rows, name, slope)
     starved = slope.first if name == "gradient" else slope.last
     source = slope.last if name == "gradient" else slope.first

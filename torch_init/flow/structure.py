@@ -73,6 +73,7 @@ class Node:
     weight_input: int = 1
     bias: Size | None = None
     expectation: Any = None
+    is_bypassed: bool = False
 
 
 class Structure:
