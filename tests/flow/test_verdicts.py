@@ -356,6 +356,38 @@ def test_a_table_of_which_few_rows_were_looked_up_is_no_slow_layer():
     assert kinds(stepped(model, optimizer, torch.arange(8))) == ["ok"]
 
 
+def test_what_was_not_judged_is_said():
+    report = observe(mlp(2, 64, nn.ReLU, 2.0))
+    assert kinds(report) == ["ok"] and "not judged" in report.verdict.measured
+    assert "not judged" not in observe(mlp(4, 64, nn.ReLU, 2.0)).verdict.measured
+
+
+@pytest.mark.parametrize("functional", [False, True])
+def test_a_norm_that_turns_units_off_is_named(functional):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm, self.last = (
+                nn.Linear(64, 64),
+                nn.LayerNorm(64),
+                nn.Linear(64, 10),
+            )
+            self.relu = torch.relu if functional else nn.ReLU()
+            torch_init.constant_(self.norm.bias, -10.0)
+
+        def forward(self, x):
+            return self.last(self.relu(self.norm(self.first(x))))
+
+    model = Net()
+    verdict = observe(model, *batch(model)).verdict
+    assert (verdict.kind, verdict.layer, verdict.severity) == ("dead", "norm", "error")
+
+
+def test_the_variance_for_a_leaky_relu_depends_on_its_slope():
+    verdict = observe(mlp(30, 64, lambda: nn.LeakyReLU(0.5), 0.5)).verdict
+    assert verdict.kind == "vanishing" and "2 / (1 + slope^2) / fan_in" in verdict.cause
+
+
 def test_every_sentence_is_whole():
     faults = [
         mlp(20, 64, nn.Sigmoid, 1.0),

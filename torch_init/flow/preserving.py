@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
 from torch.utils._pytree import tree_map
 
 from torch_init.errors import describe

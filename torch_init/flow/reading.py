@@ -234,6 +234,8 @@ def _add_expectations(
             row.expected_gradient_norm = math.sqrt(e.gradient_square)
         row.tolerance = _tolerance(e.spread)
         row.gradient_tolerance = _tolerance(e.gradient_spread)
+        if row.role == "norm":
+            row.nonlinearity = e.nonlinearity
         if order in weighted:
             node, row.nonlinearity, row.fan_in = weighted[order]
             row.is_bypassed = node.is_bypassed

@@ -127,7 +127,12 @@ class Report:
                     f"{name} x{slope.factor:.3g} per layer, x{slope.total:.2g} over {slope.layers} "
                     "layers"
                 )
-        return Verdict("ok", "ok", "", "; ".join(parts) or "nothing stands out")
+        if self.slope is None:
+            parts.append(
+                "the gradient along the depth was not judged, as that takes a backward pass and 3 "
+                f"layers with weights in a row (here: {len(self.depth)} before the output)"
+            )
+        return Verdict("ok", "ok", "", "; ".join(parts))
 
     def assert_healthy(self, ignore: Collection[str] = ()) -> None:
         """Raise UnhealthyModelError if any verdict asks for mending; for tests and CI.

@@ -34,7 +34,7 @@ class Row:
         expected_rms, expected_gradient_norm: by mean-field theory; None where it has no say.
         tolerance, gradient_tolerance: factors within which a finite width leaves signal and
             gradient close to what is expected, at three standard deviations.
-        nonlinearity: what a weighted layer's output goes through next.
+        nonlinearity: what a weighted layer's or norm's output goes through next.
         weight_gain: sum of squared weights per output: fan_in times their mean square.
         is_bypassed: whether a path goes around a weighted layer, as around a residual branch.
         weight_spike: largest singular value over that of independent weights of this size; above

@@ -86,6 +86,8 @@ def dead(report: Report) -> list[Verdict]:
         source = _weighted_before(report, place)
         if source.rms == 0:
             continue  # zero_signal's case
+        if feeding := [r for r in report.rows[: place + 1] if r.role in ("norm", "weighted")]:
+            source = feeding[-1]
         whole = row.dead == 1.0
         expected = "at most 50%"
         if row.expected_dead is not None:
@@ -101,7 +103,10 @@ def dead(report: Report) -> list[Verdict]:
                 "its pre-activations are negative for every example: look at its bias"
                 if whole
                 else "large negative biases, or a step that was too large",
-                f"initialise with {_call(source)} and the bias with torch_init.zeros_(bias)",
+                "initialise its bias with torch_init.zeros_(bias), its weight with "
+                "torch_init.ones_(weight)"
+                if source.role == "norm"
+                else f"initialise with {_call(source)} and the bias with torch_init.zeros_(bias)",
             )
         ]
     return []
