@@ -156,6 +156,58 @@ class Transformer(nn.Module):
         return self.head(self.encoder(self.embed(tokens)).mean(1))
 
 
+class ViT(nn.Module):
+    """A vision transformer of 4 x 4 patches, its linear layers from a truncated N(0, 0.02)."""
+
+    def __init__(self, layers=6, width=64):
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 4, 4)
+        self.positions = nn.Parameter(0.02 * torch.randn(1, 16, width))
+        layer = nn.TransformerEncoderLayer(
+            width, 4, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), False)
+        self.head = nn.Linear(width, 10)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                torch_init.trunc_normal_(module.weight, std=0.02, seed=0, name=name)
+                torch_init.zeros_(module.bias)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2) + self.positions
+        return self.head(self.encoder(x)).mean(1)
+
+
+class UNet(nn.Module):
+    """Two levels down and up with skips, and an average over the plane for ten classes."""
+
+    def __init__(self, width=16):
+        super().__init__()
+
+        def double(inputs, outputs):
+            layers = []
+            for size in (inputs, outputs):
+                layers += [nn.Conv2d(size, outputs, 3, padding=1), nn.BatchNorm2d(outputs)]
+                layers.append(nn.ReLU(True))
+            return nn.Sequential(*layers)
+
+        self.down = nn.ModuleList([double(3, width), double(width, 2 * width)])
+        self.middle = double(2 * width, 4 * width)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * n, n, 2, 2) for n in (2 * width, width))
+        self.merge = nn.ModuleList(double(2 * n, n) for n in (2 * width, width))
+        self.out = nn.Conv2d(width, 10, 1)
+
+    def forward(self, x):
+        skips = []
+        for block in self.down:
+            skips.append(block(x))
+            x = nn.functional.max_pool2d(skips[-1], 2)
+        x = self.middle(x)
+        for up, merge in zip(self.up, self.merge, strict=True):
+            x = merge(torch.cat([skips.pop(), up(x)], 1))
+        return self.out(x).mean((2, 3))
+
+
 @dataclasses.dataclass
 class Output:
     logits: torch.Tensor

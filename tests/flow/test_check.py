@@ -44,6 +44,30 @@ def test_everything_is_restored(function, training, capsys):
     assert bool(capsys.readouterr().out) == (function == "check")
 
 
+def test_an_optimizer_in_the_backward_pass_does_not_step():
+    model = mlp(2, 8, nn.ReLU, 2.0)
+    before = model[0].weight.detach().clone()
+    steps = []
+
+    def step(parameter):
+        steps.append(parameter)
+        with torch.no_grad():
+            parameter.sub_(parameter.grad)
+
+    model[0].weight.register_post_accumulate_grad_hook(step)
+    torch_init.check(model, torch.randn(16, 8), verbose=False)
+    assert not steps and torch.equal(model[0].weight, before)
+    model(torch.randn(16, 8)).sum().backward()
+    assert steps
+
+
+def test_inputs_get_no_gradient():
+    x = torch.randn(16, 8, requires_grad=True)
+    for inputs in (x, (x,), {"input": x}):
+        torch_init.check(mlp(2, 8, nn.ReLU, 2.0), inputs, verbose=False)
+    assert x.grad is None
+
+
 def test_everything_is_restored_after_an_error():
     model = Stateful()
     before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -124,6 +148,30 @@ def test_expected_of_convolutions_agrees_with_measurement():
         assert row.gradient_norm == pytest.approx(row.expected_gradient_norm, rel=0.12), row.layer
 
 
+def generator(width=32, latent=64):
+    """DCGAN's generator with its own initialisation, N(0, 0.02) and N(1, 0.02)."""
+    layers, inputs = [], latent
+    for place, outputs in enumerate((4 * width, 2 * width, width)):
+        stride, padding = (2, 1) if place else (1, 0)
+        layers.append(nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False))
+        layers += [nn.BatchNorm2d(outputs), nn.ReLU(True)]
+        inputs = outputs
+    model = nn.Sequential(*layers, nn.ConvTranspose2d(width, 3, 4, 2, 1, bias=False), nn.Tanh())
+    for name, module in model.named_modules():
+        if hasattr(module, "weight"):
+            mean = float(isinstance(module, nn.BatchNorm2d))
+            torch_init.normal_(module.weight, mean, 0.02, seed=0, name=name)
+    return model
+
+
+def test_transposed_convolutions_meet_few_taps_at_the_border():
+    x = torch.randn(16, 64, 1, 1, generator=torch.Generator().manual_seed(0))
+    report = torch_init.check(generator(), x, verbose=False)
+    assert [v.kind for v in report.verdicts] == ["ok"]
+    for row in report.weighted:
+        assert row.rms == pytest.approx(row.expected_rms, rel=0.12), row.layer
+
+
 def test_expected_of_a_frozen_model_and_of_a_residual_sum():
     from flow_networks import residual_stack
 
@@ -189,3 +237,19 @@ def test_command_line_explains_what_it_cannot_do(factories, name, capsys):
     assert main(["check", f"{factories}:{name}"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("torch-init check: error:") and len(error.splitlines()) == 1
+
+
+class ActorCritic(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.actor, self.critic = nn.Linear(8, 16), nn.Linear(16, 4), nn.Linear(16, 1)
+
+    def forward(self, x):
+        hidden = torch.tanh(self.body(x))
+        return hidden, self.actor(hidden), self.critic(hidden)
+
+
+def test_without_a_loss_every_output_has_a_gradient():
+    report = torch_init.check(ActorCritic(), torch.randn(32, 8), verbose=False)
+    assert [v.kind for v in report.verdicts] == ["ok"]
+    assert [row.backward_calls for row in report.weighted] == [1, 1, 1]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch_init.flow.rows import Row
 
-CRITICAL = {"relu": 2.0, "leaky_relu": 2.0, "linear": 1.0, "tanh": 1.0, "selu": 1.0}
+CRITICAL = {"relu": 2.0, "linear": 1.0, "tanh": 1.0, "selu": 1.0}
 """fan_in times the weights' variance that keeps signal and gradient level (He; Xavier; LeCun)."""
 
 RECTIFYING = ("relu", "leaky_relu", "threshold")
@@ -47,6 +47,8 @@ def weights_in_words(rows: Sequence[Row]) -> str:
     if nonlinearity in CRITICAL:
         before = "without a nonlinearity" if nonlinearity == "linear" else f"before {nonlinearity}"
         words += f", where {CRITICAL[nonlinearity]:g} / fan_in keeps the size {before}"
+    elif nonlinearity == "leaky_relu":
+        words += ", where 2 / (1 + slope^2) / fan_in keeps the size before leaky_relu"
     return words
 
 

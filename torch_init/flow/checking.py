@@ -42,7 +42,7 @@ def check(
             of at least some dozens of examples shows dead units and collapse as well.
         loss: a function of the model's output that returns a scalar; or targets: int64 labels (N,)
             for cross-entropy, floating-point targets for the mean square error. By default a
-            random linear function of the output.
+            random linear function of the outputs.
         thresholds: of the verdicts.
         verbose: whether to print.
 
@@ -113,14 +113,32 @@ def _first_output(output: Any) -> Tensor:
 
 
 def _random_function(output: Any) -> Tensor:
-    """Sum of output times normal numbers: a gradient without structure, of the output's shape."""
+    """Sum of outputs times normal numbers: a gradient without structure, of the outputs' shapes.
+
+    Outputs from which others are computed, as hidden states are, get their gradient from those.
+    """
     found = [x for _, x in tensors_in(output) if x.is_floating_point() and x.requires_grad]
     if not found:
         return torch.zeros(())
     generator = torch.Generator().manual_seed(_SEED)
-    x = found[0]
-    direction = torch.randn(x.shape, generator=generator).to(x.device)
-    return (x.float() * direction).sum()
+    inner = _behind([x.grad_fn for x in found])
+    scalar = torch.zeros((), device=found[-1].device)
+    for x in {id(x): x for x in found if x.grad_fn not in inner}.values():
+        direction = torch.randn(x.shape, generator=generator).to(x.device)
+        scalar = scalar + (x.float() * direction).sum().to(scalar.device)
+    return scalar
+
+
+def _behind(functions: list[Any]) -> set[Any]:
+    """The autograd functions that others depend on."""
+    found: set[Any] = set()
+    todo = [f for f in functions if f is not None]
+    while todo:
+        for function, _ in todo.pop().next_functions:
+            if function is not None and function not in found:
+                found.add(function)
+                todo.append(function)
+    return found
 
 
 def expected(model: nn.Module, inputs: Any = None) -> Expected:

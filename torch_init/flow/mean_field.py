@@ -38,7 +38,8 @@ class Expectation:
             to that at the model's output.
         spread, gradient_spread: sums of 1 / fan_in from where the predictions begin.
         is_predicted: the signal follows from weights and input alone, nothing was measured between.
-        nonlinearity: of a weighted layer, what its output goes through next ("linear": nothing).
+        nonlinearity: of a weighted layer or a norm, what its output goes through next; "linear" if
+            that is another weight.
         weight_gain: v of a weighted layer.
     """
 
@@ -124,14 +125,14 @@ def _propagate_gradient(
 
 
 def _name_nonlinearities(structure: Structure, expected: list[Expectation]) -> None:
-    """Say of each weighted layer what its output goes through first."""
+    """Say of each weighted layer and norm what its output goes through first."""
     following: dict[int, list[int]] = {}
     for place, node in enumerate(structure.nodes):
         for i in node.inputs:
             if i is not None:
                 following.setdefault(i, []).append(place)
     for place, node in enumerate(structure.nodes):
-        if node.weight is None:
+        if node.weight is None and not node.op.endswith("Norm"):
             continue
         expected[place].nonlinearity = _next_function(structure, following, place)
 

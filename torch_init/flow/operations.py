@@ -73,29 +73,34 @@ def apply(node: Node, inputs: list[Belief | None], sources: list[Node | None]) -
 
 def weight_gain(node: Node, weight: Size) -> float:
     outputs = node.shape[1] if node.op == "Convolution" else node.shape[-1]
-    if node.op == "Convolution" and node.attributes.get("transposed"):
-        # Each input element feeds count / inputs taps; the outputs share that energy.
-        return weight.square * weight.count / max(1, outputs) / _product(node.attributes["stride"])
-    return weight.square * weight.count / max(1, outputs) * _valid_taps(node)
+    return weight.square * weight.count / max(1, outputs) * _taps_in_use(node, weight)
 
 
-def _product(values: object) -> float:
-    return float(math.prod(values)) if isinstance(values, tuple) else 1.0
+def _taps_in_use(node: Node, weight: Size) -> float:
+    """How many of a convolution's taps an output element uses on average, over the kernel's size.
 
-
-def _valid_taps(node: Node) -> float:
-    """The share of a convolution's taps that meet the input, not the zeros padded around it."""
-    if node.op != "Convolution" or node.weight is None:
+    The others meet the zeros padded around the input, or, of a transposed convolution, the gaps
+    that its stride leaves and what is beyond the input's border.
+    """
+    if node.op != "Convolution":
         return 1.0
     share = 1.0
-    stride, padding = node.attributes["stride"], node.attributes["padding"]
-    dilation = node.attributes["dilation"]
-    for axis, kernel in enumerate(node.weight.shape[2:]):
+    for axis, kernel in enumerate(weight.shape[2:]):
         outputs = node.shape[2 + axis]
-        reach = dilation[axis] * (kernel - 1)
-        size = (outputs - 1) * stride[axis] + reach + 1 - 2 * padding[axis]
-        starts = [o * stride[axis] - padding[axis] for o in range(outputs)]
-        met = sum(0 <= s + dilation[axis] * t < size for s in starts for t in range(kernel))
+        stride, padding, dilation = (
+            node.attributes[key][axis] for key in ("stride", "padding", "dilation")
+        )
+        reach = dilation * (kernel - 1)
+        # A transposed convolution is one backward: its inputs are the places of the kernel.
+        if node.attributes.get("transposed"):
+            places, size = (outputs - 1 + 2 * padding - reach) // stride + 1, outputs
+        else:
+            places, size = outputs, (outputs - 1) * stride + reach + 1 - 2 * padding
+        met = sum(
+            0 <= place * stride - padding + dilation * tap < size
+            for place in range(places)
+            for tap in range(kernel)
+        )
         share *= met / max(1, outputs * kernel)
     return share
 

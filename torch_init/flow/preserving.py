@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from torch_init.errors import describe
 
@@ -17,8 +18,14 @@ from torch_init.errors import describe
 def untouched(model: nn.Module) -> Iterator[None]:
     """Restore on exit: gradients, buffers, train and eval modes, and torch's generators.
 
-    Within, the parameters have no gradients.
+    Within, the parameters have no gradients, and no hooks on accumulating them: an optimizer that
+    steps in the backward pass would change the weights.
     """
+    stepping = [
+        (hooks, dict(hooks))
+        for p in model.parameters()
+        if (hooks := getattr(p, "_post_accumulate_grad_hooks", None))
+    ]
     gradients = [(p, p.grad) for p in model.parameters()]
     modes = [(m, m.training) for m in model.modules()]
     buffers = [
@@ -31,8 +38,12 @@ def untouched(model: nn.Module) -> Iterator[None]:
         with torch.random.fork_rng(devices=sorted(d.index for d in devices)):
             for parameter, _ in gradients:
                 parameter.grad = None
+            for hooks, _ in stepping:
+                hooks.clear()
             yield
     finally:
+        for hooks, saved in stepping:
+            hooks.update(saved)
         for parameter, gradient in gradients:
             parameter.grad = gradient
         for module, training in modes:
@@ -46,11 +57,22 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 def as_arguments(function: str, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return inputs as the arguments of a call: a tuple's or a dict's items, or one argument."""
+    inputs = tree_map(apart, inputs)
     if isinstance(inputs, Mapping):
         if not all(isinstance(key, str) for key in inputs):
             raise TypeError(describe(function, "inputs", f"{inputs!r}", "strings as keys"))
         return (), dict(inputs)
     return (tuple(inputs), {}) if isinstance(inputs, (tuple, list)) else ((inputs,), {})
+
+
+def apart(value: Any) -> Any:
+    """Return a tensor that requires a gradient as a leaf of its own; other things unchanged.
+
+    So that a backward pass leaves no gradient with the caller's tensor, nor with what made it.
+    """
+    if isinstance(value, Tensor) and value.requires_grad:
+        return value.detach().clone().requires_grad_()
+    return value
 
 
 def with_graph(value: Any) -> Any:

@@ -15,10 +15,11 @@ from torch_init.flow.kinds import UNBOUNDED
 from torch_init.flow.mean_field import Expectation, propagate
 from torch_init.flow.operations import Belief, Measured
 from torch_init.flow.parameters import ParameterSite
+from torch_init.flow.paths import mark_bypassed
 from torch_init.flow.recorder import Key, Site
 from torch_init.flow.report import Report
 from torch_init.flow.rows import ParameterRow, Row
-from torch_init.flow.structure import Structure
+from torch_init.flow.structure import Node, Structure
 from torch_init.flow.thresholds import Thresholds
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def read(flow: Flow, thresholds: Thresholds | None, group: Any) -> Report:
     structure = flow.structure
     if structure is not None:
         structure.resolve()
+        mark_bypassed(structure)
         measured = {
             place: _measured(readings[node.site.key])
             for place, node in enumerate(structure.nodes)
@@ -200,9 +202,13 @@ def _add_expectations(
             row.expected_gradient_norm = math.sqrt(e.gradient_square)
         row.tolerance = _tolerance(e.spread)
         row.gradient_tolerance = _tolerance(e.gradient_spread)
+        if row.role == "norm":
+            row.nonlinearity = e.nonlinearity
         if key in weighted:
-            gain, row.nonlinearity, row.fan_in = weighted[key]
-            row.weight_gain = gain
+            node, row.nonlinearity, row.fan_in = weighted[key]
+            row.is_bypassed = node.is_bypassed
+            row.weight_gain = node.expectation.weight_gain
+            row.weight_spike = node.weight.spike if node.weight else None
 
 
 def _tolerance(spread: float) -> float:
@@ -220,9 +226,9 @@ def _drop_what_does_not_apply(row: Row) -> None:
 
 def _weights_by_site(
     structure: Structure, expectations: dict[Key, Expectation]
-) -> dict[Key, tuple[float | None, str, int | None]]:
+) -> dict[Key, tuple[Node, str, int]]:
     """The last weight applied before each weighted site: reshaping may follow it in the module."""
-    found: dict[Key, tuple[float | None, str, int | None]] = {}
+    found: dict[Key, tuple[Node, str, int]] = {}
     for node in structure.nodes:
         if node.site is None or node.site.role != "weighted":
             continue
@@ -233,7 +239,7 @@ def _weights_by_site(
         if here.weight is None or e is None:
             continue
         outputs = here.shape[1] if here.op == "Convolution" else here.shape[-1]
-        found[node.site.key] = (e.weight_gain, e.nonlinearity, here.weight.count // outputs)
+        found[node.site.key] = (here, e.nonlinearity, here.weight.count // outputs)
     return found
 
 

@@ -64,11 +64,30 @@ class Report:
         return self.weighted[:-1]
 
     @cached_property
+    def depth(self) -> list[Row]:
+        """The hidden rows that slopes go over: the trunk, or what lies on residual branches.
+
+        The two have sizes of their own, which a LayerScale sets: the larger part is taken. Tables,
+        which are only returned, count for no depth, nor does a row of many calls.
+        """
+        rows = [row for row in self.hidden if row.calls <= self._calls_of_first(row)]
+        applied = [row for row in rows if row.weight_gain is not None]
+        rows = applied if 2 * len(applied) > len(rows) else rows
+        branches = [row for row in rows if row.is_bypassed]
+        return branches if 2 * len(branches) > len(rows) else [r for r in rows if not r.is_bypassed]
+
+    def _calls_of_first(self, row: Row) -> int:
+        """How often a module was called a first time: a later row with more calls is a rest."""
+        name = row.layer.partition("#")[0]
+        return next((r.calls for r in self.rows if r.layer == name), row.calls)
+
+    @cached_property
     def slope(self) -> Slope | None:
-        """The line through the gradients' log10 norms, over the hidden layers' outputs."""
-        rows = [row for row in self.hidden if row.backward_calls]
+        """The line through the gradients' log10 norms, over depth's outputs."""
+        rows = [row for row in self.depth if row.backward_calls]
         # Before a branch's last weight that begins at zero the gradient is 0, and goes around.
-        arrives = any(row.gradient_norm != 0 for row in rows[:1])
+        first = [row for row in self.hidden if row.backward_calls][:1]
+        arrives = any(row.gradient_norm != 0 for row in first)
         rows = [row for row in rows if row.gradient_norm != 0 or not arrives]
         return fit_slope([r.layer for r in rows], [r.gradient_norm for r in rows], backward=True)
 
@@ -76,7 +95,7 @@ class Report:
     def signal_slope(self) -> Slope | None:
         """The line through the signal's log10 root mean squares, over the same layers."""
         arrives = any(row.rms != 0 for row in self.weighted[-1:])
-        rows = [row for row in self.hidden if row.rms != 0 or not arrives]
+        rows = [row for row in self.depth if row.rms != 0 or not arrives]
         return fit_slope([r.layer for r in rows], [r.rms for r in rows], backward=False)
 
     @cached_property
@@ -108,7 +127,12 @@ class Report:
                     f"{name} x{slope.factor:.3g} per layer, x{slope.total:.2g} over {slope.layers} "
                     "layers"
                 )
-        return Verdict("ok", "ok", "", "; ".join(parts) or "nothing stands out")
+        if self.slope is None:
+            parts.append(
+                "the gradient along the depth was not judged, as that takes a backward pass and 3 "
+                f"layers with weights in a row (here: {len(self.depth)} before the output)"
+            )
+        return Verdict("ok", "ok", "", "; ".join(parts))
 
     def assert_healthy(self, ignore: Collection[str] = ()) -> None:
         """Raise UnhealthyModelError if any verdict asks for mending; for tests and CI.

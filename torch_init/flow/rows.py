@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+HALF = ("float16", "bfloat16")
+
 
 @dataclass
 class Row:
@@ -32,9 +34,12 @@ class Row:
         expected_rms, expected_gradient_norm: by mean-field theory; None where it has no say.
         tolerance, gradient_tolerance: factors within which a finite width leaves signal and
             gradient close to what is expected, at three standard deviations.
-        nonlinearity: what a weighted layer's output goes through next.
+        nonlinearity: what a weighted layer's or norm's output goes through next.
         is_compiled: whether it was measured within a compiled graph.
         weight_gain: sum of squared weights per output: fan_in times their mean square.
+        is_bypassed: whether a path goes around a weighted layer, as around a residual branch.
+        weight_spike: largest singular value over that of independent weights of this size; above
+            1 after training.
     """
 
     layer: str
@@ -72,7 +77,9 @@ class Row:
     gradient_tolerance: float | None = None
     nonlinearity: str = ""
     weight_gain: float | None = None
+    weight_spike: float | None = None
     fan_in: int | None = None
+    is_bypassed: bool = False
     histogram: list[int] | None = None
     gradient_histogram: list[int] | None = None
     is_compiled: bool = False

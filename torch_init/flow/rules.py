@@ -8,40 +8,60 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from torch_init.flow.advice import CRITICAL, RECTIFYING, initialiser_for
-from torch_init.flow.rows import Row
+from torch_init.flow.rows import HALF, Row
 from torch_init.flow.verdicts import Verdict
 
 if TYPE_CHECKING:
     from torch_init.flow.report import Report
 
-_HALF = ("float16", "bfloat16")
+_LARGEST_SPIKE = 1.08
+"""Independent weights stay below 1.02 at the widths of use; training exceeds 1.1 early."""
 
 
 def zero_signal(report: Report) -> list[Verdict]:
-    """A weight of exactly zero: nothing passes forward, and no gradient backward."""
+    """A weight of exactly zero that nothing goes around, and that no gradient reaches either.
+
+    Zeros on purpose, at the end of a residual branch, in a gate, an adapter or the output layer,
+    are no fault: the signal goes around them, or the gradient reaches them and they move.
+    """
     weighted = report.weighted
     for place, row in enumerate(weighted):
         is_zero = row.rms == 0 and (row.weight_gain == 0 or row.weight_gain is None)
         if not is_zero or _comes_after_dead(report, row):
             continue
-        before = weighted[:place]
-        blocked = all(r.gradient_norm == 0 for r in before if r.backward_calls)
-        if before and not blocked:
-            continue  # a residual branch that begins at zero, on purpose: the others learn
-        only_head = place == len(weighted) - 1 and bool(before)
-        return [
-            Verdict(
-                "zero_signal",
-                "info" if only_head else "error",
-                row.layer,
-                "its output is exactly 0 for every example, and no gradient passes back through it",
-                "a signal that depends on the input",
-                "its weights and biases are all zero"
-                + ("; the layers before it learn from the second step on" if only_head else ""),
-                "" if only_head else f"initialise with {_call(row)}",
-            )
-        ]
+        learns = row.gradient_norm > 0
+        before = [r for r in weighted[:place] if r.backward_calls]
+        if learns and before and all(r.gradient_norm == 0 for r in before):
+            return [_zero(row, "info", "; the layers before it learn from the second step on", "")]
+        if not learns and not _signal_goes_on(report, row):
+            return [_zero(row, "error", "", f"initialise with {_call(row)}")]
     return []
+
+
+def _zero(row: Row, severity: str, consequence: str, suggestion: str) -> Verdict:
+    return Verdict(
+        "zero_signal",
+        severity,
+        row.layer,
+        "its output is exactly 0 for every example, and no gradient passes back through it",
+        "a signal that depends on the input",
+        "its weights and biases are all zero" + consequence,
+        suggestion,
+    )
+
+
+def _signal_goes_on(report: Report, row: Row) -> bool:
+    """Whether anything that comes after a row still depends on the example."""
+    place = report.rows.index(row)
+    before, after = report.rows[:place], report.rows[place + 1 :]
+    if row.batch_std is None or row.samples < 2 or any(r.rms > 0 and _is_level(r) for r in before):
+        return any(r.rms > 0 for r in after)  # one example, or copies of one
+    return any(r.rms > 0 and not _is_level(r) for r in after)
+
+
+def _is_level(row: Row) -> bool:
+    """Whether it is the same for every example; 1e-6 is what rounding leaves."""
+    return (row.batch_std or 0.0) <= 1e-6 * row.rms
 
 
 def _call(row: Row) -> str:
@@ -66,6 +86,8 @@ def dead(report: Report) -> list[Verdict]:
         source = _weighted_before(report, place)
         if source.rms == 0:
             continue  # zero_signal's case
+        if feeding := [r for r in report.rows[: place + 1] if r.role in ("norm", "weighted")]:
+            source = feeding[-1]
         whole = row.dead == 1.0
         expected = "at most 50%"
         if row.expected_dead is not None:
@@ -81,7 +103,10 @@ def dead(report: Report) -> list[Verdict]:
                 "its pre-activations are negative for every example: look at its bias"
                 if whole
                 else "large negative biases, or a step that was too large",
-                f"initialise with {_call(source)} and the bias with torch_init.zeros_(bias)",
+                "initialise its bias with torch_init.zeros_(bias), its weight with "
+                "torch_init.ones_(weight)"
+                if source.role == "norm"
+                else f"initialise with {_call(source)} and the bias with torch_init.zeros_(bias)",
             )
         ]
     return []
@@ -124,7 +149,13 @@ def saturated(report: Report) -> list[Verdict]:
         if not math.isnan(row.saturated)
         and (row.role == "activation" or row.nonlinearity in ("tanh", "hardtanh"))
     ]
-    over = [row for row in bounded if row.saturated > report.thresholds.saturated]
+    # A trained classifier is sure: its output's sigmoid is where it belongs.
+    last = report.rows.index(report.weighted[-1]) if len(report.weighted) > 1 else len(report.rows)
+    over = [
+        row
+        for row in bounded
+        if row.saturated > report.thresholds.saturated and report.rows.index(row) < last
+    ]
     if not over:
         return []
     row = over[0]
@@ -182,7 +213,7 @@ def underflow(report: Report) -> list[Verdict]:
     worst: Row | None = None
     for row in report.rows:
         if (
-            row.dtype in _HALF
+            row.dtype in HALF
             and row.backward_calls
             and row.gradient_subnormal
             > (worst.gradient_subnormal if worst else report.thresholds.underflow)
@@ -213,8 +244,9 @@ def underflow(report: Report) -> list[Verdict]:
 def init_mismatch(report: Report) -> list[Verdict]:
     """A weight initialised for a nonlinearity that is not there; a signal its weights disown."""
     found = _forgotten_activation(report)
-    if found or report.steps > 1:
-        return found
+    trained = any((row.weight_spike or 0) > _LARGEST_SPIKE for row in report.weighted)
+    if found or trained or report.steps > 1:
+        return found  # of trained weights no theory of independent ones can say anything
     before = 0.0
     for row in report.weighted:
         if not row.is_predicted or not row.expected_rms or not row.rms > 0:
@@ -229,9 +261,10 @@ def init_mismatch(report: Report) -> list[Verdict]:
                     row.layer,
                     f"its output's root mean square is {row.rms:.3g}",
                     f"{row.expected_rms:.3g} for independent zero-mean weights of this size",
-                    "its weights are not independent with mean zero, or its input is not what "
-                    "the graph shows",
-                    f"initialise with {_call(row)}",
+                    "its input or its output is not what the graph shows, or its weights are "
+                    "tied to the input",
+                    f"look for .data and custom functions before it, or initialise with "
+                    f"{_call(row)}",
                 )
             ]
         before = change
@@ -243,9 +276,11 @@ def _forgotten_activation(report: Report) -> list[Verdict]:
     rectified = [row for row in hidden if row.nonlinearity in ("relu", "leaky_relu")]
     if not rectified:
         return []
-    for row in hidden:
+    for place, row in enumerate(hidden):
         if row.nonlinearity != "linear" or row.weight_gain is None:
             continue
+        if row.units < min(row.fan_in or 1, report.weighted[place + 1].units):
+            continue  # narrower than both sides: a factorised matrix, linear on purpose
         scatter = 3 * math.sqrt(2 / max(1, (row.fan_in or 1) * row.units))
         for_relu = abs(row.weight_gain / CRITICAL["relu"] - 1) < 0.1 + scatter
         if for_relu:

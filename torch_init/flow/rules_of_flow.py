@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from torch_init.flow.advice import mend_depth, weights_in_words
-from torch_init.flow.rows import Row, Slope
+from torch_init.flow.rows import HALF, Row, Slope
 from torch_init.flow.verdicts import Verdict
 
 if TYPE_CHECKING:
     from torch_init.flow.report import Report
 
 _CLIFF = 0.6
-_BLOCKING = ("zero_signal", "dead", "non_finite")
+_BLOCKING = ("zero_signal", "zero_gradient", "dead", "non_finite")
 
 
 def along_depth(report: Report, so_far: Sequence[Verdict]) -> list[Verdict]:
@@ -40,7 +40,7 @@ def along_depth(report: Report, so_far: Sequence[Verdict]) -> list[Verdict]:
 
 
 def _depth_verdict(report: Report, name: str, slope: Slope, kind: str) -> Verdict:
-    rows = report.hidden
+    rows = report.depth
     cliff = _cliff(rows, name, slope)
     starved = slope.first if name == "gradient" else slope.last
     source = slope.last if name == "gradient" else slope.first
@@ -155,6 +155,33 @@ def no_grad(report: Report) -> list[Verdict]:
     return found
 
 
+def zero_gradient(report: Report) -> list[Verdict]:
+    """Backward passes that brought no gradient to anything: of those no other rule can speak."""
+    reached = [row for row in report.rows if row.backward_calls]
+    if not reached or any(row.gradient_norm != 0 for row in reached):
+        return []
+    if any(p.gradient_norm != 0 for p in report.parameters if p.steps > p.missing):
+        return []  # of a part of the model that was not watched
+    row = reached[-1]
+    half = next((row.dtype for row in reversed(reached) if row.dtype in HALF), "")
+    return [
+        Verdict(
+            "zero_gradient",
+            "error",
+            row.layer,
+            f"every gradient is exactly 0, in all of {row.backward_calls} backward passes",
+            "a gradient at the model's output",
+            f"the loss's gradient is below the smallest number of {half} and became 0"
+            if half
+            else "the loss does not depend on the output here: a factor of 0, a mask that leaves "
+            "nothing, a clamp or another flat place",
+            "scale the loss: torch.amp.GradScaler, or use bfloat16, whose exponent is float32's"
+            if half == "float16"
+            else "look at the loss: at what multiplies it, and at its masks and clamps",
+        )
+    ]
+
+
 def updates(report: Report) -> list[Verdict]:
     """Steps as large as the weights; layers that hardly move while others do."""
     moved = [
@@ -178,9 +205,16 @@ def updates(report: Report) -> list[Verdict]:
                 "lower the learning rate, or warm it up",
             )
         )
+    # A step of SGD moves the few rows of a table that were looked up: a sample can miss them.
+    tables = {f"{row.layer.split('#')[0]}.weight" for row in report.rows if row.role == "embedding"}
+    moved = [p for p in moved if tables.isdisjoint(p.names)]
+    if not moved:
+        return found
     median = statistics.median(p.update_ratio for p in moved)
     smallest = min(moved, key=lambda p: p.update_ratio)
-    rounded = smallest.update_ratio == 0 and smallest.gradient_rms > 0
+    still = smallest.update_ratio == 0 and smallest.gradient_rms > 0
+    # Without a moving one the learning rate is 0: so begins a warm-up.
+    rounded = still and smallest.dtype in HALF and any(p.update_ratio > 0 for p in moved)
     if rounded or 0 < smallest.update_ratio < median / report.thresholds.update_spread:
         found.append(
             Verdict(
@@ -234,4 +268,10 @@ def no_data(report: Report) -> list[Verdict]:
     ]
 
 
-INDEPENDENT: tuple[Callable[[Report], list[Verdict]], ...] = (no_data, non_finite, no_grad, updates)
+INDEPENDENT: tuple[Callable[[Report], list[Verdict]], ...] = (
+    no_data,
+    non_finite,
+    no_grad,
+    zero_gradient,
+    updates,
+)

@@ -33,16 +33,24 @@ SHAPING = frozenset(
 # How each operation of a weight names its operands: saved tensors of data and weight.
 _PRODUCTS = {"Addmm": ("mat1", "mat2"), "Mm": ("self", "mat2"), "Bmm": ("self", "mat2")}
 _CONVOLUTION = ("input", "weight")
+_ITERATIONS = 6
 _PLAIN = (int, float, str, bool)
 
 
 @dataclass
 class Size:
-    """Mean and mean square of a tensor: numbers in the end, places in a list of scalars first."""
+    """Mean and mean square of a tensor: numbers in the end, places in a list of scalars first.
+
+    Attributes:
+        spike: of a weight, its largest singular value over the largest that independent zero-mean
+            elements of this mean square have, sqrt(square) (sqrt(rows) + sqrt(columns)). Training
+            puts singular values above it: directions that the data have in common.
+    """
 
     mean: float
     square: float
     shape: tuple[int, ...]
+    spike: float = 0.0
 
     @property
     def count(self) -> int:
@@ -65,6 +73,7 @@ class Node:
     weight_input: int = 1
     bias: Size | None = None
     expectation: Any = None
+    is_bypassed: bool = False
 
 
 class Structure:
@@ -73,7 +82,7 @@ class Structure:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.outputs: list[int] = []
-        self._pending: list[tuple[Size, Tensor, Tensor]] = []
+        self._pending: list[tuple[Size, Tensor]] = []
 
     def measure(self, tensor: Tensor) -> Size | None:
         """Remember mean and mean square of tensor, without waiting for them.
@@ -85,7 +94,10 @@ class Structure:
             return None
         size = Size(0.0, 0.0, tuple(tensor.shape))
         value = value if value.dtype == torch.float64 else value.float()
-        self._pending.append((size, value.mean().double(), value.square().mean().double()))
+        numbers = [value.mean().double(), value.square().mean().double()]
+        if isinstance(tensor, nn.Parameter) and value.dim() >= 2 and value.shape == tensor.shape:
+            numbers.append(_spectral_norm(value.flatten(1)).double())
+        self._pending.append((size, torch.stack(numbers)))
         return size
 
     def has_sums(self) -> bool:
@@ -99,14 +111,27 @@ class Structure:
 
     def resolve(self) -> None:
         """Fetch the numbers: one copy from each device."""
-        by_device: dict[torch.device, list[tuple[Size, Tensor, Tensor]]] = {}
+        by_device: dict[torch.device, list[tuple[Size, Tensor]]] = {}
         for entry in self._pending:
             by_device.setdefault(entry[1].device, []).append(entry)
         for entries in by_device.values():
-            numbers = torch.stack([t for entry in entries for t in entry[1:]]).tolist()
-            for place, (size, _, _) in enumerate(entries):
-                size.mean, size.square = numbers[2 * place], numbers[2 * place + 1]
+            numbers = iter(torch.cat([entry[1] for entry in entries]).tolist())
+            for size, own in entries:
+                size.mean, size.square = next(numbers), next(numbers)
+                if len(own) > 2:
+                    rows, norm = size.shape[0], next(numbers)
+                    edge = math.sqrt(size.square) * (math.sqrt(rows) + math.sqrt(size.count / rows))
+                    size.spike = norm / edge if edge > 0 else 0.0
         self._pending.clear()
+
+
+def _spectral_norm(matrix: Tensor) -> Tensor:
+    """The largest singular value by power iteration, from below; from a start without structure."""
+    place = torch.arange(matrix.shape[1], dtype=torch.float64, device=matrix.device)
+    v = (0.7 * place.square()).sin().to(matrix.dtype)
+    for _ in range(_ITERATIONS):
+        v = matrix.T @ (matrix @ (v / v.norm().clamp_min(1e-30)))
+    return v.norm().sqrt()
 
 
 class StructureRecorder:

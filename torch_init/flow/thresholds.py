@@ -10,6 +10,7 @@ from torch_init.errors import check_finite, describe
 KINDS = (
     "non_finite",
     "no_data",
+    "zero_gradient",
     "zero_signal",
     "dead",
     "symmetric",
