@@ -160,6 +160,8 @@ def zero_gradient(report: Report) -> list[Verdict]:
     reached = [row for row in report.rows if row.backward_calls]
     if not reached or any(row.gradient_norm != 0 for row in reached):
         return []
+    if report.nonfinite_origin is not None:
+        return []  # a norm is over the finite elements
     if any(p.gradient_norm != 0 for p in report.parameters if p.steps > p.missing):
         return []  # of a part of the model that was not watched
     row = reached[-1]
@@ -214,7 +216,7 @@ def updates(report: Report) -> list[Verdict]:
     smallest = min(moved, key=lambda p: p.update_ratio)
     still = smallest.update_ratio == 0 and smallest.gradient_rms > 0
     # Without a moving one the learning rate is 0: so begins a warm-up.
-    rounded = still and smallest.dtype in HALF and any(p.update_ratio > 0 for p in moved)
+    rounded = still and smallest.dtype in HALF and any(p.update_rms > 0 for p in report.parameters)
     if rounded or 0 < smallest.update_ratio < median / report.thresholds.update_spread:
         found.append(
             Verdict(
