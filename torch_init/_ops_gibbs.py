@@ -58,6 +58,7 @@ def gibbs(
         clamp: uint8 or bool [visible]; units that are not 0 keep their states.
     """
     first_side = 1 - SIDES.index(start)
+    _check_clamped("gibbs", "visible", visible, clamp)
     states = _states(weights, visible, hidden, first_side)
     plan = make_plan(weights, states, units, clamp, beta, unit_beta)
     plan.run(seed, name, first_chain, first_step, first_side, 2 * sweeps)
@@ -132,10 +133,18 @@ def sample_visible(
     Args:
         clamp: as in gibbs; the units it names keep their states in `out`.
     """
+    _check_clamped("sample_visible", "out", out, clamp)
     states = _states(weights, out, hidden, 0)
     plan = make_plan(weights, states, units, clamp, beta, unit_beta)
     plan.run(seed, name, first_chain, step, 0, 1)
     return states[0]
+
+
+def _check_clamped(
+    function: str, argument: str, visible: Tensor | None, clamp: Tensor | None
+) -> None:
+    if clamp is not None and visible is None:
+        raise TypeError(describe(function, argument, "None", "the states that clamp keeps"))
 
 
 def _states(
