@@ -29,6 +29,7 @@ def sample_bernoulli(
     side: str = "hidden",
 ) -> Tensor:
     """Return uint8 [chains, units]: 1 with probability sigmoid(field)."""
+    _check_matrix("sample_bernoulli", field)
     out = torch.empty(field.shape, dtype=torch.uint8, device=field.device)
     _run(_BERNOULLI, field, out, None, 1, (seed, name, first_chain, step, side))
     return out
@@ -45,6 +46,7 @@ def sample_gaussian(
     side: str = "visible",
 ) -> Tensor:
     """Return float32 [chains, units]: normal with mean field and std, a number or [units]."""
+    _check_matrix("sample_gaussian", field)
     out = torch.empty_like(field, dtype=torch.float32, memory_format=torch.contiguous_format)
     stds = torch.as_tensor(std, dtype=torch.float32, device=field.device)
     stds = stds.detach().expand(field.shape[1]).contiguous()
@@ -65,6 +67,7 @@ def sample_nrelu(
 
     The noisy rectified linear units of Nair & Hinton, ICML 2010, section 2.
     """
+    _check_matrix("sample_nrelu", field)
     out = torch.empty_like(field, dtype=torch.float32, memory_format=torch.contiguous_format)
     _run(_RELU, field, out, None, 1, (seed, name, first_chain, step, side))
     return out
@@ -86,6 +89,12 @@ def sample_softmax(
     out = torch.empty(field.shape, dtype=torch.uint8, device=field.device)
     _run(_SOFTMAX, field, out, None, field.shape[2], (seed, name, first_chain, step, side))
     return out
+
+
+def _check_matrix(function: str, field: Tensor) -> None:
+    if field.dim() != 2:
+        got = f"a tensor {tuple(field.shape)}"
+        raise ValueError(describe(function, "field", got, "[chains, units]"))
 
 
 def _run(
