@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from torch_init import _C
+from torch_init._descriptors import check_memory
 from torch_init._ops_gibbs import SIDES, check_words, stream_key
 from torch_init.errors import describe
 
@@ -108,6 +109,7 @@ def _run(
     seed, name, first_chain, step, side = words
     chains, units = field.shape[:2]
     check_words(chains, first_chain, step)
+    check_memory("rbm", "field", field)
     values = field.detach().to(torch.float32).contiguous()
     task = (
         kind,

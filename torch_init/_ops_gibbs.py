@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_init import _C, keys
+from torch_init._descriptors import check_memory
 from torch_init._ops_gibbs_weights import GibbsWeights
 from torch_init.errors import describe
 
@@ -169,6 +170,7 @@ def check_bytes(
     argument: str, tensor: Tensor, shape: tuple[int, ...], device: torch.device
 ) -> None:
     """Raise unless tensor is of bytes that the engine can read and write as they lie."""
+    check_memory("gibbs", argument, tensor)
     fits = tensor.dtype in (torch.uint8, torch.bool) and tensor.is_contiguous()
     if tensor.shape != torch.Size(shape) or not fits or tensor.device != device:
         got = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
@@ -244,6 +246,7 @@ def make_plan(
         if unit not in UNITS:
             expected = "'bernoulli' or 'spin'"
             raise ValueError(describe("gibbs", f"units of the {side} side", repr(unit), expected))
+    check_memory("gibbs", "weights", weights.by_visible)
     plan = _Plan(weights, states)
     if clamp is not None:
         check_bytes("clamp", clamp, (weights.visible,), weights.device)
