@@ -73,6 +73,17 @@ def readable(tensor: Tensor) -> Tensor:
     return tensor.detach().clone(memory_format=torch.contiguous_format).resolve_conj().resolve_neg()
 
 
+def check_memory(function: str, argument: str, tensor: Tensor) -> None:
+    """Raise unless tensor has memory of its own on a CPU or a CUDA device."""
+    own = type(tensor).__torch_dispatch__ is torch._C._disabled_torch_dispatch_impl
+    reachable = own and tensor.device.type in ("cpu", "cuda")
+    if reachable and (tensor.numel() == 0 or tensor.data_ptr() != 0):
+        return
+    got = f"a {type(tensor).__name__} on {tensor.device}"
+    expected = "a tensor that holds memory on a CPU or a CUDA device"
+    raise ValueError(describe(function, argument, got, expected))
+
+
 def must_dispatch(tensor: Tensor) -> bool:
     """Whether a call on tensor is traced or intercepted, and must go through an operator."""
     return (

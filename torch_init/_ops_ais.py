@@ -45,12 +45,17 @@ def ais_run(
     """
     device, weights = weights.device, weights.cpu()
     betas, base_bias = betas.cpu(), base_bias.detach().cpu()
+    if base_bias.shape != (weights.visible,) or not bool(base_bias.isfinite().all()):
+        got = f"a tensor {tuple(base_bias.shape)}"
+        expected = f"finite numbers ({weights.visible},)"
+        raise ValueError(describe("ais_run", "base_bias", got, expected))
     if (chains is None) == (visible is None):
         raise TypeError(describe("ais_run", "chains", "both or none", "either chains or visible"))
     from_base = visible is None
     if visible is None:
         visible = torch.zeros(chains or 0, weights.visible, dtype=torch.uint8)
     else:
+        _check_visible(visible, weights.visible)
         visible = visible.to("cpu", copy=True, memory_format=torch.contiguous_format)
     hidden = torch.zeros(len(visible), weights.hidden, dtype=torch.uint8)
     if not bool(((betas >= 0) & (betas <= 1)).all()):
@@ -75,3 +80,11 @@ def ais_run(
         torch.get_num_threads(),
     )
     return log_weights.to(device), visible.to(device)
+
+
+def _check_visible(visible: Tensor, units: int) -> None:
+    fits = visible.dtype == torch.uint8 and visible.device.type in ("cpu", "cuda")
+    if not fits or visible.dim() != 2 or visible.shape[1] != units:
+        got = f"{visible.dtype} {tuple(visible.shape)} on {visible.device}"
+        expected = f"a uint8 tensor [chains, {units}] on a CPU or a CUDA device"
+        raise ValueError(describe("ais_run", "visible", got, expected))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from torch_init import _C
+from torch_init._descriptors import check_memory
 from torch_init._ops_gibbs import SIDES, check_words, stream_key
 from torch_init.errors import describe
 
@@ -29,6 +30,7 @@ def sample_bernoulli(
     side: str = "hidden",
 ) -> Tensor:
     """Return uint8 [chains, units]: 1 with probability sigmoid(field)."""
+    _check_matrix("sample_bernoulli", field)
     out = torch.empty(field.shape, dtype=torch.uint8, device=field.device)
     _run(_BERNOULLI, field, out, None, 1, (seed, name, first_chain, step, side))
     return out
@@ -45,6 +47,7 @@ def sample_gaussian(
     side: str = "visible",
 ) -> Tensor:
     """Return float32 [chains, units]: normal with mean field and std, a number or [units]."""
+    _check_matrix("sample_gaussian", field)
     out = torch.empty_like(field, dtype=torch.float32, memory_format=torch.contiguous_format)
     stds = torch.as_tensor(std, dtype=torch.float32, device=field.device)
     stds = stds.detach().expand(field.shape[1]).contiguous()
@@ -65,6 +68,7 @@ def sample_nrelu(
 
     The noisy rectified linear units of Nair & Hinton, ICML 2010, section 2.
     """
+    _check_matrix("sample_nrelu", field)
     out = torch.empty_like(field, dtype=torch.float32, memory_format=torch.contiguous_format)
     _run(_RELU, field, out, None, 1, (seed, name, first_chain, step, side))
     return out
@@ -88,6 +92,12 @@ def sample_softmax(
     return out
 
 
+def _check_matrix(function: str, field: Tensor) -> None:
+    if field.dim() != 2:
+        got = f"a tensor {tuple(field.shape)}"
+        raise ValueError(describe(function, "field", got, "[chains, units]"))
+
+
 def _run(
     kind: int,
     field: Tensor,
@@ -99,6 +109,7 @@ def _run(
     seed, name, first_chain, step, side = words
     chains, units = field.shape[:2]
     check_words(chains, first_chain, step)
+    check_memory("rbm", "field", field)
     values = field.detach().to(torch.float32).contiguous()
     task = (
         kind,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_init import _C, keys
+from torch_init._descriptors import check_memory
 from torch_init._ops_gibbs_weights import GibbsWeights
 from torch_init.errors import describe
 
@@ -58,6 +59,7 @@ def gibbs(
         clamp: uint8 or bool [visible]; units that are not 0 keep their states.
     """
     first_side = 1 - SIDES.index(start)
+    _check_clamped("gibbs", "visible", visible, clamp)
     states = _states(weights, visible, hidden, first_side)
     plan = make_plan(weights, states, units, clamp, beta, unit_beta)
     plan.run(seed, name, first_chain, first_step, first_side, 2 * sweeps)
@@ -132,10 +134,18 @@ def sample_visible(
     Args:
         clamp: as in gibbs; the units it names keep their states in `out`.
     """
+    _check_clamped("sample_visible", "out", out, clamp)
     states = _states(weights, out, hidden, 0)
     plan = make_plan(weights, states, units, clamp, beta, unit_beta)
     plan.run(seed, name, first_chain, step, 0, 1)
     return states[0]
+
+
+def _check_clamped(
+    function: str, argument: str, visible: Tensor | None, clamp: Tensor | None
+) -> None:
+    if clamp is not None and visible is None:
+        raise TypeError(describe(function, argument, "None", "the states that clamp keeps"))
 
 
 def _states(
@@ -160,6 +170,7 @@ def check_bytes(
     argument: str, tensor: Tensor, shape: tuple[int, ...], device: torch.device
 ) -> None:
     """Raise unless tensor is of bytes that the engine can read and write as they lie."""
+    check_memory("gibbs", argument, tensor)
     fits = tensor.dtype in (torch.uint8, torch.bool) and tensor.is_contiguous()
     if tensor.shape != torch.Size(shape) or not fits or tensor.device != device:
         got = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
@@ -235,6 +246,7 @@ def make_plan(
         if unit not in UNITS:
             expected = "'bernoulli' or 'spin'"
             raise ValueError(describe("gibbs", f"units of the {side} side", repr(unit), expected))
+    check_memory("gibbs", "weights", weights.by_visible)
     plan = _Plan(weights, states)
     if clamp is not None:
         check_bytes("clamp", clamp, (weights.visible,), weights.device)

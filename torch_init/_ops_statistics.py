@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from torch_init import _C
+from torch_init._descriptors import check_memory
 from torch_init._ops_gibbs import check_bytes
 from torch_init.errors import describe
 
@@ -35,6 +36,7 @@ def statistics(
     if out is None:
         out = torch.empty(units, hidden.shape[1], dtype=torch.int32, device=visible.device)
         accumulate = False
+    check_memory("statistics", "out", out)
     fits = out.dtype == torch.int32 and out.is_contiguous() and out.device == visible.device
     if not fits or out.shape != (units, hidden.shape[1]):
         got = f"{out.dtype} {tuple(out.shape)}"

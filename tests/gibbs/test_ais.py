@@ -142,3 +142,25 @@ def test_without_weights_nothing_is_left_to_chance():
     expected = torch.nn.functional.softplus(hidden_bias.double()).sum() - 4 * np.log(2)
     assert torch.allclose(log_weights, expected, atol=1e-6)
     assert (log_weights == log_weights[0]).all()
+
+
+@pytest.mark.parametrize(
+    "visible",
+    [
+        torch.zeros(4, 2, dtype=torch.uint8),
+        torch.zeros(3, dtype=torch.uint8),
+        torch.zeros(4, 3),
+        torch.zeros(4, 3, dtype=torch.uint8, device="meta"),
+    ],
+)
+def test_refuses_states_that_are_not_the_layers(visible):
+    weights = _ops.quantize(*layer(3, 2))
+    with pytest.raises(ValueError, match="ais_run: visible"):
+        _ops.ais_run(weights, torch.linspace(1, 0, 3), torch.zeros(3), seed=0, visible=visible)
+
+
+@pytest.mark.parametrize("base", [torch.zeros(1), torch.zeros(4), torch.tensor([0, np.nan, 0])])
+def test_refuses_a_base_that_is_not_the_layers(base):
+    weights = _ops.quantize(*layer(3, 2))
+    with pytest.raises(ValueError, match="ais_run: base_bias"):
+        _ops.ais_run(weights, torch.linspace(0, 1, 3), base, seed=0, chains=4)

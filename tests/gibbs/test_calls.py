@@ -159,3 +159,11 @@ def test_wrong_arguments(change, text):
 def test_something_to_start_from():
     with pytest.raises(TypeError, match="visible: expected the states"):
         _ops.gibbs(layer(), None, states(20, 30), **SEED)
+
+
+def test_something_to_clamp():
+    clamp, hidden = torch.ones(40, dtype=torch.bool), states(20, 30)
+    with pytest.raises(TypeError, match="gibbs: visible: expected the states that clamp keeps"):
+        _ops.gibbs(layer(), None, hidden, start="hidden", clamp=clamp, **SEED)
+    with pytest.raises(TypeError, match="out: expected the states that clamp keeps"):
+        _ops.sample_visible(layer(), hidden, clamp=clamp, **SEED)

@@ -138,3 +138,10 @@ def test_wrong_arguments():
         _ops.sample_softmax(fields(3, 4), seed=0)
     with pytest.raises(ValueError, match="first_chain"):
         _ops.sample_bernoulli(fields(3, 4), seed=0, first_chain=2**32)
+
+
+@pytest.mark.parametrize("sample", ["sample_bernoulli", "sample_gaussian", "sample_nrelu"])
+@pytest.mark.parametrize("size", [(), (3,), (2, 3, 4)])
+def test_refuses_fields_that_are_no_matrix(sample, size):
+    with pytest.raises(ValueError, match=f"{sample}: field: expected .chains, units."):
+        getattr(_ops, sample)(torch.zeros(size), seed=0)

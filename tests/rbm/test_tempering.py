@@ -6,6 +6,7 @@ import torch
 from machines import DISCRETE, machine, row_numbers
 from scipy import stats
 
+import torch_init
 from torch_init import rbm
 from torch_init.rbm.negative import Tempered, swap_
 from torch_init.rbm.options import Options
@@ -71,3 +72,14 @@ def test_without_parameters_every_swap_is_made():
     rungs = [torch.zeros(50, 5), torch.ones(50, 5)]
     assert swap_(made, rungs, torch.tensor([1.0, 0.0]), Noise(0, "swaps"), 0) == 1.0
     assert (rungs[0] == 1).all() and (rungs[1] == 0).all()
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0, torch.tensor([1.0, 0.0])])
+def test_gaussian_units_have_no_law_at_beta_zero(beta):
+    made = torch_init.rbm.RBM(torch_init.rbm.Gaussian(3), 2, seed=0)
+    with pytest.raises(ValueError, match="gibbs: beta: expected numbers > 0"):
+        made.gibbs(torch.zeros(2, 3), seed=0, beta=beta)
+    before = made.weight.detach().clone()
+    with pytest.raises(ValueError, match="'pt' with Gaussian units"):
+        torch_init.rbm.fit(made, torch.randn(8, 3), epochs=1, algorithm="pt")
+    assert torch.equal(made.weight, before)

@@ -115,6 +115,11 @@ class Options:
             raise ValueError(describe("fit", "dropout", got, "0, or algorithm='cd'"))
         if self.algorithm == "pt" and isinstance(hidden, NReLU):
             raise ValueError(describe("fit", "algorithm", "'pt' with NReLU units", "another"))
+        if self.algorithm == "pt" and (
+            isinstance(visible, Gaussian) or isinstance(hidden, Gaussian)
+        ):
+            got = "'pt' with Gaussian units, which have no law at beta = 0"
+            raise ValueError(describe("fit", "algorithm", got, "another"))
 
     def momenta(self) -> tuple[float, float]:
         """Momentum before and from epoch 5."""
