@@ -282,3 +282,8 @@ def test_nothing_is_written_when_it_fails_half_way(failure, monkeypatch):
             torch_init.rbm_pretrain(model, images(), epochs=1)
     assert unchanged(model, before)
     assert copy.deepcopy(model)(images()).shape == (200, 10)
+
+
+def test_layers_of_more_than_a_thousand_units():
+    model = mlp(sizes=(1100, 1030, 2))
+    torch_init.rbm_pretrain(model, torch.rand(24, 1100), epochs=1)
