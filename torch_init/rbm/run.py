@@ -65,7 +65,9 @@ class Training:
     def begin(self, means: Tensor) -> None:
         """Set the visible biases and make everything at its start."""
         machine, options = self.machine, self.options
-        if options.visible_bias == "data":
+        bias, wanted = machine.visible_bias, options.visible_bias
+        untouched = bias.requires_grad and not bias.detach().any()
+        if wanted == "data" or (wanted is None and untouched):
             set_visible_bias(machine, means, self.source.count or options.batch_size)
         for parameter in machine.parameters():
             self.processes.from_first_(parameter.data)
