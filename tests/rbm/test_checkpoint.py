@@ -176,3 +176,21 @@ def test_each_layer_has_a_checkpoint_of_its_own(tmp_path):
         assert same(make(resume=True), whole)
         (tmp_path / name / "layer-1" / "checkpoint.json").unlink()
         assert same(make(resume=True), whole)
+
+
+@pytest.mark.parametrize(
+    ("other", "word"),
+    [
+        (lambda: rbm.RBM(12, 5), "hidden"),
+        (lambda: rbm.RBM(rbm.Spin(12), 7), "visible"),
+        (lambda: rbm.RBM(12, 7, name="other"), "name"),
+        (lambda: rbm.RBM(12, 7).double(), "dtype"),
+    ],
+)
+def test_a_checkpoint_is_of_one_machine(tmp_path, other, word):
+    rbm.RBM(12, 7).fit(data(), epochs=1, checkpoint=tmp_path)
+    made = other()
+    before = [p.detach().clone() for p in made.parameters()]
+    with pytest.raises(ValueError, match=f"resume.*{word} "):
+        made.fit(data(), epochs=1, checkpoint=tmp_path, resume=True)
+    assert all(map(torch.equal, before, made.parameters()))

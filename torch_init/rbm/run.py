@@ -272,6 +272,7 @@ class Training:
             "options": self.options.as_json(),
             "seed": self.seed,
             "rows": self.source.count,
+            "machine": self._identity(),
             "gradient_norm": self.gradient_norm,
             "records": self.history.records,
             "stopped_early": self.history.stopped_early,
@@ -279,9 +280,22 @@ class Training:
         if self.processes.rank == 0:
             files.save(folder, self.update, tensors, facts)
 
+    def _identity(self) -> dict[str, Any]:
+        """What a machine must share with the one whose checkpoint it takes over."""
+        machine = self.machine
+        return {
+            "name": machine.name,
+            "visible": repr(machine.visible),
+            "hidden": repr(machine.hidden),
+            "shapes": {name: list(value.shape) for name, value in machine.state_dict().items()},
+            "dtype": str(machine.weight.dtype),
+        }
+
     def stored(self, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return the folder's checkpoint, whose run must have had the same data and options."""
+        """Return the folder's checkpoint, of the same machine, data and options."""
         tensors, facts = files.load(folder)
+        identity = self._identity()
+        files.check_same(identity, facts.get("machine", {}), set())
         ours = self.options.as_json() | {"seed": self.seed, "rows": self.source.count}
         theirs = facts["options"] | {"seed": facts["seed"], "rows": facts["rows"]}
         may_differ = {"epochs"} if self.options.schedule == "constant" else set()
