@@ -13,6 +13,7 @@ import pytest
 import torch
 from machines import machine
 
+import torch_init
 from torch_init import rbm
 from torch_init.rbm import checkpoint
 
@@ -89,6 +90,7 @@ def test_resumed_gaussian_run_from_a_loader(tmp_path):
 
 SCRIPT = """
 import sys, torch
+import torch_init
 from torch_init import rbm
 torch.set_num_threads(1)
 data = torch.rand(90, 12, generator=torch.Generator().manual_seed(2))
@@ -151,3 +153,44 @@ def test_other_options_are_refused(tmp_path, options, text):
 def test_no_checkpoint_to_resume(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"checkpoint\.json"):
         rbm.RBM(12, 7).fit(data(), checkpoint=Path(tmp_path) / "none", resume=True)
+
+
+def test_each_layer_has_a_checkpoint_of_its_own(tmp_path):
+    """Resumed at the end, and before its last layer had a checkpoint: the same bits."""
+
+    def pretrained(**options):
+        model = torch.nn.Sequential(
+            *(torch.nn.Linear(12, 12), torch.nn.Sigmoid(), torch.nn.Linear(12, 12)),
+            *(torch.nn.Sigmoid(), torch.nn.Linear(12, 2)),
+        )
+        torch_init.rbm_pretrain(model, data(), epochs=2, checkpoint=tmp_path / "model", **options)
+        return model
+
+    def net(**options):
+        made = rbm.DBN([12, 12, 12])
+        made.fit(data(), epochs=2, checkpoint=tmp_path / "net", **options)
+        return made
+
+    for make, name in ((pretrained, "model"), (net, "net")):
+        whole = make()
+        assert same(make(resume=True), whole)
+        (tmp_path / name / "layer-1" / "checkpoint.json").unlink()
+        assert same(make(resume=True), whole)
+
+
+@pytest.mark.parametrize(
+    ("other", "word"),
+    [
+        (lambda: rbm.RBM(12, 5), "hidden"),
+        (lambda: rbm.RBM(rbm.Spin(12), 7), "visible"),
+        (lambda: rbm.RBM(12, 7, name="other"), "name"),
+        (lambda: rbm.RBM(12, 7).double(), "dtype"),
+    ],
+)
+def test_a_checkpoint_is_of_one_machine(tmp_path, other, word):
+    rbm.RBM(12, 7).fit(data(), epochs=1, checkpoint=tmp_path)
+    made = other()
+    before = [p.detach().clone() for p in made.parameters()]
+    with pytest.raises(ValueError, match=f"resume.*{word} "):
+        made.fit(data(), epochs=1, checkpoint=tmp_path, resume=True)
+    assert all(map(torch.equal, before, made.parameters()))

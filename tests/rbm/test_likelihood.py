@@ -182,3 +182,9 @@ def test_errors():
         rbm.ais(made, None, betas=torch.tensor([0.0, 0.5]))
     with pytest.raises(ValueError, match="2 or more"):
         rbm.ais(made, None, betas=1)
+
+
+def test_only_the_smaller_layer_has_to_be_enumerable():
+    """2^2000 does not fit a float: the larger layer then has infinitely many states."""
+    assert math.isfinite(rbm.log_partition(rbm.RBM(4, 2000)))
+    assert rbm.Softmax(3000, categories=3).num_states == math.inf

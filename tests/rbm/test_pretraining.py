@@ -282,3 +282,33 @@ def test_nothing_is_written_when_it_fails_half_way(failure, monkeypatch):
             torch_init.rbm_pretrain(model, images(), epochs=1)
     assert unchanged(model, before)
     assert copy.deepcopy(model)(images()).shape == (200, 10)
+
+
+def test_layers_of_more_than_a_thousand_units():
+    model = mlp(sizes=(1100, 1030, 2))
+    torch_init.rbm_pretrain(model, torch.rand(24, 1100), epochs=1)
+
+
+class InPlace(nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        self.first, self.head = nn.Linear(8, 6), nn.Linear(6, 2)
+        self.activation = activation
+
+    def forward(self, x):
+        return self.head(self.activation(self.first(x)))
+
+
+@pytest.mark.parametrize(
+    ("activation", "kind"),
+    [(torch.sigmoid_, rbm.Bernoulli), (torch.tanh_, rbm.Spin), (torch.relu_, rbm.NReLU)],
+)
+def test_activations_in_place(activation, kind):
+    report = torch_init.rbm_pretrain(InPlace(activation), torch.rand(30, 8), epochs=1)
+    assert isinstance(report.layers[0].hidden, kind)
+
+
+@pytest.mark.parametrize("activation", [functional.relu6, functional.hardtanh])
+def test_activations_that_differ_only_far_from_0_are_refused(activation):
+    with pytest.raises(ValueError, match="something else between first and head"):
+        torch_init.rbm_pretrain(InPlace(activation), torch.rand(30, 8), epochs=1)

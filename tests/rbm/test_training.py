@@ -299,3 +299,19 @@ def test_progress_bar(capsys):
     assert "4/4" in capsys.readouterr().err
     rbm.RBM(12, 5).fit(patterns(), epochs=2, progress=False)
     assert capsys.readouterr().err == ""
+
+
+def test_a_second_fit_starts_from_what_the_first_learned():
+    """Neither learned nor frozen visible biases are set from the data, unless asked to."""
+    made = rbm.RBM(12, 5)
+    made.fit(patterns(), epochs=2)
+    before = [p.detach().clone() for p in made.parameters()]
+    made.fit(patterns(seed=1), epochs=1, learning_rate=0.0)
+    assert all(map(torch.equal, before, made.parameters()))
+    made.fit(patterns(seed=1), epochs=1, learning_rate=0.0, visible_bias="data")
+    assert not torch.equal(before[1], made.visible_bias)
+
+    frozen = rbm.RBM(12, 5)
+    frozen.visible_bias.requires_grad_(False)
+    frozen.fit(patterns(), epochs=1)
+    assert not frozen.visible_bias.any()

@@ -8,6 +8,7 @@ are all the same.
 """
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from torch_init.errors import describe
 from torch_init.rbm.units import Bernoulli, Gaussian, NReLU, Spin, Units
 
 _FUNCTION = "rbm_pretrain"
+_SCALES = (1.0, 16.0, -16.0)
+"""Of the probing weights: the large ones tell ReLU6 from ReLU, and hardtanh from nothing."""
 _PASSED = (
     *(nn.Sigmoid, nn.Tanh, nn.ReLU, nn.Softplus, nn.Identity, nn.Flatten, nn.Unflatten),
     *(nn.Dropout, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Dropout1d),
@@ -99,23 +102,25 @@ def find_chain(model: nn.Module, inputs: Tensor) -> list[Layer]:
             twice, or does something between two of them for which there are no units.
     """
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    _scramble(model)
-    layers, values = _record(model, inputs)
+    runs = []
+    for scale in _SCALES:
+        _scramble(model, scale)
+        layers, values = _record(model, inputs)
+        runs.append(values)
     model.load_state_dict(before)
     if len(layers) < 2:
         got = f"{len(layers)} of them in {type(model).__name__}"
         fix = "The last one is the head, which is not pre-trained"
         raise ValueError(describe(_FUNCTION, "model", got, "two linear layers or more", fix))
-    for layer, after, (_, out), (into, _) in zip(
-        layers, layers[1:], values, values[1:], strict=False
-    ):
+    for number, (layer, after) in enumerate(itertools.pairwise(layers)):
         _check_between(after)
-        layer.activation = _activation(layer, after, out, into)
+        pairs = [(values[number][1], values[number + 1][0]) for values in runs]
+        layer.activation = _activation(layer, after, pairs)
     _check_between(layers[0])
     return layers
 
 
-def _scramble(model: nn.Module) -> None:
+def _scramble(model: nn.Module, scale: float) -> None:
     """Give linear layers weights and biases with which no two activations look alike."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
@@ -123,8 +128,10 @@ def _scramble(model: nn.Module) -> None:
             with torch.no_grad():
                 std = module.in_features**-0.5
                 elementwise.normal_(module.weight, std=std, seed=0, name=f"{name}.probe")
+                module.weight.mul_(scale)
                 if module.bias is not None:
                     elementwise.normal_(module.bias, seed=0, name=f"{name}.bias.probe")
+                    module.bias.mul_(scale)
 
 
 def _check_linear(name: str, module: nn.Linear) -> None:
@@ -153,7 +160,8 @@ def _record(model: nn.Module, inputs: Tensor) -> tuple[list[Layer], list[tuple[T
                 raise ValueError(describe(_FUNCTION, "model", got, "layers used once"))
             weights[id(module.weight)] = name
             layers.append(Layer(name, module, between=called.copy()))
-            values.append((arguments[0].detach(), output.detach()))
+            # Clones, as an activation may work in place.
+            values.append((arguments[0].detach().clone(), output.detach().clone()))
             called.clear()
 
         return note
@@ -201,11 +209,14 @@ def _check_between(layer: Layer) -> None:
             raise ValueError(describe(_FUNCTION, "model", got, expected, fix))
 
 
-def _activation(layer: Layer, after: Layer, out: Tensor, into: Tensor) -> str:
-    if out.numel() == into.numel():
-        flat = into.reshape(out.shape)
+def _activation(layer: Layer, after: Layer, pairs: list[tuple[Tensor, Tensor]]) -> str:
+    """Return the activation that takes the first of each pair to the second."""
+    if all(out.numel() == into.numel() for out, into in pairs):
         for name, (function, _) in ACTIVATIONS.items():
-            if torch.allclose(function(out), flat, rtol=1e-4, atol=1e-5):
+            if all(
+                torch.allclose(function(out), into.reshape(out.shape), rtol=1e-4, atol=1e-5)
+                for out, into in pairs
+            ):
                 return name
     got = f"something else between {layer.name} and {after.name}"
     expected = "one of " + ", ".join(ACTIVATIONS)

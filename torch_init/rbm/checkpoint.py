@@ -51,6 +51,24 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return safetensors.load_file(folder / facts["tensors"]), facts
 
 
+def of_layer(options: dict[str, Any], number: int) -> dict[str, Any]:
+    """Return the options of fit() for one of several machines: each has a folder of its own.
+
+    A run that resumes starts the layers above the first that the earlier one has not come to. A
+    layer that starts anew forgets the checkpoints above it, which an older run left.
+    """
+    if options.get("checkpoint") is None:
+        return options
+    root = Path(options["checkpoint"])
+    own = root / f"layer-{number}"
+    resume = bool(options.get("resume")) and (number == 0 or (own / _INDEX).is_file())
+    if not resume:
+        for index in root.glob(f"layer-*/{_INDEX}"):
+            if int(index.parent.name.removeprefix("layer-")) >= number:
+                index.unlink(missing_ok=True)
+    return options | {"checkpoint": own, "resume": resume}
+
+
 def check_same(ours: dict[str, Any], theirs: dict[str, Any], may_differ: set[str]) -> None:
     """Raise unless a checkpoint's options are those of the run that would go on from it."""
     different = [key for key in ours if ours[key] != theirs.get(key) and key not in may_differ]

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from torch_init.errors import check_positive_int, describe
 from torch_init.keys import check_seed, draw_seed
+from torch_init.rbm.checkpoint import of_layer
 from torch_init.rbm.data import Rows, as_source
 from torch_init.rbm.history import History
 from torch_init.rbm.labelled import Labelled
@@ -92,7 +93,8 @@ class DBN(nn.Module):
         Args:
             data: rows, as torch_init.rbm.fit takes them (no loader).
             labels: (N,) class numbers, needed if the net has classes.
-            options: of torch_init.rbm.fit, for every machine.
+            options: of torch_init.rbm.fit, for every machine; each has its own folder in
+                `checkpoint`.
 
         Returns:
             The history of each machine.
@@ -105,7 +107,7 @@ class DBN(nn.Module):
             start = {} if number == 0 else self._mirror(below, machine)
             if machine is self.top and one_hot is not None:
                 features = torch.cat([features, one_hot], 1)
-            histories.append(machine.fit(features, **(start | options)))
+            histories.append(machine.fit(features, **(start | of_layer(options, number))))
             features = _in_chunks(machine.hidden_mean, features)
         return histories
 

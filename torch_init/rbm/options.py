@@ -55,7 +55,7 @@ class Options:
     chains: int | None = None
     temperatures: int = 10
     binarize: str | None = None
-    visible_bias: str = "data"
+    visible_bias: str | None = None
     shuffle: bool = True
     seed: int | None = None
     monitors: Sequence[str] = ("reconstruction", "gradient_norm")
@@ -86,7 +86,8 @@ class Options:
         check_choice("fit", "algorithm", self.algorithm, ALGORITHMS)
         check_choice("fit", "statistics", self.statistics, ("means", "samples"))
         check_choice("fit", "reconstruction", self.reconstruction, ("means", "samples"))
-        check_choice("fit", "visible_bias", self.visible_bias, ("data", "keep"))
+        if self.visible_bias is not None:
+            check_choice("fit", "visible_bias", self.visible_bias, ("data", "keep"))
         if self.binarize is not None:
             check_choice("fit", "binarize", self.binarize, ("threshold", "sample"))
         if not callable(self.schedule):

@@ -12,6 +12,7 @@ from torch_init.errors import check_choice, check_positive_int, check_probabilit
 from torch_init.keys import check_seed
 from torch_init.model import init_
 from torch_init.rbm.chain import ACTIVATIONS, Layer, copy_of, find_chain
+from torch_init.rbm.checkpoint import of_layer
 from torch_init.rbm.examples import Examples, Features
 from torch_init.rbm.history import History
 from torch_init.rbm.likelihood import log_likelihood
@@ -121,7 +122,8 @@ def rbm_pretrain(
         holdout: the share of the rows that is not trained on, for the report; none of fewer than
             20 rows, nor of a loader.
         seed: of weights, noise, the order of the examples, and the head.
-        progress, options: as torch_init.rbm.fit takes them (batch_size, k, learning_rate ...), but
+        progress, options: as torch_init.rbm.fit takes them (batch_size, k, learning_rate ...; each
+            layer has its own folder in `checkpoint`), but
             centered is False by default: the plain gradient leaves hidden units less often active,
             which makes better features for few labels, though worse density models.
 
@@ -151,7 +153,7 @@ def rbm_pretrain(
         device = next((p.device for p in copied.parameters()), torch.device("cpu"))
         examples = Examples(data, device)
         layers = find_chain(copied, examples.few())
-        reports = []
+        reports, trained = [], 0
         for number, layer in enumerate(layers[:-1]):
             if layer.frozen:
                 reports.append(LayerReport(layer.name))
@@ -159,7 +161,8 @@ def rbm_pretrain(
             chosen = visible if number == 0 else _VISIBLE[layers[number - 1].activation or ""]
             trainer = _LayerTrainer(copied, layer, examples, chosen, seed)
             settings = {"epochs": epochs, "progress": progress, "centered": False}
-            reports.append(trainer.train(holdout, settings | options))
+            reports.append(trainer.train(holdout, settings | of_layer(options, trained)))
+            trained += 1
         last = layers[-1]
         if not last.frozen and head != "keep":
             init_(last.module, head, seed, rename=lambda leaf: f"{last.name}.{leaf}")

@@ -65,7 +65,9 @@ class Training:
     def begin(self, means: Tensor) -> None:
         """Set the visible biases and make everything at its start."""
         machine, options = self.machine, self.options
-        if options.visible_bias == "data":
+        bias, wanted = machine.visible_bias, options.visible_bias
+        untouched = bias.requires_grad and not bias.detach().any()
+        if wanted == "data" or (wanted is None and untouched):
             set_visible_bias(machine, means, self.source.count or options.batch_size)
         for parameter in machine.parameters():
             self.processes.from_first_(parameter.data)
@@ -270,6 +272,7 @@ class Training:
             "options": self.options.as_json(),
             "seed": self.seed,
             "rows": self.source.count,
+            "machine": self._identity(),
             "gradient_norm": self.gradient_norm,
             "records": self.history.records,
             "stopped_early": self.history.stopped_early,
@@ -277,9 +280,22 @@ class Training:
         if self.processes.rank == 0:
             files.save(folder, self.update, tensors, facts)
 
+    def _identity(self) -> dict[str, Any]:
+        """What a machine must share with the one whose checkpoint it takes over."""
+        machine = self.machine
+        return {
+            "name": machine.name,
+            "visible": repr(machine.visible),
+            "hidden": repr(machine.hidden),
+            "shapes": {name: list(value.shape) for name, value in machine.state_dict().items()},
+            "dtype": str(machine.weight.dtype),
+        }
+
     def stored(self, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return the folder's checkpoint, whose run must have had the same data and options."""
+        """Return the folder's checkpoint, of the same machine, data and options."""
         tensors, facts = files.load(folder)
+        identity = self._identity()
+        files.check_same(identity, facts.get("machine", {}), set())
         ours = self.options.as_json() | {"seed": self.seed, "rows": self.source.count}
         theirs = facts["options"] | {"seed": facts["seed"], "rows": facts["rows"]}
         may_differ = {"epochs"} if self.options.schedule == "constant" else set()

@@ -63,7 +63,8 @@ def fit(
         statistics: "means" of the hidden units (default; less variance) or "samples" (integers).
         reconstruction: "samples" (default) or "means" of the visible units, in CD.
         binarize: None, "threshold" (> 0.5; of spins > 0) or "sample" (anew in each epoch).
-        visible_bias: "data": log(p / (1 - p)) of the data's means at the start; "keep".
+        visible_bias: "data": log(p / (1 - p)) of the data's means at the start; "keep". None:
+            "data" while the biases are all 0 and require a gradient, so a second fit goes on.
         monitors: of MONITORS, default reconstruction and gradient_norm; monitor_every (1) epochs;
             patience (None): epochs without a better first monitor after which to stop.
 

@@ -75,7 +75,7 @@ class Units(ABC):
 
     @property
     def num_states(self) -> float:
-        """How many states the layer has; infinite for real-valued units."""
+        """How many states the layer has; infinite for real-valued units, and beyond a float."""
         return math.inf
 
     def are_states(self, data: Tensor) -> bool:
@@ -114,7 +114,7 @@ class Bernoulli(Units):
 
     @property
     def num_states(self) -> float:
-        return 2.0**self.size
+        return _power(2, self.size)
 
     def are_states(self, data: Tensor) -> bool:
         return bool(((data == 0) | (data == 1)).all())
@@ -152,7 +152,7 @@ class Spin(Units):
 
     @property
     def num_states(self) -> float:
-        return 2.0**self.size
+        return _power(2, self.size)
 
     def are_states(self, data: Tensor) -> bool:
         return bool((data.abs() == 1).all())
@@ -293,7 +293,7 @@ class Softmax(Units):
 
     @property
     def num_states(self) -> float:
-        return float(self.categories) ** self.groups
+        return _power(self.categories, self.groups)
 
     def problem(self, data: Tensor) -> str | None:
         found = _outside(data, 0.0, 1.0)
@@ -308,6 +308,13 @@ def as_units(function: str, argument: str, units: int | Units) -> Units:
     if isinstance(units, Units):
         return units
     return Bernoulli(check_positive_int(function, argument, units))
+
+
+def _power(base: int, exponent: int) -> float:
+    try:
+        return float(base) ** exponent
+    except OverflowError:
+        return math.inf
 
 
 def _binary_states(size: int) -> Tensor:
