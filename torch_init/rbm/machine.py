@@ -232,7 +232,9 @@ class RBM(nn.Module):
 
         Each step draws h given v, then v given h; the h returned is drawn with the v returned
         (its cause). A chain's states depend on (seed, the machine's name, first_chain + row,
-        first_step + step) and its start only: batches may be split, and chains go on, at will.
+        first_step + step) and its start only: batches may be split, and chains go on, at will. Not
+        so where a batch mixes rows of 0 and 1 with rows of grey levels: the latter take the whole
+        batch down the float path, which draws other words.
 
         Args:
             visible: (N, visible), finite; means are allowed as a start.
