@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Restricted Boltzmann machines: sampling, training, likelihood, pre-training of modules."""
 
-from torch_init.rbm.annealing import Estimate, ais, base_rate, linear_betas, raise_bound
+from torch_init.rbm.annealing import Estimate, ais, linear_betas, reverse_ais
+from torch_init.rbm.biases import base_rate
 from torch_init.rbm.dbn import DBN
 from torch_init.rbm.estimator import RBMTransformer
 from torch_init.rbm.history import History
@@ -46,8 +47,8 @@ __all__ = [
     "log_partition",
     "mosaic",
     "pseudo_likelihood",
-    "raise_bound",
     "rbm_pretrain",
     "receptive_fields",
+    "reverse_ais",
     "write_history",
 ]

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_init.errors import describe
-from torch_init.rbm.labelled import Labelled
 from torch_init.rbm.machine import RBM
-from torch_init.rbm.units import Bernoulli, Gaussian, Softmax, Spin
 
 _SCAN = 4096  # rows looked at at once
 PROBE = 512
@@ -172,23 +170,3 @@ def to_states(function: str, rows: Tensor, machine: RBM) -> Tensor:
         raise ValueError(describe(function, "data", got, f"shape (N, {machine.visible.size})"))
     states = rows.to(machine.weight.device, machine.weight.dtype, non_blocking=True)
     return states / 255 if rows.dtype == torch.uint8 else states
-
-
-@torch.no_grad()
-def set_visible_bias(machine: RBM, means: Tensor, count: int) -> None:
-    """Hinton (2010), section 8.1: the biases that fit the means of units without weights."""
-    units, least = machine.visible, max(1 / max(count, 2), 1e-3)
-    means = means.to(machine.visible_bias.device)
-    if isinstance(units, Gaussian):
-        bias = means
-    elif isinstance(units, Softmax):
-        bias = means.clamp(least, 1).log()
-    elif isinstance(units, Spin):
-        bias = 0.5 * torch.logit(((1 + means) / 2).clamp(least, 1 - least))
-    elif isinstance(units, Labelled):
-        label = means[-units.classes :].clamp(least, 1).log()
-        bias = torch.cat([torch.logit(means[: -units.classes].clamp(least, 1 - least)), label])
-    else:
-        assert isinstance(units, Bernoulli)
-        bias = torch.logit(means.clamp(least, 1 - least))
-    machine.visible_bias.copy_(bias)

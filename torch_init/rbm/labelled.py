@@ -39,8 +39,12 @@ class Labelled(Units):
         return tensor[..., : -self.classes], tensor[..., -self.classes :]
 
     @property
-    def _parts(self) -> tuple[Bernoulli, Softmax]:
+    def _units(self) -> tuple[Bernoulli, Softmax]:
         return Bernoulli(self.size - self.classes), Softmax(self.classes, self.classes)
+
+    def parts(self, tensor: Tensor) -> list[tuple[Units, Tensor]]:
+        """Return the features' units and the label's, each with its part of the tensor."""
+        return list(zip(self._units, self._split(tensor), strict=True))
 
     def log_partition(self, field: Tensor, bias: Tensor, log_variance: Tensor | None) -> Tensor:
         features, label = self._split(field)
@@ -63,15 +67,14 @@ class Labelled(Units):
         return torch.cat([*states, functional.one_hot(chosen, self.classes).to(field.dtype)], -1)
 
     def states(self) -> Tensor:
-        bernoulli, softmax = (part.states() for part in self._parts)
+        bernoulli, softmax = (part.states() for part in self._units)
         rows = [bernoulli.repeat_interleave(len(softmax), 0), softmax.repeat(len(bernoulli), 1)]
         return torch.cat(rows, 1)
 
     @property
     def num_states(self) -> float:
-        return self._parts[0].num_states * self.classes
+        return self._units[0].num_states * self.classes
 
     def problem(self, data: Tensor) -> str | None:
-        features, label = self._split(data)
-        bernoulli, softmax = self._parts
-        return bernoulli.problem(features) or softmax.problem(label)
+        problems = [units.problem(part) for units, part in self.parts(data)]
+        return problems[0] or problems[1]

@@ -36,7 +36,7 @@ def log_partition(rbm: RBM) -> float:
     units = rbm.visible if over_visible else rbm.hidden
     if units.num_states > MAX_STATES:
         got = f"{rbm.visible.num_states:g} visible and {rbm.hidden.num_states:g} hidden states"
-        fix = "Estimate it by ais() and raise_bound()"
+        fix = "Estimate it by ais() and reverse_ais()"
         raise ValueError(describe("log_partition", "rbm", got, "at most 2**25 of either", fix))
     rbm = in_float64(rbm)
     free_energy = rbm.free_energy if over_visible else rbm.hidden_free_energy

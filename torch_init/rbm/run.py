@@ -11,7 +11,8 @@ from torch import Tensor
 from torch_init.distributions import Uniform
 from torch_init.errors import describe
 from torch_init.rbm import checkpoint as files
-from torch_init.rbm.data import Rows, Source, set_visible_bias
+from torch_init.rbm.biases import set_visible_bias
+from torch_init.rbm.data import Rows, Source
 from torch_init.rbm.gradient import Gradient, Offsets, likelihood_gradient, statistics
 from torch_init.rbm.history import History
 from torch_init.rbm.machine import RBM
