@@ -205,6 +205,29 @@ def test_pseudo_likelihood_by_enumeration(units):
     torch.testing.assert_close(rbm.pseudo_likelihood(made, copies[:3], flips=99), want[[9, 9, 9]])
 
 
+@pytest.mark.parametrize("units", ["bernoulli", "spin"])
+def test_pseudo_likelihood_of_means(units):
+    """A grey unit counts as its two states do, each as often as its mean says."""
+    made = machine(DISCRETE[units])
+    states = made.visible.states()[5:9]
+    whole = rbm.pseudo_likelihood(made, states)
+    grey = states.clone()
+    low = states.min()
+    grey[:, 2] = low + 0.3 * (1 - low)
+    logits = []
+    for unit in range(made.visible.size):
+        on, off = grey.clone(), grey.clone()
+        on[:, unit], off[:, unit] = 1, low
+        logits.append(made.free_energy(off) - made.free_energy(on))
+    mean = (grey - low) / (1 - low)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(
+        torch.stack(logits, 1), mean, reduction="none"
+    )
+    got = rbm.pseudo_likelihood(made, grey)
+    torch.testing.assert_close(got, -loss.sum(1).detach(), rtol=1e-10, atol=0)
+    assert not torch.isclose(got, whole).any()
+
+
 def test_errors():
     made = rbm.RBM(rbm.Gaussian(3), 2)
     with pytest.raises(TypeError, match="Bernoulli or Spin"):
