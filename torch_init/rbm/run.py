@@ -12,7 +12,7 @@ from torch_init.distributions import Uniform
 from torch_init.errors import describe
 from torch_init.rbm import checkpoint as files
 from torch_init.rbm.biases import set_visible_bias
-from torch_init.rbm.data import Rows, Source
+from torch_init.rbm.data import Rows, Source, Stream
 from torch_init.rbm.gradient import Gradient, Offsets, likelihood_gradient, statistics
 from torch_init.rbm.history import History
 from torch_init.rbm.machine import RBM
@@ -33,6 +33,8 @@ from torch_init.rbm.units import Spin
 _PERSISTENT = {"pcd": Persistent, "fpcd": FastPersistent, "pt": Tempered}
 _SPARSITY_DECAY = 0.9
 _LOG_VARIANCES = (-8.0, 8.0)
+_DIVERGED = 2.0**64
+"""The chains' integers hold no larger parameters."""
 
 
 def check_sampled(machine: RBM, rows: Tensor) -> None:
@@ -69,7 +71,7 @@ class Training:
         bias, wanted = machine.visible_bias, options.visible_bias
         untouched = bias.requires_grad and not bias.detach().any()
         if wanted == "data" or (wanted is None and untouched):
-            set_visible_bias(machine, means, self.source.count or options.batch_size)
+            set_visible_bias(machine, means, self.source.scanned)
         for parameter in machine.parameters():
             self.processes.from_first_(parameter.data)
         self.velocity = {n: torch.zeros_like(p.detach()) for n, p in machine.named_parameters()}
@@ -112,7 +114,11 @@ class Training:
                     if done <= self.update:
                         continue
                     assert rows is not None
-                    self._step(rows, first_row, count, epoch)
+                    try:
+                        self._step(rows, first_row, count, epoch)
+                    except ValueError:
+                        self._check_parameters(epoch + 1)  # chains refuse such parameters too
+                        raise
                     self.update = done
                     bar.update(1)
                     if folder is not None and done % every == 0:
@@ -139,8 +145,7 @@ class Training:
                 rows = self.source.pick(numbers[own]) if done > self.update else None
                 yield rows, own.start, len(numbers)
             return
-        for rows in self.source:
-            yield rows, *self.processes.offset(len(rows), rows.device)
+        yield from self.processes.together(self.source)
 
     def _progress(self, epoch: int) -> float:
         per_epoch = self.updates_per_epoch
@@ -236,11 +241,7 @@ class Training:
             return self.history.stopped_early
         if epoch % options.monitor_every and epoch != options.epochs:
             return False
-        if not all(p.isfinite().all() for p in self.machine.parameters()):
-            raise FloatingPointError(
-                f"torch_init.fit: the parameters are no longer finite after epoch {epoch}. "
-                "Lower learning_rate; Gaussian data should have unit variance"
-            )
+        self._check_parameters(epoch)
         moment = Moment(
             self.machine, self.source.probe(), self.validation, self.gradient_norm, epoch
         )
@@ -251,6 +252,13 @@ class Training:
             callback(self.machine, records[-1])
         self.history.stopped_early = self._is_out_of_patience()
         return self.history.stopped_early
+
+    def _check_parameters(self, epoch: int) -> None:
+        if not all((p.abs() < _DIVERGED).all() for p in self.machine.parameters()):
+            raise FloatingPointError(
+                f"torch_init.fit: the parameters diverged in epoch {epoch}. "
+                "Lower learning_rate; Gaussian data should have unit variance"
+            )
 
     def _is_out_of_patience(self) -> bool:
         if self.options.patience is None:
@@ -263,12 +271,16 @@ class Training:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint; every process takes part, the first one writes."""
+        self._check_parameters(len(self.history.records) + 1)
         tensors = {f"machine.{n}": v for n, v in self.machine.state_dict().items()}
         tensors |= {f"velocity.{n}": v for n, v in self.velocity.items()}
         tensors |= {f"negative.{n}": v for n, v in self.negative.state().items()}
         offsets = self.offsets
         tensors |= {"mu": offsets.visible, "lambda": offsets.hidden, "centred": offsets.started}
         tensors["activity"] = self.activity
+        if isinstance(self.source, Stream) and self.source.order is not None:
+            order = self.source.order
+            tensors["order"] = self.processes.gather_rows(order[None], self.processes.size)
         facts = {
             "options": self.options.as_json(),
             "seed": self.seed,
@@ -318,5 +330,7 @@ class Training:
         self.offsets.hidden.copy_(tensors["lambda"])
         self.offsets.started.copy_(tensors["centred"])
         self.activity.copy_(tensors["activity"])
+        if isinstance(self.source, Stream) and "order" in tensors:
+            self.source.rewind(tensors["order"][self.processes.rank])
         self.update, self.gradient_norm = facts["update"], facts["gradient_norm"]
         self.history = History(facts["records"], facts["stopped_early"])
