@@ -2,6 +2,7 @@
 """The visible layer of a deep belief net's top machine: features and a label, side by side."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,3 +79,23 @@ class Labelled(Units):
     def problem(self, data: Tensor) -> str | None:
         problems = [units.problem(part) for units, part in self.parts(data)]
         return problems[0] or problems[1]
+
+
+def one_hot(function: str, labels: Any, count: int, classes: int) -> Tensor:
+    """Return count class numbers as rows of a label's units, (count, classes), int64.
+
+    Raises:
+        TypeError, ValueError: labels that are not count ints in [0, classes).
+    """
+    expected = f"({count},) numbers in [0, {classes})"
+    if labels is None:
+        raise ValueError(describe(function, "labels", "None", expected))
+    labels = torch.as_tensor(labels)
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(describe(function, "labels", f"{labels.dtype}", f"{expected}, of ints"))
+    if labels.shape != (count,) or not bool(((labels >= 0) & (labels < classes)).all()):
+        got = f"shape {tuple(labels.shape)}"
+        if labels.numel():
+            got += f", values in [{int(labels.min())}, {int(labels.max())}]"
+        raise ValueError(describe(function, "labels", got, expected))
+    return functional.one_hot(labels.long(), classes)

@@ -13,6 +13,7 @@ from torch_init.errors import describe
 from torch_init.rbm import checkpoint as files
 from torch_init.rbm.biases import set_visible_bias
 from torch_init.rbm.data import Rows, Source, Stream
+from torch_init.rbm.divergence import check_parameters
 from torch_init.rbm.gradient import Gradient, Offsets, likelihood_gradient, statistics
 from torch_init.rbm.history import History
 from torch_init.rbm.machine import RBM
@@ -33,8 +34,6 @@ from torch_init.rbm.units import Spin
 _PERSISTENT = {"pcd": Persistent, "fpcd": FastPersistent, "pt": Tempered}
 _SPARSITY_DECAY = 0.9
 _LOG_VARIANCES = (-8.0, 8.0)
-_DIVERGED = 2.0**64
-"""The chains' integers hold no larger parameters."""
 
 
 def check_sampled(machine: RBM, rows: Tensor) -> None:
@@ -117,7 +116,9 @@ class Training:
                     try:
                         self._step(rows, first_row, count, epoch)
                     except ValueError:
-                        self._check_parameters(epoch + 1)  # chains refuse such parameters too
+                        check_parameters(
+                            "fit", self.machine, epoch + 1
+                        )  # chains refuse such parameters too
                         raise
                     self.update = done
                     bar.update(1)
@@ -241,7 +242,7 @@ class Training:
             return self.history.stopped_early
         if epoch % options.monitor_every and epoch != options.epochs:
             return False
-        self._check_parameters(epoch)
+        check_parameters("fit", self.machine, epoch)
         moment = Moment(
             self.machine, self.source.probe(), self.validation, self.gradient_norm, epoch
         )
@@ -252,13 +253,6 @@ class Training:
             callback(self.machine, records[-1])
         self.history.stopped_early = self._is_out_of_patience()
         return self.history.stopped_early
-
-    def _check_parameters(self, epoch: int) -> None:
-        if not all((p.abs() < _DIVERGED).all() for p in self.machine.parameters()):
-            raise FloatingPointError(
-                f"torch_init.fit: the parameters diverged in epoch {epoch}. "
-                "Lower learning_rate; Gaussian data should have unit variance"
-            )
 
     def _is_out_of_patience(self) -> bool:
         if self.options.patience is None:
@@ -271,7 +265,7 @@ class Training:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint; every process takes part, the first one writes."""
-        self._check_parameters(len(self.history.records) + 1)
+        check_parameters("fit", self.machine, len(self.history.records) + 1)
         tensors = {f"machine.{n}": v for n, v in self.machine.state_dict().items()}
         tensors |= {f"velocity.{n}": v for n, v in self.velocity.items()}
         tensors |= {f"negative.{n}": v for n, v in self.negative.state().items()}
