@@ -207,7 +207,8 @@ class Stream:
         """Begin anew in the order of another run's generator, if the loader has one."""
         if self._generator is not None:
             self._generator.set_state(order)
-            self.order, self._begun = order, None
+            self.order = order
+            self.scan()
 
     def probe(self) -> Tensor:
         """Return the rows that the monitors look at: the first 512."""
