@@ -273,7 +273,7 @@ class Training:
         tensors |= {"mu": offsets.visible, "lambda": offsets.hidden, "centred": offsets.started}
         tensors["activity"] = self.activity
         if isinstance(self.source, Stream) and self.source.order is not None:
-            order = self.source.order
+            order = self.source.order.to(self.machine.weight.device)
             tensors["order"] = self.processes.gather_rows(order[None], self.processes.size)
         facts = {
             "options": self.options.as_json(),

@@ -9,6 +9,7 @@ from torch_init.errors import check_positive_int, describe
 from torch_init.rbm.data import as_source
 from torch_init.rbm.history import History
 from torch_init.rbm.machine import RBM
+from torch_init.rbm.monitors import check_monitors
 from torch_init.rbm.options import Options
 from torch_init.rbm.parallel import Processes
 from torch_init.rbm.run import Training, check_sampled
@@ -91,6 +92,8 @@ def fit(
     except TypeError as error:
         raise TypeError(describe("fit", "options", str(error), "the options listed")) from error
     chosen.check(machine.visible, machine.hidden, machine.exact)
+    has_validation = validation is not None
+    check_monitors("fit", chosen.monitors, chosen.patience, machine.visible, has_validation)
     check_positive_int("fit", "checkpoint_every", checkpoint_every)
     if resume and checkpoint is None:
         raise ValueError(describe("fit", "resume", "True without checkpoint", "a folder"))
