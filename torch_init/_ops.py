@@ -42,7 +42,10 @@ from torch_init._ops_flow import accumulate_moments_ as accumulate_moments_
 from torch_init._ops_flow import (
     accumulate_with_cuda_body_on_host as accumulate_with_cuda_body_on_host,
 )
+from torch_init._ops_gibbs import GREY_LEVELS as GREY_LEVELS
+from torch_init._ops_gibbs import MEAN_ONE as MEAN_ONE
 from torch_init._ops_gibbs import gibbs as gibbs
+from torch_init._ops_gibbs import hidden_means as hidden_means
 from torch_init._ops_gibbs import sample_hidden as sample_hidden
 from torch_init._ops_gibbs import sample_visible as sample_visible
 from torch_init._ops_gibbs_weights import GibbsWeights as GibbsWeights

@@ -118,6 +118,7 @@ class GibbsPlan {
     task_.side[kHidden] = {hidden,          visible,        ints(1), ints(0),
                            padded(visible), padded(hidden), ints(3), ints(5)};
     task_.threshold = threshold_.distribution;
+    task_.scale = static_cast<float>(power_of_two(-shift));
   }
 
   // Addresses are 0 where there is nothing.
@@ -133,6 +134,11 @@ class GibbsPlan {
     task_.unit_beta[kVisible] = pointer<const int32_t*>(visible_beta);
     task_.unit_beta[kHidden] = pointer<const int32_t*>(hidden_beta);
     task_.grey = grey;
+  }
+  // int16 [chains][hidden]: where the last half-step writes the hidden units' means.
+  void set_means(uint64_t means, bool means_only) {
+    task_.means = pointer<int16_t*>(means);
+    task_.means_only = means_only;
   }
   void set_words(uint64_t key, uint32_t first_chain, uint64_t first_step) {
     task_.key = key;
@@ -198,6 +204,7 @@ void bind_gibbs(py::module_& module) {
   auto plan = py::class_<GibbsPlan>(module, "GibbsPlan")
                   .def(py::init<const LayerAddresses&, int64_t, int64_t, int>())
                   .def("set_run", &GibbsPlan::set_run)
+                  .def("set_means", &GibbsPlan::set_means)
                   .def("set_words", &GibbsPlan::set_words)
                   .def("run_on_host", &GibbsPlan::run_on_host, release_gil)
                   .def("run_cuda_body_on_host", &GibbsPlan::run_cuda_body_on_host, release_gil)
