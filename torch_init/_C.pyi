@@ -90,13 +90,14 @@ class GibbsPlan:
     ) -> None: ...
 
 def statistics(
-    visible: int,
-    hidden: int,
+    addresses: Sequence[int],
     chains: int,
-    visible_units: int,
-    hidden_units: int,
-    out: int,
-    sign: int,
+    units: Sequence[int],
+    means: bool,
+    grey: bool,
+    wide: bool,
+    accumulate: bool,
+    weight: int,
     max_threads: int,
 ) -> None: ...
 

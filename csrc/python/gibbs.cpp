@@ -48,17 +48,25 @@ std::optional<int> quantize(uint64_t weight, uint64_t visible_bias, uint64_t hid
   return shift;
 }
 
-void statistics(uint64_t visible, uint64_t hidden, int64_t chains, int64_t visible_units,
-                int64_t hidden_units, uint64_t out, int sign, int max_threads) {
+// Addresses: visible bytes, hidden bytes or int16 means, out, sums of visible and hidden units.
+void statistics(const std::array<uint64_t, 5>& at, int64_t chains,
+                const std::array<int64_t, 2>& units, bool means, bool grey, bool wide,
+                bool accumulate, int64_t weight, int max_threads) {
   StatisticsTask task{};
-  task.visible = pointer<const uint8_t*>(visible);
-  task.hidden = pointer<const uint8_t*>(hidden);
-  task.hidden_stride = hidden_units;
+  task.visible = pointer<const uint8_t*>(at[0]);
+  task.hidden = pointer<const void*>(at[1]);
+  task.hidden_kind = means ? HiddenKind::kMeans : HiddenKind::kStates;
+  task.grey = grey;
+  task.hidden_stride = units[1];
   task.chains = chains;
-  task.units[0] = visible_units;
-  task.units[1] = hidden_units;
-  task.out = pointer<int32_t*>(out);
-  task.sign = sign;
+  task.units[0] = units[0];
+  task.units[1] = units[1];
+  task.out = pointer<void*>(at[2]);
+  task.wide = wide;
+  task.accumulate = accumulate;
+  task.weight = weight;
+  task.visible_sums = pointer<int64_t*>(at[3]);
+  task.hidden_sums = pointer<int64_t*>(at[4]);
   host_statistics(task, active_tier.load()->gibbs->statistics, max_threads);
 }
 

@@ -186,5 +186,5 @@ def _to_bytes(states: Tensor) -> Tensor:
 
 def integer_pairs(rows: Tensor, columns: Tensor) -> Tensor:
     """Return rows^T columns of states 0 and 1, added up in integers, in the rows' dtype."""
-    pairs = _ops.statistics(_to_bytes(rows), _to_bytes(columns))
+    pairs = _ops.statistics(_to_bytes(rows), _to_bytes(columns)).pairs
     return pairs.to(rows.device, rows.dtype)
