@@ -101,6 +101,14 @@ def statistics(
     max_threads: int,
 ) -> None: ...
 
+def ascend(
+    addresses: Sequence[int],
+    units: Sequence[int],
+    pair_kind: int,
+    numbers: Sequence[float],
+    max_threads: int,
+) -> None: ...
+
 _FloatTask = tuple[int, int, int, int, int, int, int, int, int, int, int]
 
 def sample_float(task: _FloatTask, max_threads: int) -> None: ...

@@ -70,6 +70,35 @@ void statistics(const std::array<uint64_t, 5>& at, int64_t chains,
   host_statistics(task, active_tier.load()->gibbs->statistics, max_threads);
 }
 
+// Addresses: pairs, visible and hidden offsets, visible and hidden differences, pull, visible means,
+// weight, velocity, gradient, visible and hidden shifts; numbers: scale, decay, l1, momentum, rate.
+void ascend(const std::array<uint64_t, 12>& at, const std::array<int64_t, 2>& units, int pair_kind,
+            const std::array<float, 5>& numbers, int max_threads) {
+  const auto floats = [&](size_t i) { return pointer<float*>(at[i]); };
+  AscendTask task{};
+  task.visible = units[0];
+  task.hidden = units[1];
+  task.pairs = pointer<const void*>(at[0]);
+  task.pair_kind = static_cast<PairKind>(pair_kind);
+  task.visible_offset = floats(1);
+  task.hidden_offset = floats(2);
+  task.visible_difference = floats(3);
+  task.hidden_difference = floats(4);
+  task.pull = floats(5);
+  task.visible_mean = floats(6);
+  task.weight = floats(7);
+  task.velocity = floats(8);
+  task.gradient = floats(9);
+  task.visible_shift = floats(10);
+  task.hidden_shift = floats(11);
+  task.scale = numbers[0];
+  task.decay = numbers[1];
+  task.l1 = numbers[2];
+  task.momentum = numbers[3];
+  task.rate = numbers[4];
+  host_ascend(task, active_tier.load()->gibbs->ascend, max_threads);
+}
+
 // A task: (kind, fields, out, std, chains, units, categories, key, first chain, step, side).
 struct LoweredFloatTask {
   explicit LoweredFloatTask(const py::tuple& from) {
@@ -207,6 +236,7 @@ void bind_gibbs(py::module_& module) {
   const auto release_gil = py::call_guard<py::gil_scoped_release>();
   module.def("quantize_layer", &quantize, release_gil);
   module.def("statistics", &statistics, release_gil);
+  module.def("ascend", &ascend, release_gil);
   module.def("sample_float", &sample_float_on_host);
   module.def("sample_float_with_cuda_body_on_host", &sample_float_with_cuda_body_on_host);
   auto plan = py::class_<GibbsPlan>(module, "GibbsPlan")
