@@ -100,7 +100,6 @@ def statistics(
     weight: int,
     max_threads: int,
 ) -> None: ...
-
 def ascend(
     addresses: Sequence[int],
     units: Sequence[int],

@@ -33,6 +33,9 @@ except ImportError as error:
 
 from torch_init import _ops_flow
 from torch_init._ops_ais import ais_run as ais_run
+from torch_init._ops_ascend import Pace as Pace
+from torch_init._ops_ascend import Slope as Slope
+from torch_init._ops_ascend import ascend as ascend
 from torch_init._ops_float_units import sample_bernoulli as sample_bernoulli
 from torch_init._ops_float_units import sample_gaussian as sample_gaussian
 from torch_init._ops_float_units import sample_nrelu as sample_nrelu
@@ -54,6 +57,7 @@ from torch_init._ops_measure import MEASUREMENT as MEASUREMENT
 from torch_init._ops_measure import Part as Part
 from torch_init._ops_measure import measure as measure
 from torch_init._ops_measure import measure_with_cuda_body_on_host as measure_with_cuda_body_on_host
+from torch_init._ops_statistics import Statistics as Statistics
 from torch_init._ops_statistics import statistics as statistics
 
 FILLABLE_DTYPES = (
