@@ -49,8 +49,8 @@ struct AscendKernels {
 };
 
 // Tiles of hidden x visible units, whose pairs are transposed at once.
-constexpr int64_t kAscendRows = 16;
-constexpr int64_t kAscendColumns = 128;
+constexpr int64_t kAscendRows = 64;
+constexpr int64_t kAscendColumns = 64;
 constexpr int64_t kAscendScratch = kAscendRows * kAscendColumns;
 
 void host_ascend(const AscendTask& task, const AscendKernels& kernels, int max_threads);

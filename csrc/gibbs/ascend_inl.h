@@ -27,7 +27,11 @@ inline void read_lanes(const float* from, int64_t n, AscendFloats& to) {
 }
 
 inline void write_lanes(const AscendFloats& from, int64_t n, float* to) {
-  memcpy(to, &from, n == kAscendLanes ? sizeof from : static_cast<size_t>(n) * sizeof(float));
+  if (n == kAscendLanes) {
+    memcpy(to, &from, sizeof from);
+  } else {
+    memcpy(to, &from, static_cast<size_t>(n) * sizeof(float));
+  }
 }
 
 // A tile of pairs, [visible][hidden], as floats [hidden][kAscendColumns].
@@ -36,10 +40,16 @@ inline void transpose_pairs(const Pair* pairs, int64_t stride, int64_t columns, 
                             float* out) {
   int64_t i = 0;
   if constexpr (sizeof(Pair) == 4) {
-    for (; rows == kAscendRows && i + 4 <= columns; i += 4) {
-      for (int64_t j = 0; j < kAscendRows; j += 4) {
+    for (; i + 4 <= columns; i += 4) {
+      int64_t j = 0;
+      for (; j + 4 <= rows; j += 4) {
         transpose_4x4<Pair, float>(pairs + i * stride + j, stride, out + j * kAscendColumns + i,
                                    kAscendColumns);
+      }
+      for (; j < rows; ++j) {
+        for (int64_t k = i; k < i + 4; ++k) {
+          out[j * kAscendColumns + k] = static_cast<float>(pairs[k * stride + j]);
+        }
       }
     }
   }
@@ -50,44 +60,63 @@ inline void transpose_pairs(const Pair* pairs, int64_t stride, int64_t columns, 
   }
 }
 
-// A row of a tile: of hidden unit j, visible units from `first` on.
-inline void ascend_row(const AscendTask& task, int64_t j, int64_t first, int64_t columns,
-                       const float* pairs, float* visible_shift, AscendFloats& hidden_shift) {
-  const float hidden_offset = task.hidden_offset[j];
-  const float hidden_difference = task.hidden_difference[j];
-  const float pull = task.pull[j];
-  for (int64_t at = 0; at < columns; at += kAscendLanes) {
-    const int64_t n = columns - at < kAscendLanes ? columns - at : kAscendLanes;
-    const int64_t i = first + at;
-    const int64_t place = j * task.visible + i;
-    AscendFloats pair, offset, difference, mean, weight, shift;
-    read_lanes(pairs + at, n, pair);
-    read_lanes(task.visible_offset + i, n, offset);
-    read_lanes(task.visible_difference + i, n, difference);
-    read_lanes(task.visible_mean + i, n, mean);
-    read_lanes(task.weight + place, n, weight);
-    read_lanes(visible_shift + i, n, shift);
+// What one hidden unit multiplies or adds.
+struct HiddenFactors {
+  float offset;
+  float difference;
+  float pull;
+};
 
-    const AscendFloats gradient =
-        (pair * task.scale - offset * hidden_difference) - difference * hidden_offset;
-    shift += gradient * hidden_offset;
-    hidden_shift += gradient * offset;
-    write_lanes(shift, n, visible_shift + i);
-    if (task.gradient != nullptr) write_lanes(gradient, n, task.gradient + place);
+// `n` visible units from i on of hidden unit j.
+inline __attribute__((always_inline)) void ascend_lanes(const AscendTask& task, int64_t j,
+                                                        int64_t i, int64_t n,
+                                                        const HiddenFactors& hidden,
+                                                        const float* pairs, float* visible_shift,
+                                                        AscendFloats& hidden_shift) {
+  const int64_t place = j * task.visible + i;
+  AscendFloats pair, offset, difference, mean, weight, shift;
+  read_lanes(pairs, n, pair);
+  read_lanes(task.visible_offset + i, n, offset);
+  read_lanes(task.visible_difference + i, n, difference);
+  read_lanes(task.visible_mean + i, n, mean);
+  read_lanes(task.weight + place, n, weight);
+  read_lanes(visible_shift + i, n, shift);
 
-    const AscendInts sign = (weight < 0.0f) - (weight > 0.0f);  // of comparisons that give 0, -1
-    AscendFloats change = gradient - weight * task.decay;
-    change = change - __builtin_convertvector(sign, AscendFloats) * task.l1;
-    change = (change + mean * pull) * task.rate;
-    if (task.velocity != nullptr) {
-      AscendFloats velocity;
-      read_lanes(task.velocity + place, n, velocity);
-      change = velocity * task.momentum + change;
-      write_lanes(change, n, task.velocity + place);
-    }
-    weight += change;
-    write_lanes(weight, n, task.weight + place);
+  const AscendFloats gradient =
+      (pair * task.scale - offset * hidden.difference) - difference * hidden.offset;
+  shift += gradient * hidden.offset;
+  hidden_shift += gradient * offset;
+  write_lanes(shift, n, visible_shift + i);
+  if (task.gradient != nullptr) write_lanes(gradient, n, task.gradient + place);
+
+  const AscendInts sign = (weight < 0.0f) - (weight > 0.0f);  // of comparisons that give 0, -1
+  AscendFloats change = gradient - weight * task.decay;
+  change = change - __builtin_convertvector(sign, AscendFloats) * task.l1;
+  change = (change + mean * hidden.pull) * task.rate;
+  if (task.velocity != nullptr) {
+    AscendFloats velocity;
+    read_lanes(task.velocity + place, n, velocity);
+    change = velocity * task.momentum + change;
+    write_lanes(change, n, task.velocity + place);
   }
+  weight += change;
+  write_lanes(weight, n, task.weight + place);
+}
+
+// A row of a tile: of hidden unit j, visible units from `first` on.
+inline void ascend_row(const AscendTask& given, int64_t j, int64_t first, int64_t columns,
+                       const float* pairs, float* visible_shift, AscendFloats& hidden_shift) {
+  const AscendTask task = given;  // which nothing written can change
+  const HiddenFactors hidden = {task.hidden_offset[j], task.hidden_difference[j], task.pull[j]};
+  AscendFloats sum = hidden_shift;
+  int64_t at = 0;
+  for (; at + kAscendLanes <= columns; at += kAscendLanes) {
+    ascend_lanes(task, j, first + at, kAscendLanes, hidden, pairs + at, visible_shift, sum);
+  }
+  if (at < columns) {
+    ascend_lanes(task, j, first + at, columns - at, hidden, pairs + at, visible_shift, sum);
+  }
+  hidden_shift = sum;
 }
 
 template <typename Pair>
