@@ -33,6 +33,9 @@ except ImportError as error:
 
 from torch_init import _ops_flow
 from torch_init._ops_ais import ais_run as ais_run
+from torch_init._ops_ascend import Pace as Pace
+from torch_init._ops_ascend import Slope as Slope
+from torch_init._ops_ascend import ascend as ascend
 from torch_init._ops_float_units import sample_bernoulli as sample_bernoulli
 from torch_init._ops_float_units import sample_gaussian as sample_gaussian
 from torch_init._ops_float_units import sample_nrelu as sample_nrelu
@@ -42,7 +45,10 @@ from torch_init._ops_flow import accumulate_moments_ as accumulate_moments_
 from torch_init._ops_flow import (
     accumulate_with_cuda_body_on_host as accumulate_with_cuda_body_on_host,
 )
+from torch_init._ops_gibbs import GREY_LEVELS as GREY_LEVELS
+from torch_init._ops_gibbs import MEAN_ONE as MEAN_ONE
 from torch_init._ops_gibbs import gibbs as gibbs
+from torch_init._ops_gibbs import hidden_means as hidden_means
 from torch_init._ops_gibbs import sample_hidden as sample_hidden
 from torch_init._ops_gibbs import sample_visible as sample_visible
 from torch_init._ops_gibbs_weights import GibbsWeights as GibbsWeights
@@ -51,6 +57,7 @@ from torch_init._ops_measure import MEASUREMENT as MEASUREMENT
 from torch_init._ops_measure import Part as Part
 from torch_init._ops_measure import measure as measure
 from torch_init._ops_measure import measure_with_cuda_body_on_host as measure_with_cuda_body_on_host
+from torch_init._ops_statistics import Statistics as Statistics
 from torch_init._ops_statistics import statistics as statistics
 
 FILLABLE_DTYPES = (
