@@ -12,7 +12,9 @@ from torch_init import _ops
 from torch_init.distributions import Uniform
 from torch_init.errors import describe
 from torch_init.rbm import checkpoint as files
-from torch_init.rbm.data import Rows, Source, set_visible_bias
+from torch_init.rbm.biases import set_visible_bias
+from torch_init.rbm.data import Rows, Source, Stream
+from torch_init.rbm.divergence import check_parameters
 from torch_init.rbm.exact import Difference, Phase, ascend, exact_rows, gradient
 from torch_init.rbm.gradient import Gradient, Offsets, likelihood_gradient, statistics, wide
 from torch_init.rbm.history import History
@@ -71,7 +73,7 @@ class Training:
         bias, wanted = machine.visible_bias, options.visible_bias
         untouched = bias.requires_grad and not bias.detach().any()
         if wanted == "data" or (wanted is None and untouched):
-            set_visible_bias(machine, means, self.source.count or options.batch_size)
+            set_visible_bias(machine, means, self.source.scanned)
         for parameter in machine.parameters():
             self.processes.from_first_(parameter.data)
         # Of a machine of half precision, parameters move by less than it can tell apart.
@@ -116,7 +118,13 @@ class Training:
                     if done <= self.update:
                         continue
                     assert rows is not None
-                    self._step(rows, first_row, count, epoch)
+                    try:
+                        self._step(rows, first_row, count, epoch)
+                    except ValueError:
+                        check_parameters(
+                            "fit", self.machine, epoch + 1
+                        )  # chains refuse such parameters too
+                        raise
                     self.update = done
                     bar.update(1)
                     if folder is not None and done % every == 0:
@@ -143,8 +151,7 @@ class Training:
                 rows = self.source.pick(numbers[own]) if done > self.update else None
                 yield rows, own.start, len(numbers)
             return
-        for rows in self.source:
-            yield rows, *self.processes.offset(len(rows), rows.device)
+        yield from self.processes.together(self.source)
 
     def _progress(self, epoch: int) -> float:
         per_epoch = self.updates_per_epoch
@@ -336,11 +343,7 @@ class Training:
             return self.history.stopped_early
         if epoch % options.monitor_every and epoch != options.epochs:
             return False
-        if not all(p.isfinite().all() for p in self.machine.parameters()):
-            raise FloatingPointError(
-                f"torch_init.fit: the parameters are no longer finite after epoch {epoch}. "
-                "Lower learning_rate; Gaussian data should have unit variance"
-            )
+        check_parameters("fit", self.machine, epoch)
         moment = Moment(
             self.machine, self.source.probe(), self.validation, self.gradient_norm, epoch
         )
@@ -363,6 +366,7 @@ class Training:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint; every process takes part, the first one writes."""
+        check_parameters("fit", self.machine, len(self.history.records) + 1)
         tensors = {f"machine.{n}": v for n, v in self.machine.state_dict().items()}
         if self._is_half:
             tensors |= {f"master.{n}": v for n, v in self.masters.items()}
@@ -371,6 +375,9 @@ class Training:
         offsets = self.offsets
         tensors |= {"mu": offsets.visible, "lambda": offsets.hidden, "centred": offsets.started}
         tensors["activity"] = self.activity
+        if isinstance(self.source, Stream) and self.source.order is not None:
+            order = self.source.order
+            tensors["order"] = self.processes.gather_rows(order[None], self.processes.size)
         facts = {
             "options": self.options.as_json(),
             "seed": self.seed,
@@ -424,5 +431,7 @@ class Training:
         self.offsets.hidden.copy_(tensors["lambda"])
         self.offsets.started.copy_(tensors["centred"])
         self.activity.copy_(tensors["activity"])
+        if isinstance(self.source, Stream) and "order" in tensors:
+            self.source.rewind(tensors["order"][self.processes.rank])
         self.update, self.gradient_norm = facts["update"], facts["gradient_norm"]
         self.history = History(facts["records"], facts["stopped_early"])
