@@ -227,3 +227,16 @@ class Structured(nn.Module):
         if self.kind == "dict":
             return {"logits": y, "aux": [y * 2, None, 3]}
         return Output(y, (y * 2,))
+
+
+def without(model, *places):
+    """A sequence without the layers at these places."""
+    return nn.Sequential(*[layer for place, layer in enumerate(model) if place not in places])
+
+
+def kinds(report):
+    return [v.kind for v in report.verdicts]
+
+
+def rows_of(report):
+    return {row.layer: row for row in report.rows}
