@@ -15,10 +15,10 @@ FLOW_ROW: dict[str, int] = _C.FLOW_ROW
 """The columns of a row of totals by name, as csrc/moments/flow_row.h numbers them.
 
 calls; count: elements; sum, squares and absmax: sum, sum of squares and largest absolute value of
-the finite ones; zeros; at_or_below and at_or_above: elements <= low and >= high; nonfinite: elements
-that are not finite; first_nonfinite: the smallest order of a call that met one, 0 for none;
-subnormal: elements other than 0 that are smaller than the dtype's tiny; from histogram on: finite
-elements other than 0 in FLOW_BINS bins, of which bin i has
+the finite ones; zeros; at_or_below and at_or_above: elements <= low and >= high; nonfinite:
+elements that are not finite; first_nonfinite: the smallest order of a call that met one, 0 for
+none; subnormal: elements other than 0 that are smaller than the dtype's tiny; from histogram on:
+finite elements other than 0 in FLOW_BINS bins, of which bin i has
 2**(i + FLOW_LOWEST_EXPONENT) <= abs(x) < twice that, and the ends what lies beyond.
 """
 FLOW_COLUMNS = FLOW_ROW["histogram"]

@@ -205,9 +205,10 @@ def _add_expectations(
         if row.role == "norm":
             row.nonlinearity = e.nonlinearity
         if key in weighted:
-            node, row.nonlinearity, row.fan_in = weighted[key]
+            node, weight = weighted[key]
+            row.nonlinearity, row.fan_in = weight.nonlinearity, node.fan_in
             row.is_bypassed = node.is_bypassed
-            row.weight_gain = node.expectation.weight_gain
+            row.weight_gain = weight.weight_gain
             row.weight_spike = node.weight.spike if node.weight else None
 
 
@@ -226,9 +227,9 @@ def _drop_what_does_not_apply(row: Row) -> None:
 
 def _weights_by_site(
     structure: Structure, expectations: dict[Key, Expectation]
-) -> dict[Key, tuple[Node, str, int]]:
+) -> dict[Key, tuple[Node, Expectation]]:
     """The last weight applied before each weighted site: reshaping may follow it in the module."""
-    found: dict[Key, tuple[Node, str, int]] = {}
+    found: dict[Key, tuple[Node, Expectation]] = {}
     for node in structure.nodes:
         if node.site is None or node.site.role != "weighted":
             continue
@@ -238,8 +239,7 @@ def _weights_by_site(
         e = here.expectation
         if here.weight is None or e is None:
             continue
-        outputs = here.shape[1] if here.op == "Convolution" else here.shape[-1]
-        found[node.site.key] = (here, e.nonlinearity, here.weight.count // outputs)
+        found[node.site.key] = here, e
     return found
 
 

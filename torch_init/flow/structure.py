@@ -59,7 +59,15 @@ class Size:
 
 @dataclass
 class Node:
-    """One operation: its name, its inputs' places (None: a constant), what is known of it."""
+    """One operation: its name, its inputs' places (None: a constant), what is known of it.
+
+    Attributes:
+        weight, bias: of a product or a convolution; weight_input is the weight's place in inputs.
+        fan_in: how many inputs one output sums over: what schemes.compute_fans gives, read off the
+            operand itself, as nothing here says how the weight is stored.
+        data: what a weight is applied to, if that is a constant.
+        factor: the constant of a multiplication, or the variance that a batch norm remembers.
+    """
 
     op: str
     inputs: list[int | None]
@@ -71,6 +79,7 @@ class Node:
     data: Size | None = None
     factor: Size | None = None
     weight_input: int = 1
+    fan_in: int = 0
     bias: Size | None = None
     expectation: Any = None
     is_bypassed: bool = False
@@ -220,6 +229,13 @@ class StructureRecorder:
             # Frozen, or computed from parameters (weight_norm): not a parameter of the graph.
             node.weight = self._saved(function, weight_name)
         node.weight_input = weight
+        if node.weight is not None:
+            place = node.inputs[weight]
+            shape = node.weight.shape if place is None else self.structure.nodes[place].shape
+            if node.op == "Convolution":
+                node.fan_in = math.prod(shape) // max(1, node.shape[1])
+            else:
+                node.fan_in = shape[-2 if weight > data else -1]
         if node.inputs[data] is None:
             node.data = self._saved(function, data_name)
 
