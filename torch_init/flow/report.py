@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch_init.errors import describe
-from torch_init.flow import rules, rules_of_flow
 from torch_init.flow.origin import Origin, find_origin
 from torch_init.flow.rows import ParameterRow, Row, Slope, as_plain, fit_slope
+from torch_init.flow.rules import judge
 from torch_init.flow.thresholds import KINDS, Thresholds
 from torch_init.flow.verdicts import Verdict, in_order
 
@@ -106,10 +106,7 @@ class Report:
     @cached_property
     def verdicts(self) -> list[Verdict]:
         """What is wrong, causes first; a single `ok` if nothing is."""
-        found = [v for rule in rules_of_flow.INDEPENDENT for v in rule(self)]
-        if not any(v.kind in ("non_finite", "no_data") and v.severity == "error" for v in found):
-            found += [v for rule in rules.RULES for v in rule(self)]
-            found += rules_of_flow.along_depth(self, found)
+        found = judge(self)
         if all(v.is_healthy for v in found):
             found.append(self._ok())
         return in_order(found)
