@@ -4,6 +4,7 @@
 import pytest
 import torch
 from flow_networks import Residual, batch, mlp, observe
+from flow_zoo import DiffusionUNet
 from torch import nn
 
 import torch_init
@@ -68,20 +69,127 @@ def test_zeros_in_gates_and_in_the_output_are_no_fault(samples):
     assert [v.layer for v in report.verdicts if v.kind == "zero_signal"] == ["last"]
 
 
-def test_an_adapter_of_zeros_is_no_fault():
-    class Adapted(nn.Module):
-        def __init__(self, base):
-            super().__init__()
-            self.base = base.requires_grad_(False)
-            self.a, self.b = nn.Linear(64, 4, bias=False), nn.Linear(4, 64, bias=False)
-            torch_init.zeros_(self.b.weight)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_diffusion_model_whose_branches_and_output_begin_at_zero_is_healthy(seed):
+    torch.manual_seed(seed)
+    model, inputs = DiffusionUNet(), (torch.randn(8, 3, 16, 16), torch.randn(8, 16))
+    report = torch_init.check(model, inputs, torch.randn(8, 3, 16, 16), verbose=False)
+    assert [(v.kind, v.severity, v.layer) for v in report.verdicts if v.kind != "ok"] == [
+        ("zero_signal", "info", "leave.2")
+    ]
+    assert sum(row.weight_gain == 0 for row in report.weighted) == 6
 
-        def forward(self, x):
-            return self.base(x) + self.b(self.a(x))
 
+class Adapted(nn.Module):
+    """A frozen layer, and beside it two small ones that learn what must change."""
+
+    def __init__(self, base, *zeros, bias=False, between=nn.Identity):
+        super().__init__()
+        self.base, self.between = base.requires_grad_(False), between()
+        self.a, self.b = nn.Linear(64, 4, bias=bias), nn.Linear(4, 64, bias=bias)
+        for name in zeros:
+            for parameter in getattr(self, name).parameters():
+                torch_init.zeros_(parameter)
+
+    def forward(self, x):
+        return self.base(x) + self.b(self.between(self.a(x)))
+
+
+def adapted(*zeros, **options):
+    torch.manual_seed(0)
     model = mlp(3, 64, nn.ReLU, 2.0, classes=64)
-    model = nn.Sequential(*[Adapted(m) if isinstance(m, nn.Linear) else m for m in model])
-    assert torch_init.check(model, torch.randn(32, 64), verbose=False).verdict.kind == "ok"
+    layers = [Adapted(m, *zeros, **options) if isinstance(m, nn.Linear) else m for m in model]
+    return nn.Sequential(*layers)
+
+
+def learns(model, steps=3):
+    """Names of the weights that some steps of SGD change."""
+    x = torch.randn(32, 64, generator=torch.Generator().manual_seed(0))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=1e-2)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (model(x) - 1).square().mean().backward()
+        optimizer.step()
+    return {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+
+
+@pytest.mark.parametrize("zeros", ["a", "b"])
+def test_one_adapter_of_zeros_is_no_fault(zeros):
+    report = torch_init.check(adapted(zeros), torch.randn(32, 64), verbose=False)
+    assert report.verdict.kind == "ok"
+    assert {"0.a.weight", "0.b.weight"} <= learns(adapted(zeros))
+
+
+@pytest.mark.parametrize("between", [nn.Identity, nn.ReLU, nn.Tanh])
+@pytest.mark.parametrize("bias", [False, True])
+def test_two_adapters_of_zeros_in_a_row_never_learn(between, bias):
+    options = {"bias": bias, "between": between}
+    report = torch_init.check(adapted("a", "b", **options), torch.randn(32, 64), verbose=False)
+    verdict = report.verdict
+    assert (verdict.kind, verdict.layer, verdict.severity) == ("zero_signal", "0.a", "error")
+    assert "nor those of 7 more layers" in verdict.measured
+    assert not {name for name in learns(adapted("a", "b", **options)) if "weight" in name}
+
+
+def test_a_sigmoid_between_two_layers_of_zeros_wakes_them():
+    options = {"between": nn.Sigmoid}
+    report = torch_init.check(adapted("a", "b", **options), torch.randn(32, 64), verbose=False)
+    assert report.verdict.kind == "ok"
+    assert {"0.a.weight", "0.b.weight"} <= learns(adapted("a", "b", **options))
+
+
+class Rezero(nn.Module):
+    """x + alpha * branch(x), where alpha begins at 0."""
+
+    def __init__(self, *branch):
+        super().__init__()
+        self.branch, self.alpha = nn.Sequential(*branch), nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return x + self.alpha * self.branch(x)
+
+
+@pytest.mark.parametrize("is_zero", [False, True])
+def test_a_layer_of_zeros_before_a_gate_of_zero_never_learns(is_zero):
+    def make():
+        torch.manual_seed(0)
+        model = nn.Sequential(Rezero(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64)))
+        if is_zero:
+            for parameter in model[0].branch[2].parameters():
+                torch_init.zeros_(parameter)
+        return model
+
+    verdict = torch_init.check(make(), torch.randn(32, 64), verbose=False).verdict
+    wanted = ("zero_signal", "0.branch.2") if is_zero else ("ok", "")
+    assert (verdict.kind, verdict.layer) == wanted
+    assert ("0.branch.2.weight" in learns(make())) == (not is_zero)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh])
+def test_one_layer_of_zeros_in_a_plain_network(activation):
+    def make():
+        model = mlp(4, 64, activation, 1.0)
+        torch_init.zeros_(model[4].weight)
+        return model
+
+    report = torch_init.check(make(), torch.randn(32, 64), verbose=False)
+    found = [(v.severity, v.layer) for v in report.verdicts if v.kind == "zero_signal"]
+    # ReLU's slope at 0 is 0, so that nothing comes back; tanh's is 1.
+    assert found == [("error" if activation is nn.ReLU else "info", "4")]
+    assert ("4.weight" in learns(make())) == (activation is nn.Tanh)
+
+
+def test_without_the_graph_zeros_are_judged_by_what_was_measured():
+    model = mlp(4, 64, nn.ReLU, 2.0)
+    for parameter in model.parameters():
+        torch_init.zeros_(parameter)
+    with torch_init.watch(model) as flow:
+        nn.functional.cross_entropy(*[model(batch(model)[0]), batch(model)[1]]).backward()
+        flow.structure = None
+    verdict = flow.report().verdict
+    assert (verdict.kind, verdict.layer) == ("zero_signal", "0")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

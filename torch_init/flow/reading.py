@@ -21,6 +21,7 @@ from torch_init.flow.report import Report
 from torch_init.flow.rows import ParameterRow, Row
 from torch_init.flow.structure import Node, Structure
 from torch_init.flow.thresholds import Thresholds
+from torch_init.flow.waking import never_learning
 
 if TYPE_CHECKING:
     from torch_init.flow.watching import Flow
@@ -191,6 +192,7 @@ def _add_expectations(
     rows: dict[Key, Row], expectations: dict[Key, Expectation], structure: Structure
 ) -> None:
     weighted = _weights_by_site(structure, expectations)
+    zeros = never_learning(structure)
     for key, row in rows.items():
         e = expectations.get(key)
         if e is None:
@@ -209,6 +211,8 @@ def _add_expectations(
             row.nonlinearity, row.fan_in = weight.nonlinearity, node.fan_in
             row.is_bypassed = node.is_bypassed
             row.weight_gain = weight.weight_gain
+            leaf = structure.parameter_behind(node.inputs[node.weight_input])
+            row.never_learns = leaf in zeros
             row.weight_spike = node.weight.spike if node.weight else None
 
 

@@ -95,7 +95,8 @@ class Report:
     def signal_slope(self) -> Slope | None:
         """The line through the signal's log10 root mean squares, over the same layers."""
         arrives = any(row.rms != 0 for row in self.weighted[-1:])
-        rows = [row for row in self.depth if row.rms != 0 or not arrives]
+        # A layer that begins at zero on purpose is zero_signal's case.
+        rows = [r for r in self.depth if r.rms != 0 or not (arrives or r.weight_gain == 0)]
         return fit_slope([r.layer for r in rows], [r.rms for r in rows], backward=False)
 
     @cached_property

@@ -14,35 +14,55 @@ if TYPE_CHECKING:
 
 
 def zero_signal(report: Report) -> list[Verdict]:
-    """A weight of exactly zero that nothing goes around, and that no gradient reaches either.
+    """Weights of exactly zero that will never learn.
 
     Zeros on purpose, at the end of a residual branch, in a gate, an adapter or the output layer,
-    are no fault: the signal goes around them, or the gradient reaches them and they move.
+    are no fault: a gradient reaches them and they move, sooner or later (waking.py). A zero output
+    layer that keeps the first step's gradient from the layers before it is information.
     """
-    weighted = report.weighted
-    for place, row in enumerate(weighted):
-        is_zero = row.rms == 0 and (row.weight_gain == 0 or row.weight_gain is None)
-        if not is_zero or _comes_after_dead(report, row):
-            continue
-        learns = row.gradient_norm > 0
-        before = [r for r in weighted[:place] if r.backward_calls]
-        if learns and before and all(r.gradient_norm == 0 for r in before):
-            return [_zero(row, "info", "; the layers before it learn from the second step on", "")]
-        if not learns and not _signal_goes_on(report, row):
-            return [_zero(row, "error", "", f"initialise with {call_for(row)}")]
+    stuck = [row for row in report.weighted if row.rms == 0 and _never_learns(report, row)]
+    if stuck:
+        first, others = stuck[0], stuck[1:]
+        also = f", nor those of `{others[0].layer}`" if len(others) == 1 else ""
+        also = f", nor those of {len(others)} more layers" if len(others) > 1 else also
+        return [
+            Verdict(
+                "zero_signal",
+                "error",
+                first.layer,
+                "its weights are exactly 0, and no gradient will ever move them" + also,
+                "zeros in one layer at most of a way through the model, at its end",
+                "each of these layers keeps the signal or the gradient from the others"
+                if others
+                else "its output is 0, where the slope of what follows is 0 as well",
+                f"initialise with {call_for(first)}",
+            )
+        ]
+    for place, row in enumerate(report.weighted):
+        before = [r for r in report.weighted[:place] if r.backward_calls]
+        is_zero = row.rms == 0 and row.weight_gain == 0 and row.gradient_norm > 0
+        if is_zero and before and all(r.gradient_norm == 0 for r in before):
+            return [_late_start(row)]
     return []
 
 
-def _zero(row: Row, severity: str, consequence: str, suggestion: str) -> Verdict:
+def _late_start(row: Row) -> Verdict:
     return Verdict(
         "zero_signal",
-        severity,
+        "info",
         row.layer,
         "its output is exactly 0 for every example, and no gradient passes back through it",
         "a signal that depends on the input",
-        "its weights and biases are all zero" + consequence,
-        suggestion,
+        "its weights and biases are all zero; the layers before it learn from the second step on",
     )
+
+
+def _never_learns(report: Report, row: Row) -> bool:
+    if row.never_learns is not None:
+        return row.never_learns
+    # Without the graph: a layer that blocks both ways, and that nothing goes around.
+    blocks = row.weight_gain in (0, None) and not row.gradient_norm > 0
+    return blocks and not _comes_after_dead(report, row) and not _signal_goes_on(report, row)
 
 
 def _signal_goes_on(report: Report, row: Row) -> bool:

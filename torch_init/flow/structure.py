@@ -109,6 +109,13 @@ class Structure:
         self._pending.append((size, torch.stack(numbers)))
         return size
 
+    def parameter_behind(self, place: int | None) -> int | None:
+        """The place of the parameter that a node is, seen through operations that only shape it."""
+        while place is not None and self.nodes[place].op != PARAMETER:
+            node = self.nodes[place]
+            place = node.inputs[0] if node.op in SHAPING else None
+        return place
+
     def has_sums(self) -> bool:
         """Whether activations are added to each other, as residual connections do."""
         parameter = [node.op == PARAMETER for node in self.nodes]
@@ -255,15 +262,8 @@ class StructureRecorder:
         return True
 
     def _parameter(self, place: int | None) -> Size | None:
-        """The parameter behind a node, seen through operations that only shape it."""
-        while place is not None:
-            node = self.structure.nodes[place]
-            if node.op == PARAMETER:
-                return node.parameter
-            if node.op not in SHAPING:
-                return None
-            place = node.inputs[0]
-        return None
+        leaf = self.structure.parameter_behind(place)
+        return None if leaf is None else self.structure.nodes[leaf].parameter
 
     def _saved(self, function: Any, name: str) -> Size | None:
         if not self._saved_readable:
