@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch_init.errors import describe
+from torch_init.flow.initial_loss import InitialLoss
 from torch_init.flow.origin import Origin, find_origin
 from torch_init.flow.rows import ParameterRow, Row, Slope, as_plain, fit_slope
 from torch_init.flow.rules import judge
@@ -38,6 +39,7 @@ class Report:
             torch.nn.MultiheadAttention, whose weight is used without calling it.
         aliases: further names of modules that are used in several places.
         unsupported: modules whose output could not be measured, and its layout and dtype.
+        initial_loss: the cross-entropy of the pass, of check() with class labels; else None.
     """
 
     rows: list[Row]
@@ -52,6 +54,7 @@ class Report:
     has_sums: bool = False
     ran_unseen: bool = False
     prediction_problem: str = ""
+    initial_loss: InitialLoss | None = None
 
     @cached_property
     def weighted(self) -> list[Row]:
@@ -163,6 +166,7 @@ class Report:
                 "verdicts": [asdict(v) | {"text": str(v)} for v in self.verdicts],
                 "slope": None if self.slope is None else asdict(self.slope),
                 "signal_slope": None if self.signal_slope is None else asdict(self.signal_slope),
+                "initial_loss": None if self.initial_loss is None else asdict(self.initial_loss),
                 "steps": self.steps,
                 "passes": self.passes,
                 "uncalled": self.uncalled,

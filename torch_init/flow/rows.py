@@ -41,7 +41,7 @@ class Row:
             the structure is not known.
         is_bypassed: whether a path goes around a weighted layer, as around a residual branch.
         weight_spike: largest singular value over that of independent weights of this size; above
-            1 after training.
+            1 after training. None unless a verdict depends on it.
     """
 
     layer: str

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch_init.flow.rules_of_depth import along_depth
 from torch_init.flow.rules_of_layers import collapsed, dead, saturated, symmetric, underflow
-from torch_init.flow.rules_of_start import init_mismatch
+from torch_init.flow.rules_of_start import init_mismatch, initial_loss
 from torch_init.flow.rules_of_training import no_data, non_finite, updates
 from torch_init.flow.rules_of_zeros import no_grad, zero_gradient, zero_signal
 from torch_init.flow.verdicts import Verdict
@@ -27,6 +27,7 @@ OF_FINITE_NUMBERS: tuple[Rule, ...] = (
     collapsed,
     underflow,
     init_mismatch,
+    initial_loss,
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +34,6 @@ SHAPING = frozenset(
 # How each operation of a weight names its operands: saved tensors of data and weight.
 _PRODUCTS = {"Addmm": ("mat1", "mat2"), "Mm": ("self", "mat2"), "Bmm": ("self", "mat2")}
 _CONVOLUTION = ("input", "weight")
-_ITERATIONS = 6
 _PLAIN = (int, float, str, bool)
 
 
@@ -42,15 +42,13 @@ class Size:
     """Mean and mean square of a tensor: numbers in the end, places in a list of scalars first.
 
     Attributes:
-        spike: of a weight, its largest singular value over the largest that independent zero-mean
-            elements of this mean square have, sqrt(square) (sqrt(rows) + sqrt(columns)). Training
-            puts singular values above it: directions that the data have in common.
+        leaf: the tensor itself, if it outlives the pass and nobody else lets go of it.
     """
 
     mean: float
     square: float
     shape: tuple[int, ...]
-    spike: float = 0.0
+    leaf: weakref.ref[Tensor] | None = None
 
     @property
     def count(self) -> int:
@@ -103,9 +101,9 @@ class Structure:
             return None
         size = Size(0.0, 0.0, tuple(tensor.shape))
         value = value if value.dtype == torch.float64 else value.float()
+        if isinstance(tensor, nn.Parameter) and value.shape == tensor.shape:
+            size.leaf = weakref.ref(tensor)
         numbers = [value.mean().double(), value.square().mean().double()]
-        if isinstance(tensor, nn.Parameter) and value.dim() >= 2 and value.shape == tensor.shape:
-            numbers.append(_spectral_norm(value.flatten(1)).double())
         self._pending.append((size, torch.stack(numbers)))
         return size
 
@@ -132,22 +130,9 @@ class Structure:
             by_device.setdefault(entry[1].device, []).append(entry)
         for entries in by_device.values():
             numbers = iter(torch.cat([entry[1] for entry in entries]).tolist())
-            for size, own in entries:
+            for size, _ in entries:
                 size.mean, size.square = next(numbers), next(numbers)
-                if len(own) > 2:
-                    rows, norm = size.shape[0], next(numbers)
-                    edge = math.sqrt(size.square) * (math.sqrt(rows) + math.sqrt(size.count / rows))
-                    size.spike = norm / edge if edge > 0 else 0.0
         self._pending.clear()
-
-
-def _spectral_norm(matrix: Tensor) -> Tensor:
-    """The largest singular value by power iteration, from below; from a start without structure."""
-    place = torch.arange(matrix.shape[1], dtype=torch.float64, device=matrix.device)
-    v = (0.7 * place.square()).sin().to(matrix.dtype)
-    for _ in range(_ITERATIONS):
-        v = matrix.T @ (matrix @ (v / v.norm().clamp_min(1e-30)))
-    return v.norm().sqrt()
 
 
 class StructureRecorder:
