@@ -45,6 +45,10 @@ class Accumulation:
     def scratch_size(self) -> int: ...
     def run_on_cuda(self, device: int, stream: int, scratch: int) -> None: ...
 
+FLOW_ROW: dict[str, int]
+FLOW_BINS: int
+FLOW_LOWEST_EXPONENT: int
+
 class GibbsPlan:
     def __init__(self, layer: Sequence[int], visible: int, hidden: int, shift: int) -> None: ...
     def set_run(

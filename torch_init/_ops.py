@@ -40,7 +40,11 @@ from torch_init._ops_float_units import sample_bernoulli as sample_bernoulli
 from torch_init._ops_float_units import sample_gaussian as sample_gaussian
 from torch_init._ops_float_units import sample_nrelu as sample_nrelu
 from torch_init._ops_float_units import sample_softmax as sample_softmax
+from torch_init._ops_flow import FLOW_BINS as FLOW_BINS
+from torch_init._ops_flow import FLOW_COLUMNS as FLOW_COLUMNS
 from torch_init._ops_flow import FLOW_DEVICES as FLOW_DEVICES
+from torch_init._ops_flow import FLOW_LOWEST_EXPONENT as FLOW_LOWEST_EXPONENT
+from torch_init._ops_flow import FLOW_ROW as FLOW_ROW
 from torch_init._ops_flow import accumulate_moments_ as accumulate_moments_
 from torch_init._ops_flow import (
     accumulate_with_cuda_body_on_host as accumulate_with_cuda_body_on_host,
