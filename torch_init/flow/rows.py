@@ -35,7 +35,7 @@ class Row:
         tolerance, gradient_tolerance: factors within which a finite width leaves signal and
             gradient close to what is expected, at three standard deviations.
         nonlinearity: what a weighted layer's or norm's output goes through next.
-        is_compiled: whether it was measured within a compiled graph.
+        is_captured: whether a CUDA graph measured it, which knows no order of passes.
         weight_gain: sum of squared weights per output: fan_in times their mean square.
         is_bypassed: whether a path goes around a weighted layer, as around a residual branch.
         weight_spike: largest singular value over that of independent weights of this size; above
@@ -82,7 +82,7 @@ class Row:
     is_bypassed: bool = False
     histogram: list[int] | None = None
     gradient_histogram: list[int] | None = None
-    is_compiled: bool = False
+    is_captured: bool = False
 
 
 @dataclass
