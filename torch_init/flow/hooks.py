@@ -115,7 +115,9 @@ class GradientHook(Hook):
         self.recorder = recorder
         self.site = site
 
-    def __call__(self, gradient: Tensor) -> None:
+    def __call__(self, gradient: Tensor | None) -> None:
+        if gradient is None:  # one output of a function of several, and not what the loss is of
+            return
         try:
             self.recorder.record_gradient(self.site, gradient)
         except Exception as error:
@@ -129,8 +131,10 @@ class _TracedGradientHook(Hook):
         self.call = call
         self.path = path
 
-    def __call__(self, gradient: Tensor) -> None:
-        _ops.observe_gradient(gradient.detach(), self.recorder, self.name, self.call, self.path)
+    def __call__(self, gradient: Tensor | None) -> None:
+        if gradient is not None:
+            x = gradient.detach()
+            _ops.observe_gradient(x, self.recorder, self.name, self.call, self.path)
 
 
 def _trace(recorder: str, name: str, output: Any) -> None:
