@@ -28,11 +28,11 @@ def numbers(report):
     """What was measured of each tensor; NaN as None, so that it equals itself."""
     found = {}
     for row in report.rows:
-        values = (row.mean, row.rms, row.absmax, row.zeros, row.batch_std, row.dead)
-        gradients = (row.gradient_norm, row.gradient_absmax, row.gradient_zeros)
-        found[row.layer] = (row.calls, row.backward_calls, row.needs_grad) + tuple(
-            None if value is None or math.isnan(value) else value for value in values + gradients
-        )
+        counts = (row.calls, row.backward_calls, row.needs_grad)
+        signal = (row.mean, row.rms, row.absmax, row.zeros, row.batch_std, row.dead)
+        gradient = (row.gradient_norm, row.gradient_absmax, row.gradient_zeros)
+        values = (None if v is None or math.isnan(v) else v for v in signal + gradient)
+        found[row.layer] = (*counts, *values)
     return found
 
 

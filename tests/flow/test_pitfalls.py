@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 import torch_init
-from torch_init.flow.hooks import is_measurable
+from torch_init.flow.tensors import is_measurable
 from torch_init.model.sites import find_sites
 
 

@@ -18,7 +18,7 @@ from torch._guards import CompileContext, TraceId
 
 from torch_init import _ops
 from torch_init.flow.recorder import Recorder, Site, is_in_backward
-from torch_init.flow.tensors import is_measurable, local, tensors_in
+from torch_init.flow.tensors import local, tensors_in
 
 MOST_CALLS = 8
 """Calls of one module in one forward pass that are told apart; later ones share the last site."""
@@ -133,7 +133,7 @@ class _TracedGradientHook(Hook):
 
     def __call__(self, gradient: Tensor | None) -> None:
         if gradient is not None:
-            x = gradient.detach()
+            x = local(gradient.detach())
             _ops.observe_gradient(x, self.recorder, self.name, self.call, self.path)
 
 
@@ -141,7 +141,8 @@ def _trace(recorder: str, name: str, output: Any) -> None:
     call = _call_while_tracing(recorder, name)
     for path, x in tensors_in(output):
         needs_grad, is_leaf = x.requires_grad, x.is_leaf
-        _ops.observe_output(x.detach(), recorder, name, call, path, needs_grad, is_leaf)
+        held = local(x.detach())
+        _ops.observe_output(held, recorder, name, call, path, needs_grad, is_leaf)
         if needs_grad and not is_leaf:
             x.register_hook(_TracedGradientHook(recorder, name, call, path))
 

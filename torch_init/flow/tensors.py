@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tensors in what a module returns: which can be measured, and what this process has of them."""
+"""Tensors in what a module returns: which can be measured, and what this process has of them."""
 
 from __future__ import annotations
 
