@@ -31,7 +31,7 @@ except ImportError as error:
         "tree, the sources hide the installed package."
     ) from error
 
-from torch_init import _ops_flow
+from torch_init import _ops_flow, _ops_observe
 from torch_init._ops_ais import ais_run as ais_run
 from torch_init._ops_ascend import Pace as Pace
 from torch_init._ops_ascend import Slope as Slope
@@ -61,6 +61,10 @@ from torch_init._ops_measure import MEASUREMENT as MEASUREMENT
 from torch_init._ops_measure import Part as Part
 from torch_init._ops_measure import measure as measure
 from torch_init._ops_measure import measure_with_cuda_body_on_host as measure_with_cuda_body_on_host
+from torch_init._ops_observe import add_receiver as add_receiver
+from torch_init._ops_observe import observe_gradient as observe_gradient
+from torch_init._ops_observe import observe_output as observe_output
+from torch_init._ops_observe import observe_pass as observe_pass
 from torch_init._ops_statistics import Statistics as Statistics
 from torch_init._ops_statistics import statistics as statistics
 
@@ -321,6 +325,7 @@ for _key in ("CPU", "CUDA"):
     _library.impl("orthogonal_", _orthogonal_op, _key)
     _library.impl("draw_seed_", _draw_seed_op, _key)
 _ops_flow.register(_library)
+_ops_observe.register(_library)
 
 
 @torch.library.register_fake("torch_init::fill_", lib=_library)

@@ -10,7 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import torch_init
-from torch_init.flow.hooks import is_measurable
+from torch_init.flow.tensors import is_measurable
 
 
 def gradients_by_hand(layers, x, loss):

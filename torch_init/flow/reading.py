@@ -143,7 +143,7 @@ def _row(reading: Reading[Site], previous: Reading[Site] | None) -> Row:
         gradient_nonfinite=gradient.nonfinite,
         gradient_nonfinite_order=gradient.order,
         gradient_subnormal=gradient.subnormal,
-        is_compiled=site.is_compiled,
+        is_captured=site.is_captured,
     )
     if signal.histogram is not None and gradient.histogram is not None:
         row.histogram = signal.histogram.astype(int).tolist()

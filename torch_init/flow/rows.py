@@ -35,7 +35,7 @@ class Row:
         tolerance, gradient_tolerance: factors within which a finite width leaves signal and
             gradient close to what is expected, at three standard deviations.
         nonlinearity: what a weighted layer's or norm's output goes through next.
-        is_compiled: whether it was measured within a compiled graph.
+        is_captured: whether a CUDA graph measured it, which knows no order of passes.
         weight_gain: sum of squared weights per output: fan_in times their mean square.
         never_learns: whether its weight is exactly 0 and no gradient will ever reach it; None where
             the structure is not known.
@@ -85,7 +85,7 @@ class Row:
     is_bypassed: bool = False
     histogram: list[int] | None = None
     gradient_histogram: list[int] | None = None
-    is_compiled: bool = False
+    is_captured: bool = False
 
 
 @dataclass

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_init.flow.nonlinearity import ATTRIBUTES
-from torch_init.flow.recorder import Site, local
+from torch_init.flow.recorder import Site
+from torch_init.flow.tensors import local
 
 PARAMETER = "Parameter"
 INPUT = "Input"
