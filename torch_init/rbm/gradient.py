@@ -8,8 +8,6 @@ from torch import Tensor
 
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.parallel import Processes
-from torch_init.rbm.sampling import integer_pairs
-from torch_init.rbm.units import Bernoulli
 
 
 @dataclass(frozen=True)
@@ -37,22 +35,18 @@ def statistics(
     hidden: Tensor,
     count: int,
     processes: Processes,
-    states: bool = False,
 ) -> Statistics:
     """Add up over this process's states, then over all processes'.
 
-    Sums of sampled binary states are integers below 2^24, hence exact in float32, in any order.
+    Those of half precision are float32.
 
     Args:
         visible, hidden: (N, visible) states or means, and (N, hidden).
         count: number of rows of all processes together.
-        states: both sides are states of binary units: the integers are added up natively.
     """
-    s = machine.statistic(visible)
-    natively = states and isinstance(machine.visible, Bernoulli)
-    natively = natively and isinstance(machine.hidden, Bernoulli)
-    pairs = integer_pairs(hidden, visible) if natively else hidden.T @ s
-    parts = [pairs.flatten(), s.sum(0), hidden.sum(0)]
+    s = wide(machine.statistic(visible))
+    hidden = wide(hidden)
+    parts = [(hidden.T @ s).flatten(), s.sum(0), hidden.sum(0)]
     learned = isinstance(machine.log_variance, torch.nn.Parameter)
     if learned:
         assert machine.log_variance is not None
@@ -62,6 +56,11 @@ def statistics(
     return Statistics(
         sums[0].view_as(machine.weight), sums[1], sums[2], sums[3] if learned else None, count
     )
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """Return a tensor of half precision as float32, others as they are."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 @dataclass
@@ -87,15 +86,15 @@ class Offsets:
     RATE = 0.01  # Melchior, Fischer, Wiskott (2016), section 4.1
 
     def __init__(self, machine: RBM) -> None:
-        self.visible = torch.zeros_like(machine.visible_bias.detach())
-        self.hidden = torch.zeros_like(machine.hidden_bias.detach())
+        self.visible = wide(torch.zeros_like(machine.visible_bias.detach()))
+        self.hidden = wide(torch.zeros_like(machine.hidden_bias.detach()))
         self.started = torch.zeros((), dtype=torch.bool)
 
-    def follow_(self, data: Statistics) -> None:
+    def follow_(self, visible: Tensor, hidden: Tensor) -> None:
         """Move towards the data's means; go there at once the first time."""
         rate = self.RATE if self.started else 1.0
-        for offset, total in ((self.visible, data.visible), (self.hidden, data.hidden)):
-            offset.mul_(1 - rate).add_(total / data.count, alpha=rate)
+        for offset, mean in ((self.visible, visible), (self.hidden, hidden)):
+            offset.mul_(1 - rate).add_(mean, alpha=rate)
         self.started.fill_(True)
 
 
