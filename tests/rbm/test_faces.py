@@ -3,6 +3,7 @@
 
 import math
 import pickle
+import sys
 
 import numpy as np
 import pandas as pd
@@ -163,6 +164,16 @@ def test_estimator_errors():
         rbm.RBMTransformer(visible="poisson").fit(np.eye(3))
     with pytest.raises(ValueError, match="Expected 2D array"):
         rbm.RBMTransformer().fit(np.zeros(3))
+
+
+def test_the_estimator_names_the_extra_that_it_needs(monkeypatch):
+    """And nothing else of torch_init.rbm needs scikit-learn."""
+    monkeypatch.setitem(sys.modules, "sklearn.base", None)
+    monkeypatch.delitem(sys.modules, "torch_init.rbm.estimator", raising=False)
+    with pytest.raises(ImportError, match=r"no scikit-learn.*torch-init\[rbm\]"):
+        rbm.RBMTransformer(3)
+    with pytest.raises(AttributeError, match="Transformer"):
+        _ = rbm.Transformer
 
 
 def test_machines_are_pickled():

@@ -121,9 +121,8 @@ class Training:
                     try:
                         self._step(rows, first_row, count, epoch)
                     except ValueError:
-                        check_parameters(
-                            "fit", self.machine, epoch + 1
-                        )  # chains refuse such parameters too
+                        # Chains refuse parameters that have diverged, too.
+                        check_parameters("fit", self.machine, epoch + 1)
                         raise
                     self.update = done
                     bar.update(1)
