@@ -65,7 +65,7 @@ class Rows:
 
     def _read(self, numbers: Tensor) -> Tensor:
         if isinstance(self._data, Tensor):
-            return self._data[numbers.to(self._data.device)]
+            return self._data.index_select(0, numbers.to(self._data.device))
         if self._is_array:
             # In the file's order, as a memory map is read fastest; then in the order asked for.
             order = numbers.argsort()
