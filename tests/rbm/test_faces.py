@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import threadpoolctl
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -18,6 +19,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
 from torch_init import rbm
+
+
+@pytest.fixture(autouse=True)
+def one_blas_thread():
+    """scikit-learn's solvers wait for threads that busy cores do not run."""
+    with threadpoolctl.threadpool_limits(1):
+        yield
 
 
 def digits():
