@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from torch_init.flow.rules_of_start import blames_the_start
 from torch_init.flow.spectrum import largest_spike
 from torch_init.flow.structure import Node, Structure
 from torch_init.flow.thresholds import Thresholds
-from torch_init.flow.waking import never_learning
+from torch_init.flow.waking import follow_zeros
 
 if TYPE_CHECKING:
     from torch_init.flow.watching import Flow
@@ -61,7 +62,8 @@ def read(
             if node.site is not None
         }
         expected = propagate(structure, measured)
-        _add_expectations(rows, _by_site(structure, expected), structure)
+        _add_expectations(rows, _by_site(structure, expected))
+        _add_weights(rows, structure)
     for row in rows.values():
         _drop_what_does_not_apply(row)
     parameters = [_parameter_row(reading) for reading in parameter_readings.values()]
@@ -200,11 +202,7 @@ def _by_site(structure: Structure, expected: list[Expectation]) -> dict[Key, Exp
     return found
 
 
-def _add_expectations(
-    rows: dict[Key, Row], expectations: dict[Key, Expectation], structure: Structure
-) -> None:
-    weighted = _weights_by_site(structure)
-    zeros = never_learning(structure)
+def _add_expectations(rows: dict[Key, Row], expectations: dict[Key, Expectation]) -> None:
     for key, row in rows.items():
         e = expectations.get(key)
         if e is None:
@@ -218,20 +216,41 @@ def _add_expectations(
         row.gradient_tolerance = _tolerance(e.gradient_spread)
         if row.role == "norm":
             row.nonlinearity = e.nonlinearity
-        if key in weighted:
-            node, weight = weighted[key]
-            row.nonlinearity, row.fan_in = weight.nonlinearity, node.fan_in
-            row.is_bypassed = node.is_bypassed
-            row.weight_gain = weight.weight_gain
-            leaf = structure.parameter_behind(node.inputs[node.weight_input])
-            row.never_learns = leaf in zeros
+
+
+def _add_weights(rows: dict[Key, Row], structure: Structure) -> None:
+    zeros = follow_zeros(structure)
+    for row, place, node in _weights(rows, structure):
+        row.nonlinearity, row.weight_gain = (
+            node.expectation.nonlinearity,
+            node.expectation.weight_gain,
+        )
+        row.fan_in, row.is_bypassed = node.fan_in, node.is_bypassed
+        leaf = structure.parameter_behind(node.inputs[node.weight_input])
+        row.never_learns, row.waits = leaf in zeros.never, place in zeros.waiting
 
 
 def _add_spikes(rows: dict[Key, Row], structure: Structure) -> None:
-    for key, (node, _) in _weights_by_site(structure).items():
+    for row, _, node in _weights(rows, structure):
         weight = node.weight.leaf() if node.weight and node.weight.leaf else None
-        if key in rows and weight is not None and weight.untyped_storage().nbytes() > 0:
-            rows[key].weight_spike = largest_spike(weight)
+        if weight is not None and weight.untyped_storage().nbytes() > 0:
+            row.weight_spike = largest_spike(weight)
+
+
+def _weights(rows: dict[Key, Row], structure: Structure) -> Iterator[tuple[Row, int, Node]]:
+    """Yield each weighted row, its place in the structure, and the last weight applied before it.
+
+    Reshaping may follow the weight in the module.
+    """
+    for place, node in enumerate(structure.nodes):
+        row = rows.get(node.site.key) if node.site else None
+        if row is None or row.role != "weighted":
+            continue
+        here = node
+        while here.weight is None and here.inputs and here.inputs[0] is not None:
+            here = structure.nodes[here.inputs[0]]
+        if here.weight is not None:
+            yield row, place, here
 
 
 def _tolerance(spread: float) -> float:
@@ -245,22 +264,6 @@ def _drop_what_does_not_apply(row: Row) -> None:
         row.dead = row.expected_dead = None
     if row.role == "weighted" and row.nonlinearity != "tanh":
         row.saturated = math.nan
-
-
-def _weights_by_site(structure: Structure) -> dict[Key, tuple[Node, Expectation]]:
-    """The last weight applied before each weighted site: reshaping may follow it in the module."""
-    found: dict[Key, tuple[Node, Expectation]] = {}
-    for node in structure.nodes:
-        if node.site is None or node.site.role != "weighted":
-            continue
-        here = node
-        while here.weight is None and here.inputs and here.inputs[0] is not None:
-            here = structure.nodes[here.inputs[0]]
-        e = here.expectation
-        if here.weight is None or e is None:
-            continue
-        found[node.site.key] = here, e
-    return found
 
 
 def _parameter_row(reading: Reading[ParameterSite]) -> ParameterRow:

@@ -10,28 +10,47 @@ until no more do.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch_init.flow.nonlinearity import from_autograd, gaussian_moments
 from torch_init.flow.structure import PARAMETER, Node, Structure
 
 _BILINEAR = ("Mm", "Bmm", "Addmm", "Convolution", "Mul")
 
 
-def never_learning(structure: Structure) -> set[int]:
-    """Return the places of the parameters that are exactly zero and that no gradient will reach.
+class Zeros(NamedTuple):
+    """What weights of exactly zero do to a model, by places of the structure's nodes.
+
+    Attributes:
+        never: parameters that are zero and that no gradient will ever reach.
+        waiting: operations whose output is zero, or gets no gradient, until some zero has moved.
+    """
+
+    never: set[int]
+    waiting: set[int]
+
+
+def follow_zeros(structure: Structure) -> Zeros:
+    """Wake the zeros that a gradient reaches until no more do.
 
     What an operation does to zeros is known of products, convolutions, elementwise nonlinearities
     and norms; all others are taken to pass everything, so that nothing is blamed in error.
     """
+    nodes = structure.nodes
     zeros = {
         place
-        for place, node in enumerate(structure.nodes)
+        for place, node in enumerate(nodes)
         if node.op == PARAMETER and node.parameter is not None and node.parameter.square == 0
     }
-    woken = zeros
-    while zeros and woken:
-        woken = zeros & _reached(structure, _signals(structure, zeros))
-        zeros = zeros - woken
-    return zeros
+    if not zeros:
+        return Zeros(set(), set())
+    signals = _signals(structure, zeros)
+    reached = _reached(structure, signals)
+    waiting = {p for p in range(len(nodes)) if not signals[p] or p not in reached}
+    while zeros & reached:
+        zeros = zeros - reached
+        reached = _reached(structure, _signals(structure, zeros))
+    return Zeros(zeros, waiting)
 
 
 def _signals(structure: Structure, zeros: set[int]) -> list[bool]:
