@@ -23,7 +23,7 @@ import torch
 
 import torch_init
 from torch_init.flow import Report
-from torch_init.flow.rules_of_start import signal_jumps
+from torch_init.flow.rules_of_start import LARGEST_SPIKE, signal_jumps
 from torch_init.flow.rules_of_training import moving_weights
 from torch_init.flow.spectrum import largest_spike
 
@@ -31,8 +31,6 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "flow"))
 from flow_zoo import HEALTHY, healthy
 
 LIMITS = torch_init.Thresholds()
-SPIKE = 1.08
-"""rules_of_start's limit of untrained weights' spectra."""
 
 
 def closeness(report: Report) -> Iterator[tuple[str, float, float]]:
@@ -80,7 +78,7 @@ def spikes(model: torch.nn.Module) -> Iterator[tuple[str, float, float]]:
         spike = largest_spike(parameter)
         # A mean that is not zero is a direction, too: of norms, and of zeros nothing can be said.
         if spike and parameter.dim() > 1:
-            yield "largest singular value", spike, spike / SPIKE
+            yield "largest singular value", spike, spike / LARGEST_SPIKE
 
 
 def trained(model: torch.nn.Module, inputs: Any, loss: Any, steps: int = 2) -> Report:
@@ -116,6 +114,7 @@ def measure(names: list[str], seeds: int) -> tuple[Closest, list[str], int]:
     closest: Closest = {}
     alarms: list[str] = []
     for name in names:
+        print(name, file=sys.stderr)
         for seed in range(seeds):
             model, inputs, loss = healthy(name, seed)
             reports = [torch_init.check(model, inputs, loss, verbose=False)]
@@ -141,7 +140,7 @@ def main(argv: list[str] | None = None) -> None:
         print("  " + alarm)
     print(f"{'limit':24} {'at':>8} {'closest':>10} {'of the way':>11}")
     for limit, (close, value, where) in sorted(closest.items(), key=lambda item: -item[1][0]):
-        at = SPIKE if limit.startswith("largest") else getattr(LIMITS, limit)
+        at = LARGEST_SPIKE if limit.startswith("largest") else getattr(LIMITS, limit)
         print(f"{limit:24} {at:8.3g} {value:10.3g} {close:11.1%}  {where}")
 
 

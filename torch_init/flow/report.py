@@ -218,6 +218,11 @@ class Report:
 
         return format_report(self)
 
+    def __rich__(self) -> Any:
+        from torch_init.flow.text import rich_report
+
+        return rich_report(self)
+
 
 def _without_waiting(rows: Sequence[Row], size: str, end: Sequence[Row]) -> list[Row]:
     """The rows but those of size 0 which a weight that begins at zero, on purpose, makes so.
