@@ -110,19 +110,21 @@ def _forgotten_activation(report: Report) -> list[Verdict]:
 def initial_loss(report: Report) -> list[Verdict]:
     """A cross-entropy at the start that is far above that of a guess, ln K for K classes.
 
-    One below it is no fault: biases that begin at the logarithm of the classes' shares are one.
+    Half way to the limit it is information: the first steps will take it back. One below a guess is
+    no fault: biases that begin at the logarithm of the classes' shares are one.
     """
     loss = report.initial_loss
     if loss is None or not report.weighted or looks_trained(report):
         return []
     head = report.weighted[-1]
-    if loss.excess <= report.thresholds.initial_loss:
+    limit = report.thresholds.initial_loss
+    if loss.excess <= limit / 2:
         return []
     cause, suggestion = _reason_for_large_logits(report.weighted[0], head)
     return [
         Verdict(
             "initial_loss",
-            "warning",
+            "warning" if loss.excess > limit else "info",
             head.layer,
             f"the cross-entropy begins at {loss.value:.3g}, with logits of standard deviation "
             f"{loss.logit_std:.2g}",
