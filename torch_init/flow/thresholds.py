@@ -64,8 +64,7 @@ class Thresholds:
         mismatch: factor by which a layer's signal may leave what its weights should give, besides
             three standard deviations of a finite width (rules_of_start.signal_jumps). A forgotten
             factor of sqrt(2), the smallest that a wrong variance gives, stays below it; one of 2
-            does not. Nearest: 1.55, at an
-            output of ten units, where 3.0 is allowed (ReLU, He).
+            does not. Nearest: 1.55, at an output of ten units, where 3.0 is allowed (ReLU, He).
         initial_loss: nats by which the first cross-entropy may be above a guess's, ln K; half of
             it is information. Independent logits of variance s^2 add at most s^2 / 2: 3 is s^2 = 6,
             six times that of unit logits. Nearest: 1.9 (eight layers of GELU).
