@@ -71,9 +71,10 @@ def signal_jumps(report: Report) -> Iterator[tuple[Row, float, float]]:
     """
     before = 0.0
     for row in report.weighted:
-        if not row.is_predicted or not row.expected_rms or not row.rms > 0:
+        ratio = row.rms / row.expected_rms if row.is_predicted and row.expected_rms else 0.0
+        if not 0 < ratio < math.inf:
             continue
-        change = math.log(row.rms / row.expected_rms)
+        change = math.log(ratio)
         scatter = 1.5 * math.sqrt(2 / max(1, row.units) + 5 / max(1, row.fan_in or 1))
         yield row, abs(change - before), math.log(report.thresholds.mismatch) + scatter
         before = change

@@ -40,7 +40,7 @@ def zero_signal(report: Report) -> list[Verdict]:
         ]
     for place, row in enumerate(report.weighted):
         before = [r for r in report.weighted[:place] if r.backward_calls]
-        is_zero = row.rms == 0 and row.weight_gain == 0 and row.gradient_norm > 0
+        is_zero = row.weight_gain == 0 and row.gradient_norm > 0
         if is_zero and before and all(r.gradient_norm == 0 for r in before):
             return [_late_start(row)]
     return []
@@ -51,9 +51,9 @@ def _late_start(row: Row) -> Verdict:
         "zero_signal",
         "info",
         row.layer,
-        "its output is exactly 0 for every example, and no gradient passes back through it",
+        "its output is the same for every example, and no gradient passes back through it",
         "a signal that depends on the input",
-        "its weights and biases are all zero; the layers before it learn from the second step on",
+        "its weights are exactly 0; the layers before it learn from the second step on",
     )
 
 
