@@ -48,7 +48,7 @@ class Thresholds:
             half, most units learn fifty times slower than they could. Nearest: 0.009 (tanh with
             Xavier's variance).
         dead: share of a layer's units that are never positive. Independent zero-mean weights leave
-            at most one half so, at any depth (reading.expected_dead); 3/4 is half way from there
+            at most one half so, at any depth (measured.expected_dead); 3/4 is half way from there
             to all. Nearest: 0.39 (30 layers of ReLU, He).
         batch_collapse: standard deviation over the batch over that of all elements. At 1e-4
             float32, with 24 bits, has 10 left to tell the examples apart. Nearest: 0.064 (an LSTM).

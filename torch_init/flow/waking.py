@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from torch_init.flow.nonlinearity import from_autograd, gaussian_moments
-from torch_init.flow.structure import PARAMETER, Node, Structure
+from torch_init.flow.structure import PARAMETER, Node, Structure, operands
 
 _BILINEAR = ("Mm", "Bmm", "Addmm", "Convolution", "Mul")
 
@@ -64,9 +64,9 @@ def _signals(structure: Structure, zeros: set[int]) -> list[bool]:
         if node.op == PARAMETER or not inputs:
             signals.append(place not in zeros)
         elif node.op in _BILINEAR:
-            operands = _operands(node)
-            terms = [known for k, known in enumerate(inputs) if k not in operands]
-            signals.append(all(inputs[k] for k in operands) or any(terms))
+            factors = [known for k, known in enumerate(inputs) if k in operands(node.op)]
+            terms = [known for k, known in enumerate(inputs) if k not in operands(node.op)]
+            signals.append(all(factors) or any(terms))
         elif node.op.endswith("Norm"):
             signals.append(all(inputs[:2]) or any(inputs[2:]))
         elif function is not None:
@@ -94,19 +94,16 @@ def _reached(structure: Structure, signals: list[bool]) -> set[int]:
 
 def _passes(node: Node, k: int, inputs: list[bool]) -> bool:
     """Whether an operation hands a gradient on to its input k."""
-    if node.op in _BILINEAR and k in _operands(node):
-        return all(inputs[other] for other in _operands(node) if other != k)
+    if node.op in _BILINEAR and k in operands(node.op):
+        return all(
+            inputs[other] for other in operands(node.op) if other < len(inputs) and other != k
+        )
     if node.op.endswith("Norm") and k < 2:
         return inputs[1 - k] if len(inputs) > 1 else True
     function = from_autograd(node.op, node.attributes)
     if function is not None and not inputs[0]:
         return gaussian_moments(function[1], 0.0, 0.0).slope_square > 0
     return True
-
-
-def _operands(node: Node) -> list[int]:
-    """The places of what is multiplied with each other; a number in the code has none."""
-    return [1, 2] if node.op == "Addmm" else list(range(len(node.inputs)))[:2]
 
 
 def _constant(node: Node, k: int) -> bool:
