@@ -57,9 +57,7 @@ def _signals(structure: Structure, zeros: set[int]) -> list[bool]:
     """Which tensors may differ from zero while these parameters do not."""
     signals: list[bool] = []
     for place, node in enumerate(structure.nodes):
-        inputs = [
-            _constant(node, k) if i is None else signals[i] for k, i in enumerate(node.inputs)
-        ]
+        inputs = _inputs(node, signals)
         function = from_autograd(node.op, node.attributes)
         if node.op == PARAMETER or not inputs:
             signals.append(place not in zeros)
@@ -83,9 +81,7 @@ def _reached(structure: Structure, signals: list[bool]) -> set[int]:
         if place not in reached:
             continue
         node = structure.nodes[place]
-        inputs = [
-            _constant(node, k) if i is None else signals[i] for k, i in enumerate(node.inputs)
-        ]
+        inputs = _inputs(node, signals)
         reached.update(
             i for k, i in enumerate(node.inputs) if i is not None and _passes(node, k, inputs)
         )
@@ -95,15 +91,17 @@ def _reached(structure: Structure, signals: list[bool]) -> set[int]:
 def _passes(node: Node, k: int, inputs: list[bool]) -> bool:
     """Whether an operation hands a gradient on to its input k."""
     if node.op in _BILINEAR and k in operands(node.op):
-        return all(
-            inputs[other] for other in operands(node.op) if other < len(inputs) and other != k
-        )
+        return all(inputs[i] for i in operands(node.op) if i != k and i < len(inputs))
     if node.op.endswith("Norm") and k < 2:
         return inputs[1 - k] if len(inputs) > 1 else True
     function = from_autograd(node.op, node.attributes)
     if function is not None and not inputs[0]:
         return gaussian_moments(function[1], 0.0, 0.0).slope_square > 0
     return True
+
+
+def _inputs(node: Node, signals: list[bool]) -> list[bool]:
+    return [_constant(node, k) if i is None else signals[i] for k, i in enumerate(node.inputs)]
 
 
 def _constant(node: Node, k: int) -> bool:
