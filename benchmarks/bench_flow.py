@@ -14,7 +14,9 @@ median over rounds of the step's time over that of the plain step in the same ro
     watch-style         per parameter: min, max and a histogram of the gradient, on the host, as
                         experiment trackers do it
 
-It also times the statistics of one tensor against torch's own reductions.
+It also times the statistics of one tensor against torch's own reductions, and what a window costs
+once: the sizes of all weights, read at its first pass for the prediction; the report; and the
+largest singular values of all weights, read only if a verdict on untrained weights depends on them.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from torch import Tensor, nn
 
 import torch_init
 from torch_init import _ops
+from torch_init.flow.spectrum import largest_spike
+from torch_init.flow.structure import Structure
 
 DEPTH, WIDTH, BATCH = 8, 1024, 256
 
@@ -154,7 +158,8 @@ def time_idle(device: str, repeats: int, every: int = 50) -> float:
 def time_statistics(repeats: int, elements: int = 2**20) -> dict[str, float]:
     """Milliseconds of all statistics of one tensor, and of torch's three reductions."""
     x = torch.randn(BATCH, elements // BATCH)
-    table = torch.zeros(1, 76, dtype=torch.float64)
+    columns = _ops.FLOW_COLUMNS + _ops.FLOW_BINS
+    table = torch.zeros(1, columns, dtype=torch.float64)
     features = torch.zeros(3, x.shape[1], dtype=torch.float64)
     calls: dict[str, Callable[[], Any]] = {
         "all statistics": lambda: _ops.accumulate_moments_(x, table, None, 0, -1.0, 1.0, 1),
@@ -166,6 +171,30 @@ def time_statistics(repeats: int, elements: int = 2**20) -> dict[str, float]:
         for name, call in calls.items():
             times[name].append(seconds(call, "cpu"))
     return {name: 1e3 * statistics.median(samples) for name, samples in times.items()}
+
+
+def time_windows(repeats: int) -> dict[str, float]:
+    """Milliseconds of what a window costs once, for the model of the table."""
+    training = Training("cpu")
+    flow = torch_init.watch(training.model, training.optimizer)
+    training.step()
+    weights = [layer.weight for layer in training.model if isinstance(layer, nn.Linear)]
+
+    def sizes() -> None:
+        structure = Structure()
+        for weight in weights:
+            structure.measure(weight)
+        structure.resolve()
+
+    calls: dict[str, Callable[[], Any]] = {
+        "sizes of the weights": sizes,
+        "report": flow.report,
+        "singular values": lambda: [largest_spike(weight) for weight in weights],
+    }
+    return {
+        name: 1e3 * statistics.median(seconds(call, "cpu") for _ in range(repeats))
+        for name, call in calls.items()
+    }
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -184,8 +213,10 @@ def main(argv: list[str] | None = None) -> None:
         "overhead": idle + steps["with histograms"]["overhead"] / 50,
     }
     reductions = time_statistics(max(args.repeats, 50)) if args.device == "cpu" else {}
+    windows = time_windows(args.repeats) if args.device == "cpu" else {}
     if args.json:
-        print(json.dumps({"steps": steps, "idle_hooks": idle, "statistics_ms": reductions}))
+        found = {"steps": steps, "idle_hooks": idle, "statistics_ms": reductions}
+        print(json.dumps({**found, "windows_ms": windows}))
         return
     print(f"{DEPTH} layers of {WIDTH}, batch {BATCH}, {args.device}, {args.threads} threads")
     print(f"{'':16} {'step ms':>8} {'overhead':>9}")
@@ -194,6 +225,9 @@ def main(argv: list[str] | None = None) -> None:
     print(f"hooks that are not due: {idle:.3%} of a step")
     for name, value in reductions.items():
         print(f"{name:30} {value:6.3f} ms, 2^20 float32 elements")
+    for name, value in windows.items():
+        share = value / steps["plain"]["step_ms"]
+        print(f"{name:30} {value:6.1f} ms, {share:.1%} of a step, once a window")
 
 
 if __name__ == "__main__":
