@@ -38,6 +38,8 @@ from torch_init._ops_float_units import sample_gaussian as sample_gaussian
 from torch_init._ops_float_units import sample_nrelu as sample_nrelu
 from torch_init._ops_float_units import sample_softmax as sample_softmax
 from torch_init._ops_flow import FLOW_DEVICES as FLOW_DEVICES
+from torch_init._ops_flow import FlowRow as FlowRow
+from torch_init._ops_flow import accumulate_batch_ as accumulate_batch_
 from torch_init._ops_flow import accumulate_moments_ as accumulate_moments_
 from torch_init._ops_flow import (
     accumulate_with_cuda_body_on_host as accumulate_with_cuda_body_on_host,

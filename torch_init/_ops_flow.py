@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Statistics of activations and gradients: a part of _ops.py, which alone imports it."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from torch_init import _C
-from torch_init._descriptors import DTYPE_CODES, must_dispatch, readable
+from torch_init._descriptors import DTYPE_CODES, is_indirect, must_dispatch, readable
 from torch_init.errors import describe
 
 FLOW_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -73,22 +75,118 @@ def _accumulate(
     scale: Tensor | None = None,
     gate: Tensor | None = None,
 ) -> None:
-    accumulation, x = _accumulation(x, totals, features, row, low, high, order, scale, gate)
-    if x.device.type != "cuda":
+    _check_flow(x, totals, features, row, scale, gate)
+    x, numbers = readable(x), (row, low, high, order)
+    _run(_accumulation(x, totals, features, *numbers, scale, gate), x.device)
+
+
+def _run(accumulation: "_C.Accumulation | _C.AccumulationBatch", device: torch.device) -> None:
+    if device.type != "cuda":
         accumulation.run_on_host(torch.get_num_threads())
         return
-    with torch.cuda.device(x.device):
+    with torch.cuda.device(device):
         # From PyTorch's own pool, as its reductions have it: nothing waits, and a graph may.
         size = accumulation.scratch_size()
-        scratch = torch.empty(size, dtype=torch.uint8, device=x.device)
+        scratch = torch.empty(size, dtype=torch.uint8, device=device)
         stream = torch.cuda.current_stream().cuda_stream
-        accumulation.run_on_cuda(x.device.index, stream, scratch.data_ptr())
+        accumulation.run_on_cuda(device.index, stream, scratch.data_ptr())
 
 
-def accumulate_with_cuda_body_on_host(*arguments: Any, blocks: int = 3) -> None:
+class FlowRow:
+    """A row of totals, and features, that many tensors are added to: checked once, not each time.
+
+    Args: as of accumulate_moments_(); features are of some width.
+    """
+
+    def __init__(
+        self, totals: Tensor, features: Tensor | None, row: int, low: float, high: float
+    ) -> None:
+        width = 1 if features is None else features.shape[-1]
+        x = torch.empty(0, width, device=totals.device)
+        _check_flow(x, totals, features, row, None, None)
+        self.features = features
+        self._totals, self._device = totals, totals.device
+        self._row, self._low, self._high = row, low, high
+
+    def add(
+        self,
+        x: Tensor,
+        order: int,
+        scale: Tensor | None = None,
+        gate: Tensor | None = None,
+        *,
+        with_features: bool = False,
+    ) -> None:
+        """Do as accumulate_moments_(); x has one of FLOW_DTYPES and, if need be, the width."""
+        features = self.features if with_features else None
+        if must_dispatch(x) or x.device != self._device:
+            totals, row, low, high = self._totals, self._row, self._low, self._high
+            accumulate_moments_(x, totals, features, row, low, high, order, scale, gate)
+            return
+        x, numbers = readable(x), (self._row, self._low, self._high, order)
+        _run(_accumulation(x, self._totals, features, *numbers, scale, gate), self._device)
+
+
+def accumulate_batch_(
+    xs: Sequence[Tensor],
+    totals: Tensor,
+    rows: Sequence[int],
+    order: int,
+    scale: Tensor | None = None,
+    gate: Tensor | None = None,
+) -> None:
+    """Do as accumulate_moments_() for many tensors in one native call, without bounds.
+
+    Args:
+        xs: on the device of totals, each with one of FLOW_DTYPES.
+        rows: which row each goes to.
+        order: of the first; the others follow.
+        totals, scale, gate: as of accumulate_moments_().
+    """
+    begin, size = totals.data_ptr(), totals.shape[1] * totals.element_size()
+    device, is_plain = totals.device, bool(xs) and not must_dispatch(xs[0])
+    dense = [(x, row) for x, row in zip(xs, rows, strict=True) if is_plain and _is_dense(x, device)]
+    if dense:
+        _check_flow(dense[0][0], totals, None, max(rows), scale, gate)
+        batch = _C.AccumulationBatch(
+            [x.data_ptr() for x, _ in dense],
+            [DTYPE_CODES[x.dtype] for x, _ in dense],
+            [x.numel() for x, _ in dense],
+            [begin + row * size for _, row in dense],
+            totals.shape[1] > FLOW_COLUMNS,
+            order,
+            _address(scale),
+            _address(gate),
+        )
+        _run(batch, device)
+    if len(dense) == len(xs):
+        return
+    for place, (x, row) in enumerate(zip(xs, rows, strict=True)):
+        if not (is_plain and _is_dense(x, device)):
+            low, high = -math.inf, math.inf
+            accumulate_moments_(x, totals, None, row, low, high, order + place, scale, gate)
+
+
+def _is_dense(x: Tensor, device: torch.device) -> bool:
+    return x.is_contiguous() and x.device == device and not is_indirect(x)
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def accumulate_with_cuda_body_on_host(
+    x: Tensor,
+    totals: Tensor,
+    features: Tensor | None,
+    row: int,
+    *arguments: Any,
+    blocks: int = 3,
+) -> None:
     """Do as accumulate_moments_ with the CUDA kernels' own code, for tests without a GPU."""
-    accumulation, _ = _accumulation(*arguments)
-    accumulation.run_cuda_body_on_host(blocks)
+    _check_flow(x, totals, features, row, *arguments[3:])
+    x = readable(x)
+    _accumulation(x, totals, features, row, *arguments).run_cuda_body_on_host(blocks)
 
 
 def _accumulation(
@@ -101,26 +199,23 @@ def _accumulation(
     order: int,
     scale: Tensor | None = None,
     gate: Tensor | None = None,
-) -> tuple["_C.Accumulation", Tensor]:
-    """The native call, and the tensor whose memory it reads."""
-    _check_flow(x, totals, features, row, scale, gate)
-    x = readable(x)
+) -> "_C.Accumulation":
+    """The native call, for as long as these tensors live."""
     columns = totals.shape[1]
-    accumulation = _C.Accumulation(
+    return _C.Accumulation(
         x.data_ptr(),
         DTYPE_CODES[x.dtype],
         x.shape,
         x.stride(),
         totals.data_ptr() + row * columns * totals.element_size(),
         columns > FLOW_COLUMNS,
-        0 if features is None else features.data_ptr(),
+        _address(features),
         low,
         high,
         order,
-        0 if scale is None else scale.data_ptr(),
-        0 if gate is None else gate.data_ptr(),
+        _address(scale),
+        _address(gate),
     )
-    return accumulation, x
 
 
 def _check_flow(
@@ -128,8 +223,8 @@ def _check_flow(
     totals: Tensor,
     features: Tensor | None,
     row: int,
-    scale: Tensor | None,
-    gate: Tensor | None,
+    scale: Tensor | None = None,
+    gate: Tensor | None = None,
 ) -> None:
     function, device = "accumulate_moments_", x.device
     if x.dtype not in FLOW_DTYPES:

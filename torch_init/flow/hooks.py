@@ -67,11 +67,11 @@ class ForwardHook(Hook):
         self._recomputed = 0
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        if is_exporting():
-            return
         if torch.compiler.is_compiling():
             _trace(self.recorder.handle, self.name, output)
         elif self.recorder.is_measuring or self.recorder.is_capturing():
+            if is_exporting():
+                return
             try:
                 self._record(output)
             except Exception as error:  # a training run must not end because of its diagnosis
@@ -138,6 +138,8 @@ class _TracedGradientHook(Hook):
 
 
 def _trace(recorder: str, name: str, output: Any) -> None:
+    if is_exporting():
+        return
     call = _call_while_tracing(recorder, name)
     for path, x in tensors_in(output):
         needs_grad, is_leaf = x.requires_grad, x.is_leaf

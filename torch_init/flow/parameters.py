@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torch_init import _ops
-from torch_init.flow.kinds import UNBOUNDED
 from torch_init.flow.recorder import Recorder
 from torch_init.flow.tensors import beside, is_measurable, local, shards_of
 from torch_init.flow.totals import Totals
 
 SAMPLE = 4096
 _GOLDEN = (math.sqrt(5) - 1) / 2
-_ROWS = 3  # gradient, weight, update
+_ROWS = 3
+GRADIENT, WEIGHT, UPDATE = range(_ROWS)
 
 
 @dataclass(eq=False)
@@ -66,7 +66,7 @@ class ParameterWatch:
             self._watched.append(
                 (weakref.ref(parameter), self._site(parameter, tuple(names[id(parameter)])))
             )
-        self._before: dict[int, Tensor] = {}
+        self._before: list[_Sample] = []
 
     @property
     def sites(self) -> list[ParameterSite]:
@@ -103,58 +103,134 @@ class ParameterWatch:
             if parameter is not None and not site.unsupported:
                 yield parameter, site
 
-    def before_step(self, scale: Tensor | None, optimizer: Optimizer | None = None) -> None:
+    def before_step(
+        self, scale: Tensor | None, optimizer: Optimizer | None = None, *, has_grad: bool = True
+    ) -> None:
         """Read gradients and weights of an optimizer's parameters, by default of all.
 
         The weights are kept until after_step() or forget().
 
         scale: what the gradients must still be divided by.
+        has_grad: False if the gradients are yet to come, from a closure that the step calls.
         """
+        watched = list(self._owned(optimizer))
+        for parameter, site in watched:
+            site.steps += 1
+            site.requires_grad = parameter.requires_grad
+        if has_grad:
+            watched = self._read_gradients(watched, scale)
+        self._before = self._samples(watched)
+        if has_grad:
+            self._add_samples(self._before, WEIGHT)
+
+    def after_step(self, *, reads_grad: bool = False) -> None:
+        """Read what the step changed.
+
+        reads_grad: whether the gradients are those of a closure that the step has called.
+        """
+        before = self._before
+        self.forget()
+        seen = {site for sample in before for site in sample.sites}
+        if not seen:
+            return
+        watched = [(parameter, site) for parameter, site in self._alive() if site in seen]
+        after = self._samples(watched)
+        if reads_grad:
+            seen = {site for _, site in self._read_gradients(watched, None)}
+            self._add_samples(before, WEIGHT, seen)
+        if [(old.sizes, old.sites) for old in before] == [(new.sizes, new.sites) for new in after]:
+            for old, new in zip(before, after, strict=True):
+                new.flat = new.flat - old.flat
+            self._add_samples(after, UPDATE, seen)
+
+    def forget(self) -> None:
+        """Let go of the weights of a step whose end is not seen, such as one that raised."""
+        self._before = []
+
+    def _owned(self, optimizer: Optimizer | None) -> Iterator[tuple[nn.Parameter, ParameterSite]]:
         groups = [] if optimizer is None else optimizer.param_groups
         owned = {id(p) for group in groups for p in group["params"]}
         for parameter, site in self._alive():
-            if optimizer is not None and id(parameter) not in owned:
-                continue
-            site.steps += 1
-            site.requires_grad = parameter.requires_grad
+            if optimizer is None or id(parameter) in owned:
+                yield parameter, site
+
+    def _read_gradients(
+        self, watched: list[tuple[nn.Parameter, ParameterSite]], scale: Tensor | None
+    ) -> list[tuple[nn.Parameter, ParameterSite]]:
+        """Add the gradients; return the parameters that have one."""
+        gradients: list[Tensor] = []
+        sites: list[ParameterSite] = []
+        found = []
+        for parameter, site in watched:
             gradient = parameter.grad
             if gradient is None:
                 site.missing += 1
                 continue
+            found.append((parameter, site))
             if gradient.is_sparse:
                 gradient = gradient._values()
             gradient = local(gradient.detach())
             if is_measurable(gradient):
-                self._add(site, 0, gradient, scale)
-            sample = _sample(parameter, site)
-            self._add(site, 1, sample)
-            # A small parameter's sample may be the parameter's own memory.
-            self._before[id(site)] = sample.clone() if site.indices is None else sample
+                gradients.append(gradient)
+                sites.append(site)
+        self._add(gradients, sites, GRADIENT, scale)
+        return found
 
-    def forget(self) -> None:
-        """Let go of the weights of a step whose end is not seen, such as one that raised."""
-        self._before.clear()
+    def _samples(self, watched: list[tuple[nn.Parameter, ParameterSite]]) -> list[_Sample]:
+        """The watched elements of all weights, one after another: a tensor for each dtype."""
+        kinds: dict[tuple[torch.device, torch.dtype], list[tuple[Tensor, ParameterSite]]] = {}
+        with torch.no_grad():
+            for parameter, site in watched:
+                held = local(parameter)
+                if site.indices is not None:
+                    held = _in_memory_order(held).index_select(0, site.indices)
+                kinds.setdefault((held.device, held.dtype), []).append((held, site))
+            return [
+                _Sample(
+                    torch.cat([x.reshape(-1) for x, _ in found]),
+                    [x.numel() for x, _ in found],
+                    [site for _, site in found],
+                )
+                for found in kinds.values()
+            ]
 
-    def after_step(self) -> None:
-        """Read what the step changed."""
-        for parameter, site in self._alive():
-            before = self._before.pop(id(site), None)
-            if before is not None:
-                self._add(site, 2, _sample(parameter, site) - before)
+    def _add_samples(
+        self, samples: list[_Sample], offset: int, only: set[ParameterSite] | None = None
+    ) -> None:
+        for sample in samples:
+            parts = zip(sample.flat.split(sample.sizes), sample.sites, strict=True)
+            chosen = [(x, site) for x, site in parts if only is None or site in only]
+            self._add([x for x, _ in chosen], [site for _, site in chosen], offset)
 
     def _add(
-        self, site: ParameterSite, offset: int, x: Tensor, scale: Tensor | None = None
+        self,
+        xs: Sequence[Tensor],
+        sites: Sequence[ParameterSite],
+        offset: int,
+        scale: Tensor | None = None,
     ) -> None:
-        low, high = UNBOUNDED
-        table, row = site.totals.table, site.row + offset
-        _ops.accumulate_moments_(
-            x, table, None, row, low, high, self._recorder.tick(), beside(x, scale)
-        )
+        recorder = self._recorder
+        for totals in {site.totals for site in sites}:
+            chosen = [i for i, site in enumerate(sites) if site.totals is totals]
+            rows = [sites[i].row + offset for i in chosen]
+            mine = [xs[i] for i in chosen]
+            gate = recorder.gate if recorder.is_capturing() else None
+            order, recorder.clock = recorder.clock + 1, recorder.clock + len(mine)
+            _ops.accumulate_batch_(mine, totals.table, rows, order, beside(mine[0], scale), gate)
 
 
-def _sample(parameter: nn.Parameter, site: ParameterSite) -> Tensor:
-    held = local(parameter.detach())
-    # In the order of memory, so that no layout makes a copy necessary.
+@dataclass
+class _Sample:
+    """Elements of several weights of one dtype, one after another."""
+
+    flat: Tensor
+    sizes: list[int]
+    sites: list[ParameterSite]
+
+
+def _in_memory_order(held: Tensor) -> Tensor:
+    """Return all elements in the order of memory, so that no layout makes a copy necessary."""
+    if held.is_contiguous():
+        return held.view(-1)
     order = sorted(range(held.dim()), key=held.stride, reverse=True)
-    flat = held.permute(order).reshape(-1)
-    return flat if site.indices is None else flat.index_select(0, site.indices)
+    return held.permute(order).reshape(-1)

@@ -46,6 +46,8 @@ class Site:
     totals: Totals
     forward_row: int
     backward_row: int
+    forward: _ops.FlowRow
+    backward: _ops.FlowRow
     feature_axis: int
     features_start: int | None
     features_width: int
@@ -65,7 +67,8 @@ class Site:
         return (self.name, self.call, self.path)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "totals": None}  # another process has no use for this memory
+        # Another process has no use for this memory.
+        return {**self.__dict__, "totals": None, "forward": None, "backward": None}
 
     @property
     def label(self) -> str:
@@ -106,9 +109,10 @@ class Recorder:
         self._before: Site | None = None
         self._leaf_hooks = WeakIdKeyDictionary()
         self.device = device
+        self._is_on_cuda = device.type == "cuda"
         with torch.inference_mode(False):
-            self._gate = torch.ones((), dtype=torch.uint8, device=device)
-            self._validation_gate = self._gate.clone()
+            self.gate = torch.ones((), dtype=torch.uint8, device=device)
+            self._validation_gate = self.gate.clone()
         self._is_validating = False
 
     def totals_for(self, device: torch.device) -> Totals:
@@ -126,7 +130,7 @@ class Recorder:
         """Switch measuring on or off, for captured graphs too, without synchronising."""
         if active != self.active:
             self.active = self.is_measuring = active
-            self._gate.fill_(active)
+            self.gate.fill_(active)
             self._validation_gate.fill_(active and not self.has_stepped)
 
     def end_step(self) -> None:
@@ -157,7 +161,7 @@ class Recorder:
 
     def is_capturing(self) -> bool:
         """Whether what is done now becomes part of a CUDA graph."""
-        return self.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+        return self._is_on_cuda and torch.cuda.is_current_stream_capturing()
 
     def tick(self) -> int:
         """The order of events: what a row is stamped with when it first meets a NaN."""
@@ -183,12 +187,8 @@ class Recorder:
         """Add the gradient with respect to a site's tensor."""
         gradient, captured = local(gradient.detach()), self.is_capturing()
         if is_measurable(gradient) and (self.active or captured):
-            low, high = kinds.UNBOUNDED
-            row, table, scale = site.backward_row, site.totals.table, beside(gradient, self.scale)
-            gate = self._gate if captured else None
-            _ops.accumulate_moments_(
-                gradient, table, None, row, low, high, self.tick(), scale, gate
-            )
+            gate = self.gate if captured else None
+            site.backward.add(gradient, self.tick(), beside(gradient, self.scale), gate)
 
     def observe_pass(self, entrance: str, begins: bool, has_grad: bool) -> None:
         """Note what a compiled graph says: a pass begins or ends."""
@@ -250,6 +250,8 @@ class Recorder:
         totals = self.totals_for(x.device)
         row = totals.take_rows(_SITE_ROWS)
         low, high = kinds.saturation_bounds(module, kind)
+        start = totals.take_features(width) if width <= _MOST_FEATURES else None
+        features = None if start is None else totals.features(start, width)
         site = Site(
             name,
             call,
@@ -263,8 +265,10 @@ class Recorder:
             totals=totals,
             forward_row=row,
             backward_row=row + 1,
+            forward=_ops.FlowRow(totals.table, features, row, low, high),
+            backward=_ops.FlowRow(totals.table, None, row + 1, *kinds.UNBOUNDED),
             feature_axis=axis,
-            features_start=totals.take_features(width) if width <= _MOST_FEATURES else None,
+            features_start=start,
             features_width=width,
             low=low,
             high=high,
@@ -276,18 +280,17 @@ class Recorder:
         return site
 
     def _add_forward(self, site: Site, x: Tensor) -> None:
-        features = gate = None
+        gate, axis = None, site.feature_axis
         if self.is_capturing():
             site.is_captured = True
-            gate = self._validation_gate if self._is_validating else self._gate
-        has_axis = x.dim() > 0 and x.shape[site.feature_axis] == site.features_width
-        if site.features_start is not None and has_axis:
-            features = site.totals.features(site.features_start, site.features_width)
-            x = x.movedim(site.feature_axis, -1)
+            gate = self._validation_gate if self._is_validating else self.gate
+        has_axis = site.features_start is not None and x.dim() > 0
+        if has_axis and x.shape[axis] == site.features_width:
+            x = x if axis in (-1, x.dim() - 1) else x.movedim(axis, -1)
+            site.forward.add(x, self.tick(), None, gate, with_features=True)
         else:
             site.elements_without_features += x.numel()
-        low, high, row, table = site.low, site.high, site.forward_row, site.totals.table
-        _ops.accumulate_moments_(x, table, features, row, low, high, self.tick(), None, gate)
+            site.forward.add(x, self.tick(), None, gate)
 
 
 def is_in_backward() -> bool:
