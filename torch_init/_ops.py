@@ -41,6 +41,7 @@ from torch_init._ops_flow import FLOW_DEVICES as FLOW_DEVICES
 from torch_init._ops_flow import FlowRow as FlowRow
 from torch_init._ops_flow import accumulate_batch_ as accumulate_batch_
 from torch_init._ops_flow import accumulate_moments_ as accumulate_moments_
+from torch_init._ops_flow import accumulate_parts_ as accumulate_parts_
 from torch_init._ops_flow import (
     accumulate_with_cuda_body_on_host as accumulate_with_cuda_body_on_host,
 )

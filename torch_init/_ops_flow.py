@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Statistics of activations and gradients: a part of _ops.py, which alone imports it."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_init import _C
-from torch_init._descriptors import DTYPE_CODES, is_indirect, must_dispatch, readable
+from torch_init._descriptors import DTYPE_CODES, must_dispatch, readable
 from torch_init.errors import describe
 
 FLOW_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -135,40 +136,66 @@ def accumulate_batch_(
     scale: Tensor | None = None,
     gate: Tensor | None = None,
 ) -> None:
-    """Do as accumulate_moments_() for many tensors in one native call, without bounds.
+    """Do as accumulate_moments_() for many tensors, without bounds, in one native call.
 
     Args:
-        xs: on the device of totals, each with one of FLOW_DTYPES.
+        xs: each with one of FLOW_DTYPES.
         rows: which row each goes to.
         order: of the first; the others follow.
         totals, scale, gate: as of accumulate_moments_().
     """
-    begin, size = totals.data_ptr(), totals.shape[1] * totals.element_size()
-    device, is_plain = totals.device, bool(xs) and not must_dispatch(xs[0])
-    dense = [(x, row) for x, row in zip(xs, rows, strict=True) if is_plain and _is_dense(x, device)]
-    if dense:
-        _check_flow(dense[0][0], totals, None, max(rows), scale, gate)
-        batch = _C.AccumulationBatch(
-            [x.data_ptr() for x, _ in dense],
-            [DTYPE_CODES[x.dtype] for x, _ in dense],
-            [x.numel() for x, _ in dense],
-            [begin + row * size for _, row in dense],
-            totals.shape[1] > FLOW_COLUMNS,
-            order,
-            _address(scale),
-            _address(gate),
-        )
-        _run(batch, device)
-    if len(dense) == len(xs):
-        return
-    for place, (x, row) in enumerate(zip(xs, rows, strict=True)):
-        if not (is_plain and _is_dense(x, device)):
+    device = totals.device
+    if any(must_dispatch(x) or x.device != device or not _is_dense(x) for x in xs):
+        for place, (x, row) in enumerate(zip(xs, rows, strict=True)):
             low, high = -math.inf, math.inf
             accumulate_moments_(x, totals, None, row, low, high, order + place, scale, gate)
+    elif xs:
+        _check_flow(xs[0], totals, None, max(rows), scale, gate)
+        addresses = [x.data_ptr() for x in xs]
+        dtypes, counts = [DTYPE_CODES[x.dtype] for x in xs], [x.numel() for x in xs]
+        _run_batch(addresses, dtypes, counts, totals, rows, order, scale, gate)
 
 
-def _is_dense(x: Tensor, device: torch.device) -> bool:
-    return x.is_contiguous() and x.device == device and not is_indirect(x)
+def accumulate_parts_(
+    x: Tensor,
+    sizes: Sequence[int],
+    totals: Tensor,
+    rows: Sequence[int],
+    order: int,
+    gate: Tensor | None = None,
+) -> None:
+    """Do as accumulate_batch_() for x.split(sizes) of a tensor with one dimension."""
+    if must_dispatch(x) or not _is_dense(x):
+        accumulate_batch_(x.split(list(sizes)), totals, rows, order, None, gate)
+        return
+    _check_flow(x, totals, None, max(rows), None, gate)
+    ends = list(itertools.accumulate(sizes))
+    addresses = [
+        x.data_ptr() + (e - n) * x.element_size() for e, n in zip(ends, sizes, strict=True)
+    ]
+    dtypes = [DTYPE_CODES[x.dtype]] * len(sizes)
+    _run_batch(addresses, dtypes, sizes, totals, rows, order, None, gate)
+
+
+def _run_batch(
+    addresses: Sequence[int],
+    dtypes: Sequence[int],
+    counts: Sequence[int],
+    totals: Tensor,
+    rows: Sequence[int],
+    order: int,
+    scale: Tensor | None,
+    gate: Tensor | None,
+) -> None:
+    columns, begin = totals.shape[1], totals.data_ptr()
+    row_addresses = [begin + row * columns * totals.element_size() for row in rows]
+    numbers = (columns > FLOW_COLUMNS, order, _address(scale), _address(gate))
+    batch = _C.AccumulationBatch(addresses, dtypes, counts, row_addresses, *numbers)
+    _run(batch, totals.device)
+
+
+def _is_dense(x: Tensor) -> bool:
+    return x.is_contiguous() and not x.is_conj() and not x.is_neg()
 
 
 def _address(tensor: Tensor | None) -> int:

@@ -178,13 +178,13 @@ class ParameterWatch:
 
     def _samples(self, watched: list[tuple[nn.Parameter, ParameterSite]]) -> list[_Sample]:
         """The watched elements of all weights, one after another: a tensor for each dtype."""
-        kinds: dict[tuple[torch.device, torch.dtype], list[tuple[Tensor, ParameterSite]]] = {}
+        kinds: dict[tuple[Totals, torch.dtype], list[tuple[Tensor, ParameterSite]]] = {}
         with torch.no_grad():
             for parameter, site in watched:
                 held = local(parameter)
                 if site.indices is not None:
                     held = _in_memory_order(held).index_select(0, site.indices)
-                kinds.setdefault((held.device, held.dtype), []).append((held, site))
+                kinds.setdefault((site.totals, held.dtype), []).append((held, site))
             return [
                 _Sample(
                     torch.cat([x.reshape(-1) for x, _ in found]),
@@ -198,9 +198,15 @@ class ParameterWatch:
         self, samples: list[_Sample], offset: int, only: set[ParameterSite] | None = None
     ) -> None:
         for sample in samples:
-            parts = zip(sample.flat.split(sample.sizes), sample.sites, strict=True)
-            chosen = [(x, site) for x, site in parts if only is None or site in only]
-            self._add([x for x, _ in chosen], [site for _, site in chosen], offset)
+            flat, sizes, sites = sample.flat, sample.sizes, sample.sites
+            if only is not None and not only.issuperset(sites):
+                parts = zip(flat.split(sizes), sites, strict=True)
+                chosen = [(x, site) for x, site in parts if site in only]
+                self._add([x for x, _ in chosen], [site for _, site in chosen], offset)
+                continue
+            table, rows = sites[0].totals.table, [site.row + offset for site in sites]
+            order = self._recorder.ticks(len(sites))
+            _ops.accumulate_parts_(flat, sizes, table, rows, order, self._recorder.gate_of_step())
 
     def _add(
         self,
@@ -211,12 +217,12 @@ class ParameterWatch:
     ) -> None:
         recorder = self._recorder
         for totals in {site.totals for site in sites}:
-            chosen = [i for i, site in enumerate(sites) if site.totals is totals]
-            rows = [sites[i].row + offset for i in chosen]
-            mine = [xs[i] for i in chosen]
-            gate = recorder.gate if recorder.is_capturing() else None
-            order, recorder.clock = recorder.clock + 1, recorder.clock + len(mine)
-            _ops.accumulate_batch_(mine, totals.table, rows, order, beside(mine[0], scale), gate)
+            mine = [(x, site) for x, site in zip(xs, sites, strict=True) if site.totals is totals]
+            rows = [site.row + offset for _, site in mine]
+            order, gate = recorder.ticks(len(mine)), recorder.gate_of_step()
+            tensors = [x for x, _ in mine]
+            scale = beside(tensors[0], scale)
+            _ops.accumulate_batch_(tensors, totals.table, rows, order, scale, gate)
 
 
 @dataclass

@@ -111,8 +111,8 @@ class Recorder:
         self.device = device
         self._is_on_cuda = device.type == "cuda"
         with torch.inference_mode(False):
-            self.gate = torch.ones((), dtype=torch.uint8, device=device)
-            self._validation_gate = self.gate.clone()
+            self._gate = torch.ones((), dtype=torch.uint8, device=device)
+            self._validation_gate = self._gate.clone()
         self._is_validating = False
 
     def totals_for(self, device: torch.device) -> Totals:
@@ -130,7 +130,7 @@ class Recorder:
         """Switch measuring on or off, for captured graphs too, without synchronising."""
         if active != self.active:
             self.active = self.is_measuring = active
-            self.gate.fill_(active)
+            self._gate.fill_(active)
             self._validation_gate.fill_(active and not self.has_stepped)
 
     def end_step(self) -> None:
@@ -163,10 +163,18 @@ class Recorder:
         """Whether what is done now becomes part of a CUDA graph."""
         return self._is_on_cuda and torch.cuda.is_current_stream_capturing()
 
-    def tick(self) -> int:
-        """The order of events: what a row is stamped with when it first meets a NaN."""
-        self.clock += 1
-        return self.clock
+    def ticks(self, count: int = 1) -> int:
+        """The order of events: what a row is stamped with when it first meets a NaN.
+
+        Returns the first of so many stamps, of which no other event has one.
+        """
+        first = self.clock + 1
+        self.clock += count
+        return first
+
+    def gate_of_step(self) -> Tensor | None:
+        """What switches the measurement of a training step off within a captured CUDA graph."""
+        return self._gate if self.is_capturing() else None
 
     def record_output(
         self, name: str, call: int, path: str, x: Tensor, *, is_counted: bool = True
@@ -185,10 +193,9 @@ class Recorder:
 
     def record_gradient(self, site: Site, gradient: Tensor) -> None:
         """Add the gradient with respect to a site's tensor."""
-        gradient, captured = local(gradient.detach()), self.is_capturing()
-        if is_measurable(gradient) and (self.active or captured):
-            gate = self.gate if captured else None
-            site.backward.add(gradient, self.tick(), beside(gradient, self.scale), gate)
+        gradient, gate = local(gradient.detach()), self.gate_of_step()
+        if is_measurable(gradient) and (self.active or gate is not None):
+            site.backward.add(gradient, self.ticks(), beside(gradient, self.scale), gate)
 
     def observe_pass(self, entrance: str, begins: bool, has_grad: bool) -> None:
         """Note what a compiled graph says: a pass begins or ends."""
@@ -283,14 +290,14 @@ class Recorder:
         gate, axis = None, site.feature_axis
         if self.is_capturing():
             site.is_captured = True
-            gate = self._validation_gate if self._is_validating else self.gate
+            gate = self._validation_gate if self._is_validating else self._gate
         has_axis = site.features_start is not None and x.dim() > 0
         if has_axis and x.shape[axis] == site.features_width:
             x = x if axis in (-1, x.dim() - 1) else x.movedim(axis, -1)
-            site.forward.add(x, self.tick(), None, gate, with_features=True)
+            site.forward.add(x, self.ticks(), None, gate, with_features=True)
         else:
             site.elements_without_features += x.numel()
-            site.forward.add(x, self.tick(), None, gate)
+            site.forward.add(x, self.ticks(), None, gate)
 
 
 def is_in_backward() -> bool:

@@ -8,13 +8,15 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_init import _ops
 
 _MOST_LEAVES = 64
 _DEEPEST = 6
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+_PLAIN = (Tensor, nn.Parameter)
 
 
 def tensors_in(output: Any) -> list[tuple[str, Tensor]]:
@@ -62,7 +64,7 @@ def beside(x: Tensor, scale: Tensor | None) -> Tensor | None:
 def local(x: Tensor) -> Tensor:
     """Return the part of a distributed tensor that this process holds; others as they are."""
     # Asking a plain tensor for an attribute that it lacks takes as long as measuring a small one.
-    if type(x) is Tensor or not hasattr(x, "to_local"):
+    if type(x) in _PLAIN or not hasattr(x, "to_local"):
         return x
     shard: Tensor = x.to_local()
     return shard
@@ -70,7 +72,7 @@ def local(x: Tensor) -> Tensor:
 
 def shards_of(x: Tensor) -> int:
     """Return among how many processes the elements of a distributed tensor are divided."""
-    if type(x) is Tensor or not hasattr(x, "device_mesh"):
+    if type(x) in _PLAIN or not hasattr(x, "device_mesh"):
         return 1
     mesh, placements = x.device_mesh, x.placements  # type: ignore[attr-defined]
     return math.prod(mesh.size(i) for i, p in enumerate(placements) if p.is_shard())
