@@ -58,6 +58,7 @@ from torch_init._ops_observe import add_receiver as add_receiver
 from torch_init._ops_observe import observe_gradient as observe_gradient
 from torch_init._ops_observe import observe_output as observe_output
 from torch_init._ops_observe import observe_pass as observe_pass
+from torch_init._ops_observe import refuse as refuse
 from torch_init._ops_statistics import statistics as statistics
 
 FILLABLE_DTYPES = (

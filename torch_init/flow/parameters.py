@@ -21,7 +21,16 @@ from torch.optim import Optimizer
 
 from torch_init import _ops
 from torch_init.flow.recorder import Recorder
-from torch_init.flow.tensors import beside, is_measurable, local, shards_of
+from torch_init.flow.tensors import (
+    PARTIAL,
+    WHOLE,
+    Share,
+    beside,
+    is_measurable,
+    is_partial,
+    local,
+    share_of,
+)
 from torch_init.flow.totals import Totals
 
 SAMPLE = 4096
@@ -44,7 +53,7 @@ class ParameterSite:
     steps: int = 0
     missing: int = 0
     unsupported: str = ""
-    shards: int = 1
+    share: Share = WHOLE
     rows: int = _ROWS
 
     def __getstate__(self) -> dict[str, Any]:
@@ -84,7 +93,7 @@ class ParameterWatch:
             place = torch.arange(SAMPLE, dtype=torch.float64, device=held.device) * _GOLDEN
             indices = ((place % 1.0) * held.numel()).long()
         site = ParameterSite(names, shape, parameter.dtype, grad, totals, row, indices)
-        site.shards = shards_of(parameter)
+        site.share = share_of(parameter)
         if not is_measurable(held):
             site.unsupported = f"{held.layout}, {held.dtype}, {held.device.type}"
         return site
@@ -169,6 +178,9 @@ class ParameterWatch:
             found.append((parameter, site))
             if gradient.is_sparse:
                 gradient = gradient._values()
+            if is_partial(gradient):
+                self._recorder.unsupported[site.names[0]] = f"the gradient: {PARTIAL}"
+                continue
             gradient = local(gradient.detach())
             if is_measurable(gradient):
                 gradients.append(gradient)

@@ -10,7 +10,7 @@ import numpy as np
 
 from torch_init.flow import totals as columns
 from torch_init.flow.advice import RECTIFYING
-from torch_init.flow.gathering import Reading, gather
+from torch_init.flow.gathering import Reading, gather, parts_of_this_process
 from torch_init.flow.kinds import UNBOUNDED
 from torch_init.flow.mean_field import Expectation, propagate
 from torch_init.flow.operations import Belief, Measured
@@ -66,7 +66,7 @@ def read(flow: Flow, thresholds: Thresholds | None, group: Any) -> Report:
         if readings
         else [],
         aliases={name: list(others) for name, others in flow.aliases.items()},
-        unsupported=dict(recorder.unsupported),
+        unsupported=parts_of_this_process(readings) | recorder.unsupported,
         is_scaled=recorder.scale is not None,
         has_sums=structure is not None and structure.has_sums(),
         ran_unseen=bool(flow.compiled_passes) and not rows,

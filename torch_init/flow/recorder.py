@@ -14,7 +14,17 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from torch_init import _ops
 from torch_init.flow import kinds
-from torch_init.flow.tensors import beside, is_measurable, local, shards_of
+from torch_init.flow.tensors import (
+    PARTIAL,
+    WHOLE,
+    Share,
+    beside,
+    is_measurable,
+    is_partial,
+    local,
+    share_of,
+    share_of_output,
+)
 from torch_init.flow.totals import Totals
 
 if TYPE_CHECKING:
@@ -56,9 +66,8 @@ class Site:
     rectifies: bool
     is_captured: bool = False
     """Whether a CUDA graph measures it, whose stamps are those of the time it was captured."""
-    shards: int = 1
-    """Of how many parts this process holds one."""
-    holds_part_of_features: bool = False
+    share: Share = WHOLE
+    """What this process holds of the tensor."""
     elements_without_features: int = 0
     """How many elements came in a shape that the features have no room for."""
 
@@ -186,6 +195,9 @@ class Recorder:
         if not is_measurable(x):
             self.unsupported[name] = f"{x.layout}, {x.dtype}, {x.device.type}"
             return None
+        if is_partial(x):
+            self.unsupported[name] = PARTIAL
+            return None
         site = self.sites.get((name, call, path)) or self._new_site(name, call, path, x)
         if is_counted:
             self._add_forward(site, local(x.detach()))
@@ -193,6 +205,9 @@ class Recorder:
 
     def record_gradient(self, site: Site, gradient: Tensor) -> None:
         """Add the gradient with respect to a site's tensor."""
+        if is_partial(gradient):
+            self.unsupported[site.label] = f"the gradient: {PARTIAL}"
+            return
         gradient, gate = local(gradient.detach()), self.gate_of_step()
         if is_measurable(gradient) and (self.active or gate is not None):
             site.backward.add(gradient, self.ticks(), beside(gradient, self.scale), gate)
@@ -234,6 +249,10 @@ class Recorder:
     def give_up(self, name: str, error: Exception) -> None:
         """Note that something of the module of that name could not be measured."""
         self.unsupported[name] = f"{type(error).__name__}: {error}"
+
+    def refuse(self, layer: str, reason: str) -> None:
+        """Note that what the module of that name returns cannot be measured."""
+        self.unsupported[layer] = reason
 
     def has_leaf_hook(self, site: Site, leaf: Tensor) -> bool:
         return site.order in self._leaf_hooks.get(leaf, ())
@@ -280,11 +299,19 @@ class Recorder:
             low=low,
             high=high,
             rectifies=kinds.is_rectifier(module),
-            shards=shards_of(x),
-            holds_part_of_features=x.dim() > 0 and x.shape[axis] != width,
+            share=self._share(module, kind, x, axis),
         )
         self.sites[site.key] = self._before = site
         return site
+
+    def _share(self, module: nn.Module, kind: str, x: Tensor, axis: int) -> Share:
+        if hasattr(x, "placements") or x.dim() == 0:
+            return share_of(x, axis)
+        before = self._before
+        if kind == "activation" and before is not None and before.dims == x.dim():
+            # Of a part of the features it makes a part, and nothing of its own says so.
+            return before.share if before.features_width == x.shape[axis] else WHOLE
+        return share_of_output(module, x, axis)
 
     def _add_forward(self, site: Site, x: Tensor) -> None:
         gate, axis = None, site.feature_axis
