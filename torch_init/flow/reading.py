@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from torch_init.flow.advice import RECTIFYING
-from torch_init.flow.gathering import Reading, gather
+from torch_init.flow.gathering import Reading, gather, parts_of_this_process
 from torch_init.flow.initial_loss import InitialLoss
 from torch_init.flow.mean_field import Expectation, propagate
 from torch_init.flow.measured import (
@@ -78,7 +78,7 @@ def read(
         if readings
         else [],
         aliases={name: list(others) for name, others in flow.aliases.items()},
-        unsupported=dict(recorder.unsupported),
+        unsupported=parts_of_this_process(readings) | recorder.unsupported,
         is_scaled=recorder.scale is not None,
         has_sums=structure is not None and structure.has_sums(),
         ran_unseen=bool(flow.compiled_passes) and not rows,
