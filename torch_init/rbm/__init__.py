@@ -2,6 +2,7 @@
 """Restricted Boltzmann machines: sampling, training, likelihood, pre-training of modules."""
 
 from torch_init.rbm.annealing import Estimate, ais, base_rate, linear_betas, raise_bound
+from torch_init.rbm.convolution import ConvRBM
 from torch_init.rbm.dbn import DBN
 from torch_init.rbm.estimator import RBMTransformer
 from torch_init.rbm.history import History
@@ -25,6 +26,7 @@ __all__ = [
     "MONITORS",
     "RBM",
     "Bernoulli",
+    "ConvRBM",
     "Estimate",
     "Gaussian",
     "History",

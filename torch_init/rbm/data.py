@@ -178,7 +178,7 @@ def to_states(function: str, rows: Tensor, machine: RBM) -> Tensor:
 def set_visible_bias(machine: RBM, means: Tensor, count: int) -> None:
     """Hinton (2010), section 8.1: the biases that fit the means of units without weights."""
     units, least = machine.visible, max(1 / max(count, 2), 1e-3)
-    means = means.to(machine.visible_bias.device)
+    means = machine.means_of_biases(means.to(machine.visible_bias.device))
     if isinstance(units, Gaussian):
         bias = means
     elif isinstance(units, Softmax):

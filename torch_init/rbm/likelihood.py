@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How probable data are: log Z by enumeration, likelihood, pseudo-likelihood."""
 
+import copy
 import math
 from collections.abc import Iterator
 
@@ -115,31 +116,22 @@ def pseudo_likelihood(rbm: RBM, data: Tensor, *, flips: int | None = None, seed:
         generator = torch.Generator().manual_seed(seed % 2**64)
         drawn = torch.rand(len(data), size, generator=generator).argsort(1)[:, :flips]
         units = drawn.to(data.device)
+    visible_bias, hidden_bias = rbm.unit_biases()
     field = rbm.hidden_field(data)
-    own = -rbm.hidden.log_partition(field, rbm.hidden_bias, None)
+    own = -rbm.hidden.log_partition(field, hidden_bias, None)
     total = torch.zeros_like(own)
     for unit in units.T:
         state = data.gather(1, unit[:, None])
         flipped = (-state if isinstance(rbm.visible, Spin) else 1 - state) - state
-        moved = field + flipped * rbm.weight.T[unit]
-        change = own + rbm.hidden.log_partition(moved, rbm.hidden_bias, None)
-        change = change + (flipped * rbm.visible_bias[unit, None]).squeeze(1)
+        moved = field + rbm.hidden_change(unit, flipped)
+        change = own + rbm.hidden.log_partition(moved, hidden_bias, None)
+        change = change + (flipped * visible_bias[unit, None]).squeeze(1)
         total -= torch.nn.functional.softplus(change)  # -log(1 + p(flipped) / p(state))
     return total * (size / units.shape[1])
 
 
 def in_float64(rbm: RBM) -> RBM:
     """Return a copy in float64 that computes in float."""
-    made = RBM(
-        rbm.visible,
-        rbm.hidden,
-        std=0.0,
-        seed=rbm.seed,
-        name=rbm.name,
-        exact=False,
-        device=rbm.weight.device,
-        dtype=torch.float64,
-    )
-    state = {name: value.double() for name, value in rbm.state_dict().items()}
-    made.load_state_dict(state)
+    made = copy.deepcopy(rbm).double()
+    made.exact = False
     return made

@@ -51,6 +51,7 @@ class RBM(nn.Module):
     """
 
     log_variance: Tensor | None
+    can_be_centred = True
 
     def __init__(
         self,
@@ -77,9 +78,10 @@ class RBM(nn.Module):
             raise ValueError(describe("RBM", "exact", "True with other units", expected))
         self.exact = binary if exact is None else bool(exact)
         like = torch.empty(0, device=device, dtype=dtype)
-        self.weight = nn.Parameter(like.new_empty(self.hidden.size, self.visible.size))
-        self.visible_bias = nn.Parameter(like.new_zeros(self.visible.size))
-        self.hidden_bias = nn.Parameter(like.new_zeros(self.hidden.size))
+        weight, visible_bias, hidden_bias = self.parameter_shapes()
+        self.weight = nn.Parameter(like.new_empty(weight))
+        self.visible_bias = nn.Parameter(like.new_zeros(visible_bias))
+        self.hidden_bias = nn.Parameter(like.new_zeros(hidden_bias))
         self._make_log_variance(like)
         self.reset_parameters()
 
@@ -96,6 +98,10 @@ class RBM(nn.Module):
             fix = "Use Bernoulli, Spin or NReLU hidden units"
             expected = "units with which the machine can be normalised"
             raise ValueError(describe("RBM", "hidden", "Gaussian on Gaussian", expected, fix))
+
+    def parameter_shapes(self) -> tuple[tuple[int, ...], int, int]:
+        """Return the shapes of weight, visible_bias and hidden_bias."""
+        return (self.hidden.size, self.visible.size), self.visible.size, self.hidden.size
 
     def _make_log_variance(self, like: Tensor) -> None:
         if not isinstance(self.visible, Gaussian):
@@ -124,6 +130,18 @@ class RBM(nn.Module):
         """Return s(v), which the weights multiply, shape (N, visible)."""
         return self.visible.statistic(visible, self.log_variance)
 
+    def unit_biases(self) -> tuple[Tensor, Tensor]:
+        """Return the bias of each visible and of each hidden unit, (visible,) and (hidden,)."""
+        return self.visible_bias, self.hidden_bias
+
+    def hidden_input(self, visible: Tensor) -> Tensor:
+        """Return W s(v), shape (N, hidden)."""
+        return functional.linear(self.statistic(visible), self.weight)
+
+    def hidden_change(self, unit: Tensor, change: Tensor) -> Tensor:
+        """Return by how much W v changes with one visible unit of each row, (N,), by (N, 1)."""
+        return change * self.weight.T[unit]
+
     def hidden_field(self, visible: Tensor) -> Tensor:
         """Return c + W s(v), shape (N, hidden)."""
         return functional.linear(self.statistic(visible), self.weight, self.hidden_bias)
@@ -146,9 +164,10 @@ class RBM(nn.Module):
         Raises:
             TypeError: hidden units are NReLU, whose copies have no joint energy with h.
         """
-        own = self.visible.energy(visible, self.visible_bias, self.log_variance)
-        own = own + self.hidden.energy(hidden, self.hidden_bias, None)
-        return own - (functional.linear(self.statistic(visible), self.weight) * hidden).sum(-1)
+        visible_bias, hidden_bias = self.unit_biases()
+        own = self.visible.energy(visible, visible_bias, self.log_variance)
+        own = own + self.hidden.energy(hidden, hidden_bias, None)
+        return own - (self.hidden_input(visible) * hidden).sum(-1)
 
     def free_energy(self, visible: Tensor) -> Tensor:
         """Return F(v) = -log sum_h exp(-E(v, h)) of each row, shape (N,).
@@ -160,14 +179,16 @@ class RBM(nn.Module):
             >>> rbm.free_energy(torch.zeros(1, 2))          # -3 log 2
             tensor([-2.0794], grad_fn=<SubBackward0>)
         """
-        own = self.visible.energy(visible, self.visible_bias, self.log_variance)
-        return own - self.hidden.log_partition(self.hidden_field(visible), self.hidden_bias, None)
+        visible_bias, hidden_bias = self.unit_biases()
+        own = self.visible.energy(visible, visible_bias, self.log_variance)
+        return own - self.hidden.log_partition(self.hidden_field(visible), hidden_bias, None)
 
     def hidden_free_energy(self, hidden: Tensor) -> Tensor:
         """Return -log sum_v exp(-E(v, h)) of each row, shape (N,)."""
-        own = self.hidden.energy(hidden, self.hidden_bias, None)
+        visible_bias, hidden_bias = self.unit_biases()
+        own = self.hidden.energy(hidden, hidden_bias, None)
         return own - self.visible.log_partition(
-            self.visible_field(hidden), self.visible_bias, self.log_variance
+            self.visible_field(hidden), visible_bias, self.log_variance
         )
 
     def integers(self, spent: IntegerMachine | None = None) -> IntegerMachine | None:
@@ -308,10 +329,18 @@ class RBM(nn.Module):
         """
         check_positive_int("sample", "num", num)
         seed = draw_seed(None) if seed is None else int(check_seed("sample", seed))
-        start = self.visible_bias.detach().expand(num, -1).contiguous()
+        start = self.unit_biases()[0].detach().expand(num, -1).contiguous()
         draw = Noise(seed, self.name).at("start", 0, start)
         visible = self.visible.sample(start, self.log_variance, draw)
         return self.gibbs(visible, steps, seed=seed)[0]
+
+    def means_of_biases(self, means: Tensor) -> Tensor:
+        """Return the means that the visible biases stand for, given the units', (visible,)."""
+        return means
+
+    def sums(self, statistic: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the sums over rows of h s(v), s(v) and h: what the gradient is made of."""
+        return hidden.T @ statistic, statistic.sum(0), hidden.sum(0)
 
     def fit(self, data: Any, **options: Any) -> "History":
         """Train on unlabelled data; see torch_init.rbm.fit.

@@ -12,7 +12,13 @@ from torch_init.distributions import Uniform
 from torch_init.errors import describe
 from torch_init.rbm import checkpoint as files
 from torch_init.rbm.data import Rows, Source, set_visible_bias
-from torch_init.rbm.gradient import Gradient, Offsets, likelihood_gradient, statistics
+from torch_init.rbm.gradient import (
+    Gradient,
+    Offsets,
+    add_outer_,
+    likelihood_gradient,
+    statistics,
+)
 from torch_init.rbm.history import History
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.monitors import HIGHER_IS_BETTER, Moment, look
@@ -80,7 +86,7 @@ class Training:
             self.negative = ContrastiveDivergence(machine, options, chains)
             return
         count = options.chains or options.batch_size
-        field = machine.visible_bias.detach().expand(count, -1).contiguous()
+        field = machine.unit_biases()[0].detach().expand(count, -1).contiguous()
         draw = chains.at("start", 0, field)
         start = machine.visible.sample(field, machine.log_variance, draw).to(field.dtype).detach()
         kind = _PERSISTENT[options.algorithm]
@@ -214,7 +220,7 @@ class Training:
             self.activity.lerp_(hidden, 1.0 if first else 1 - _SPARSITY_DECAY)
             pull = options.sparsity_cost * (options.sparsity_target - self.activity)
             gradient.hidden_bias.add_(pull)
-            gradient.weight.addr_(pull, visible)
+            add_outer_(gradient.weight, pull, visible)
         rate = options.rate(machine.visible, machine.hidden) * options.factor(self._progress(epoch))
         momentum = options.momenta()[epoch >= MOMENTUM_EPOCH]
         for name, parameter in machine.named_parameters():
