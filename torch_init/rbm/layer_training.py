@@ -78,7 +78,8 @@ class LayerTrainer:
         module = self._layer.module
         assert self._layer.activation is not None
         hidden = ACTIVATIONS[self._layer.activation][1]
-        device, name = module.weight.device, self._layer.name or "layer"
+        like: dict[str, Any] = {"device": module.weight.device, "dtype": module.weight.dtype}
+        name = self._layer.name or "layer"
         if isinstance(module, nn.Conv2d):
             machine: RBM = ConvRBM(
                 module.in_channels,
@@ -92,11 +93,11 @@ class LayerTrainer:
                 hidden=hidden,
                 seed=seed,
                 name=name,
-                device=device,
+                **like,
             )
         else:
             units = visible(module.in_features), hidden(module.out_features)
-            machine = RBM(*units, seed=seed, name=name, device=device)
+            machine = RBM(*units, seed=seed, name=name, **like)
         if module.bias is None or not module.bias.requires_grad:
             machine.hidden_bias.requires_grad_(False)
             if module.bias is not None:
