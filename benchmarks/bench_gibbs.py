@@ -75,7 +75,7 @@ class Layer:
         h0 = _ops.sample_hidden(weights, self.visible, seed=1)
         v1, h1 = _ops.gibbs(weights, None, h0.clone(), seed=1, first_step=1, start="hidden")
         _ops.statistics(self.visible, h0, out=self.statistics, accumulate=False)
-        _ops.statistics(v1, h1, out=self.statistics, sign=-1)
+        _ops.statistics(v1, h1, out=self.statistics, weight=-1)
 
     def torch_cd1(self) -> None:
         v0 = self.visible.float()

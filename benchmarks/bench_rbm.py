@@ -4,26 +4,38 @@
     python benchmarks/bench_rbm.py --threads 1 --repeats 5
     python benchmarks/bench_rbm.py --data mnist.npz --quality 10    # and AIS after as many epochs
 
-One epoch is 10,000 x 784 binary rows, 500 hidden units, batches of 100. rbms and
-learnergy are timed if they can be imported. Quality is the mean log-likelihood of the training
-rows by one AIS for all (data base rates): the implementations' own figures do not compare.
+One epoch is 10,000 x 784 binary rows, 500 hidden units, batches of 100: 100 updates, of every
+implementation. rbms and learnergy are timed if they can be imported (_rbm_peers.py says how to
+install them). Quality is the mean log-likelihood of held-out rows by one AIS for all (base rates of
+the training rows): the implementations' own figures do not compare.
 """
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import threadpoolctl
 import torch
 from _machine import describe
+from _rbm_peers import (
+    BATCH,
+    HIDDEN,
+    OPTIONAL,
+    RATE,
+    VISIBLE,
+    Epochs,
+    learnergy,
+    plain_torch,
+    rbms,
+    scikit_learn,
+)
 from _timing import HostClock, Result, Side, measure
 
 from torch_init import rbm
 
-VISIBLE, HIDDEN, ROWS, BATCH, RATE = 784, 500, 10_000, 100, 0.05
-Epochs = Callable[[torch.Tensor, int], rbm.RBM]
-"""Train for so many epochs and return the machine."""
+ROWS = 10_000
+OURS = "torch_init"
 
 
 def ours(**options: object) -> Epochs:
@@ -38,85 +50,6 @@ def ours(**options: object) -> Epochs:
         return made
 
     return train
-
-
-def plain_torch(k: int) -> Epochs:
-    """CD-k as one would write it: addmm, sigmoid, bernoulli."""
-
-    def train(rows: torch.Tensor, epochs: int) -> rbm.RBM:
-        weight = 0.01 * torch.randn(VISIBLE, HIDDEN)
-        mean = rows.mean(0).clamp(1e-3, 1 - 1e-3)
-        b, c = torch.log(mean / (1 - mean)), torch.zeros(HIDDEN)
-        for _ in range(epochs):
-            for numbers in torch.randperm(len(rows)).split(BATCH):
-                v = rows[numbers]
-                up = torch.sigmoid(torch.addmm(c, v, weight))
-                h = torch.bernoulli(up)
-                for _ in range(k):
-                    seen = torch.bernoulli(torch.sigmoid(torch.addmm(b, h, weight.T)))
-                    last = torch.sigmoid(torch.addmm(c, seen, weight))
-                    h = torch.bernoulli(last)
-                rate = RATE / len(v)
-                weight += rate * (v.T @ up - seen.T @ last)
-                b += rate * (v - seen).sum(0)
-                c += rate * (up - last).sum(0)
-        return machine(weight.T, b, c)
-
-    return train
-
-
-def scikit_learn(rows: torch.Tensor, epochs: int) -> rbm.RBM:
-    """PCD-1 in float32."""
-    from sklearn.neural_network import BernoulliRBM
-
-    model = BernoulliRBM(
-        HIDDEN, learning_rate=RATE, batch_size=BATCH, n_iter=epochs, random_state=0
-    ).fit(rows.numpy())
-    parts = (model.components_, model.intercept_visible_, model.intercept_hidden_)
-    return machine(*(torch.from_numpy(np.asarray(part)) for part in parts))
-
-
-def rbms(rows: torch.Tensor, epochs: int) -> rbm.RBM:
-    """PCD-1, centred, without its HDF5 file. Its gradient is normalised: the rate is its own."""
-    from rbms.bernoulli_bernoulli.classes import BBRBM
-    from rbms.training.pcd import fit_batch_pcd
-
-    model = BBRBM(
-        weight_matrix=torch.randn(VISIBLE, HIDDEN) * 1e-4,
-        vbias=torch.zeros(VISIBLE),
-        hbias=torch.zeros(HIDDEN),
-    )
-    model.init_grad()
-    chains = model.init_chains(num_samples=BATCH)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.01, maximize=True)
-    weights = torch.ones(BATCH, 1)
-    with torch.no_grad():
-        for _ in range(epochs):
-            for numbers in torch.randperm(len(rows)).split(BATCH):
-                chains, _ = fit_batch_pcd(
-                    (rows[numbers], weights), chains, model, gibbs_steps=1, beta=1.0, centered=True
-                )
-                optimiser.step()
-    return machine(model.weight_matrix.T, model.vbias, model.hbias)
-
-
-def learnergy(rows: torch.Tensor, epochs: int) -> rbm.RBM:
-    """CD-1 by autograd."""
-    from learnergy.models.bernoulli import RBM
-
-    model = RBM(n_visible=VISIBLE, n_hidden=HIDDEN, steps=1, learning_rate=RATE)
-    dataset = torch.utils.data.TensorDataset(rows, torch.zeros(len(rows)))
-    model.fit(dataset, batch_size=BATCH, epochs=epochs)
-    return machine(model.W.T, model.a, model.b)
-
-
-def machine(weight: torch.Tensor, visible: torch.Tensor, hidden: torch.Tensor) -> rbm.RBM:
-    """Another implementation's parameters in a machine of ours, to be measured alike."""
-    made = rbm.RBM(VISIBLE, HIDDEN, std=0.0)
-    with torch.no_grad():
-        for parameter, value in zip(made.parameters(), (weight, visible, hidden), strict=True):
-            parameter.copy_(value)
-    return made
 
 
 CASES: dict[str, dict[str, Epochs]] = {
@@ -140,51 +73,54 @@ CASES: dict[str, dict[str, Epochs]] = {
 }
 
 
-def load(path: str | None, rows: int) -> torch.Tensor:
-    """Binary rows: digits above 0.5, or as many ones drawn at random."""
+def load(path: str | None, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Binary rows to train on and as many held-out ones: digits above 0.5, or random ones."""
     if path is None:
-        return (
-            torch.rand(rows, VISIBLE, generator=torch.Generator().manual_seed(0)) < 0.13
-        ).float()
+        generator = torch.Generator().manual_seed(0)
+        drawn = (torch.rand(2 * rows, VISIBLE, generator=generator) < 0.13).float()
+        return drawn[:rows], drawn[rows:]
     with np.load(path) as archive:
         images = archive["X"]
-    order = np.random.default_rng(0).permutation(len(images))[:rows]
-    return torch.from_numpy(images[order] > 127).flatten(1).float()
+    order = np.random.default_rng(0).permutation(len(images))[: 2 * rows]
+    digits = torch.from_numpy(images[order] > 127).flatten(1).float()
+    return digits[:rows], digits[rows:]
 
 
 def sides(rows: torch.Tensor) -> list[Side]:
-    updates = len(rows)
     return [
         Side(
             case,
             name,
-            lambda train=train: optional(train, rows, 1),
-            updates,
+            lambda train=train, name=name: optional(name, train, rows, 1),
+            len(rows),
             0,
-            optional=name in ("learnergy", "rbms"),
+            optional=name in OPTIONAL,
         )
         for case, implementations in CASES.items()
         for name, train in implementations.items()
     ]
 
 
-def optional(train: Epochs, rows: torch.Tensor, epochs: int) -> rbm.RBM:
+def optional(name: str, train: Epochs, rows: torch.Tensor, epochs: int) -> rbm.RBM:
     try:
         return train(rows, epochs)
     except ImportError as error:
-        raise RuntimeError(str(error)) from error
+        raise RuntimeError(f"not installed: {OPTIONAL.get(name, error)}") from error
 
 
-def quality(rows: torch.Tensor, epochs: int) -> dict[str, dict[str, float]]:
+def quality(rows: torch.Tensor, held_out: torch.Tensor, epochs: int) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
+    updates = epochs * -(-len(rows) // BATCH)
+    print(f"log-likelihood of held-out rows after {updates} updates, by AIS:")
     for case, implementations in CASES.items():
         for name, train in implementations.items():
+            torch.manual_seed(0)
             try:
                 made = train(rows, epochs)
             except ImportError:
                 continue
             estimate = rbm.ais(made, rows, betas=2000)
-            mean = rbm.log_likelihood(made, rows, estimate.value).mean().item()
+            mean = rbm.log_likelihood(made, held_out, estimate.value).mean().item()
             facts = {"log_likelihood": mean, "ess": estimate.effective_sample_size}
             found[f"{case}, {name}"] = facts
             print(f"{case:>6} {name:<32} {mean:9.2f} nats (ESS {facts['ess']:.0f} of 100)")
@@ -192,18 +128,21 @@ def quality(rows: torch.Tensor, epochs: int) -> dict[str, dict[str, float]]:
 
 
 def show(results: list[Result]) -> None:
+    """One line for each side; ours say how many times as fast as each other one they are."""
     for case in CASES:
         group = [result for result in results if result.side.case == case]
-        fastest_of_others = group[0].median
+        others = [r for r in group if r.median and not r.side.implementation.startswith(OURS)]
         for result in group:
-            if result.median is None or fastest_of_others is None:
-                print(f"{case:>6} {result.side.implementation:<32} not there: {result.unavailable}")
+            name, median = result.side.implementation, result.median
+            line = f"{case:>6} {name:<32} "
+            if median is None:
+                print(f"{line}{result.unavailable}")
                 continue
-            ratio = fastest_of_others / result.median
-            print(
-                f"{case:>6} {result.side.implementation:<32} {result.median:8.3f} s an epoch, "
-                f"{ratio:5.2f} x {group[0].side.implementation}"
-            )
+            line += f"{median:8.3f} s an epoch"
+            if name.startswith(OURS):
+                ratios = [f"{r.median / median:.2f} x {r.side.implementation}" for r in others]
+                line += "  " + ", ".join(ratios)
+            print(line)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -218,10 +157,12 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     facts = describe(torch.device("cpu"))
     print(f"{facts['cpu']}, load {facts['load_average_1_min']}, torch {torch.__version__}")
-    rows = load(args.data, args.rows)
-    results = measure(sides(rows), HostClock(), args.repeats)
-    show(results)
-    found = quality(rows, args.quality) if args.quality else {}
+    rows, held_out = load(args.data, args.rows)
+    # NumPy's BLAS, which scikit-learn calls, has threads of its own.
+    with threadpoolctl.threadpool_limits(args.threads):
+        results = measure(sides(rows), HostClock(), args.repeats)
+        show(results)
+        found = quality(rows, held_out, args.quality) if args.quality else {}
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)
         report = {

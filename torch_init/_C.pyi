@@ -45,6 +45,10 @@ class Accumulation:
     def scratch_size(self) -> int: ...
     def run_on_cuda(self, device: int, stream: int, scratch: int) -> None: ...
 
+FLOW_ROW: dict[str, int]
+FLOW_BINS: int
+FLOW_LOWEST_EXPONENT: int
+
 class GibbsPlan:
     def __init__(self, layer: Sequence[int], visible: int, hidden: int, shift: int) -> None: ...
     def set_run(
@@ -59,6 +63,7 @@ class GibbsPlan:
         hidden_beta: int,
         grey: bool,
     ) -> None: ...
+    def set_means(self, means: int, means_only: bool) -> None: ...
     def set_words(self, key: int, first_chain: int, first_step: int) -> None: ...
     def run_on_host(
         self, chains: int, first_side: int, half_steps: int, max_threads: int
@@ -89,13 +94,21 @@ class GibbsPlan:
     ) -> None: ...
 
 def statistics(
-    visible: int,
-    hidden: int,
+    addresses: Sequence[int],
     chains: int,
-    visible_units: int,
-    hidden_units: int,
-    out: int,
-    sign: int,
+    units: Sequence[int],
+    means: bool,
+    grey: bool,
+    wide: bool,
+    accumulate: bool,
+    weight: int,
+    max_threads: int,
+) -> None: ...
+def ascend(
+    addresses: Sequence[int],
+    units: Sequence[int],
+    pair_kind: int,
+    numbers: Sequence[float],
     max_threads: int,
 ) -> None: ...
 

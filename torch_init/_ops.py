@@ -31,18 +31,28 @@ except ImportError as error:
         "tree, the sources hide the installed package."
     ) from error
 
-from torch_init import _ops_flow
+from torch_init import _ops_flow, _ops_observe
 from torch_init._ops_ais import ais_run as ais_run
+from torch_init._ops_ascend import Pace as Pace
+from torch_init._ops_ascend import Slope as Slope
+from torch_init._ops_ascend import ascend as ascend
 from torch_init._ops_float_units import sample_bernoulli as sample_bernoulli
 from torch_init._ops_float_units import sample_gaussian as sample_gaussian
 from torch_init._ops_float_units import sample_nrelu as sample_nrelu
 from torch_init._ops_float_units import sample_softmax as sample_softmax
+from torch_init._ops_flow import FLOW_BINS as FLOW_BINS
+from torch_init._ops_flow import FLOW_COLUMNS as FLOW_COLUMNS
 from torch_init._ops_flow import FLOW_DEVICES as FLOW_DEVICES
+from torch_init._ops_flow import FLOW_LOWEST_EXPONENT as FLOW_LOWEST_EXPONENT
+from torch_init._ops_flow import FLOW_ROW as FLOW_ROW
 from torch_init._ops_flow import accumulate_moments_ as accumulate_moments_
 from torch_init._ops_flow import (
     accumulate_with_cuda_body_on_host as accumulate_with_cuda_body_on_host,
 )
+from torch_init._ops_gibbs import GREY_LEVELS as GREY_LEVELS
+from torch_init._ops_gibbs import MEAN_ONE as MEAN_ONE
 from torch_init._ops_gibbs import gibbs as gibbs
+from torch_init._ops_gibbs import hidden_means as hidden_means
 from torch_init._ops_gibbs import sample_hidden as sample_hidden
 from torch_init._ops_gibbs import sample_visible as sample_visible
 from torch_init._ops_gibbs_weights import GibbsWeights as GibbsWeights
@@ -51,6 +61,11 @@ from torch_init._ops_measure import MEASUREMENT as MEASUREMENT
 from torch_init._ops_measure import Part as Part
 from torch_init._ops_measure import measure as measure
 from torch_init._ops_measure import measure_with_cuda_body_on_host as measure_with_cuda_body_on_host
+from torch_init._ops_observe import add_receiver as add_receiver
+from torch_init._ops_observe import observe_gradient as observe_gradient
+from torch_init._ops_observe import observe_output as observe_output
+from torch_init._ops_observe import observe_pass as observe_pass
+from torch_init._ops_statistics import Statistics as Statistics
 from torch_init._ops_statistics import statistics as statistics
 
 FILLABLE_DTYPES = (
@@ -310,6 +325,7 @@ for _key in ("CPU", "CUDA"):
     _library.impl("orthogonal_", _orthogonal_op, _key)
     _library.impl("draw_seed_", _draw_seed_op, _key)
 _ops_flow.register(_library)
+_ops_observe.register(_library)
 
 
 @torch.library.register_fake("torch_init::fill_", lib=_library)

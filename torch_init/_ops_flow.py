@@ -11,8 +11,19 @@ from torch_init._descriptors import DTYPE_CODES, must_dispatch, readable
 from torch_init.errors import describe
 
 FLOW_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-FLOW_COLUMNS = 12
-FLOW_BINS = 64
+FLOW_ROW: dict[str, int] = _C.FLOW_ROW
+"""The columns of a row of totals by name, as csrc/moments/flow_row.h numbers them.
+
+calls; count: elements; sum, squares and absmax: sum, sum of squares and largest absolute value of
+the finite ones; zeros; at_or_below and at_or_above: elements <= low and >= high; nonfinite:
+elements that are not finite; first_nonfinite: the smallest order of a call that met one, 0 for
+none; subnormal: elements other than 0 that are smaller than the dtype's tiny; from histogram on:
+finite elements other than 0 in FLOW_BINS bins, of which bin i has
+2**(i + FLOW_LOWEST_EXPONENT) <= abs(x) < twice that, and the ends what lies beyond.
+"""
+FLOW_COLUMNS = FLOW_ROW["histogram"]
+FLOW_BINS: int = _C.FLOW_BINS
+FLOW_LOWEST_EXPONENT: int = _C.FLOW_LOWEST_EXPONENT
 
 FLOW_DEVICES = ("cpu", "cuda") if hasattr(_C.Accumulation, "run_on_cuda") else ("cpu",)
 _SCHEMA = (
@@ -39,19 +50,15 @@ def accumulate_moments_(
 
     Args:
         x: float32, float64, bfloat16 or float16, any layout.
-        totals: float64 (rows, 12), or (rows, 76) for a histogram too. The columns: 0 calls;
-            1 elements; 2 sum, 3 sum of squares and 4 largest absolute value of the finite ones;
-            5 zeros; 6 elements <= low; 7 elements >= high; 8 elements that are not finite;
-            9 the smallest order of a call that met one, 0 for none; 10 elements other than 0 that
-            are smaller than the dtype's tiny; from 12 on, finite elements other than 0 in 64 bins,
-            of which bin i has 2**(i - 40) <= abs(x) < 2**(i - 39), and the ends what lies beyond.
+        totals: float64 (rows, FLOW_COLUMNS), or (rows, FLOW_COLUMNS + FLOW_BINS) for a histogram
+            too; FLOW_ROW has the columns.
         features: float64 (3, x.shape[-1]), for each feature in x's last dimension: the finite
             elements > 0, and the sum and sum of squares of the finite ones.
         row: which row.
         low, high: compared exactly, not rounded to x's dtype.
-        order: a positive int, the stamp for column 9.
-        scale: a float32 number; columns 2, 3 and 4 become those of x / scale, and the histogram
-            moves down by round(log2(scale)) bins.
+        order: a positive int, the stamp for first_nonfinite.
+        scale: a float32 number; sum, squares and absmax become those of x / scale, and the
+            histogram moves down by round(log2(scale)) bins.
         gate: a bool or uint8 number; 0 means that nothing is to be done.
     """
     if must_dispatch(x) or x.device.type not in FLOW_DEVICES:
@@ -139,7 +146,8 @@ def _check_flow(
     widths = (FLOW_COLUMNS, FLOW_COLUMNS + FLOW_BINS)
     if not (_is_table(totals, device) and totals.shape[1] in widths and 0 <= row < len(totals)):
         got = f"{totals.dtype} {tuple(totals.shape)} on {totals.device}, row {row}"
-        expected = f"a contiguous float64 tensor (rows, 12 or 76) on {device} that has the row"
+        sizes = f"(rows, {widths[0]} or {widths[1]})"
+        expected = f"a contiguous float64 tensor {sizes} on {device} that has the row"
         raise ValueError(describe(function, "totals", got, expected))
     if features is not None and not (_is_table(features, device) and features.shape == (3, width)):
         got = f"{features.dtype} {tuple(features.shape)} on {features.device}"

@@ -22,6 +22,8 @@ BETA_ONE = 2**24
 """Inverse temperatures are multiples of 1 / BETA_ONE."""
 MOST_BETA = 16.0
 GREY_LEVELS = 255
+MEAN_ONE = 32767
+"""Means of hidden units in fixed point are multiples of 1 / MEAN_ONE."""
 UnitBeta = tuple[Tensor | None, Tensor | None]
 _MOST_CHAINS = 2**32
 _MOST_STEPS = 2**62
@@ -42,6 +44,8 @@ def gibbs(
     start: str = "visible",
     units: tuple[str, str] = ("bernoulli", "bernoulli"),
     clamp: Tensor | None = None,
+    means: Tensor | None = None,
+    means_only: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Run sweeps of Gibbs sampling in one native call, updating the states in place.
 
@@ -57,11 +61,18 @@ def gibbs(
         unit_beta: float [visible] and [hidden], or None: a factor more for each unit. A product of
             the two is at most 16.
         clamp: uint8 or bool [visible]; units that are not 0 keep their states.
+        means: int16 [chains, hidden], with start="hidden": takes the hidden units' means in the
+            last half-step, a mean m as m * MEAN_ONE, rounded.
+        means_only: the last half-step does not sample; `hidden` keeps its states but one.
     """
     first_side = 1 - SIDES.index(start)
     _check_clamped("gibbs", "visible", visible, clamp)
+    if means is not None and first_side == 1:
+        fix = 'Only start="hidden" ends with the hidden units'
+        raise ValueError(describe("gibbs", "means", "a tensor", "None", fix))
     states = _states(weights, visible, hidden, first_side)
     plan = make_plan(weights, states, units, clamp, beta, unit_beta)
+    plan.write_means(means, means_only)
     plan.run(seed, name, first_chain, first_step, first_side, 2 * sweeps)
     return states[0], states[1]
 
@@ -82,10 +93,13 @@ def gibbs_with_cuda_body_on_host(
     units: tuple[str, str] = ("bernoulli", "bernoulli"),
     clamp: Tensor | None = None,
     levels: int = 1,
+    means: Tensor | None = None,
+    means_only: bool = False,
 ) -> None:
     """Run half-steps with the CUDA kernels' own code on CPU tensors, for tests without a GPU."""
     grey = levels == GREY_LEVELS
     plan = make_plan(weights, [visible, hidden], units, clamp, beta, unit_beta, grey)
+    plan.write_means(means, means_only)
     plan.native.set_words(key, first_chain, first_step)
     plan.native.run_cuda_body_on_host(plan.chains, first_side, half_steps, blocks)
 
@@ -102,17 +116,43 @@ def sample_hidden(
     unit_beta: UnitBeta = (None, None),
     units: tuple[str, str] = ("bernoulli", "bernoulli"),
     levels: int = 1,
+    means: Tensor | None = None,
 ) -> Tensor:
     """Return a sample of the hidden units given the visible ones: half a sweep.
 
     Args:
         visible: uint8 [chains, visible]; with levels=255, u stands for u / 255, and beta <= 1.
+        means: int16 [chains, hidden]: takes the means of which it is a sample, as in gibbs.
     """
     states = _states(weights, visible, None, 1)
     grey = levels == GREY_LEVELS
     plan = make_plan(weights, states, units, None, beta, unit_beta, grey)
+    plan.write_means(means)
     plan.run(seed, name, first_chain, step, 1, 1)
     return states[1]
+
+
+def hidden_means(
+    weights: GibbsWeights,
+    visible: Tensor,
+    *,
+    beta: float | Tensor = 1.0,
+    unit_beta: UnitBeta = (None, None),
+    units: tuple[str, str] = ("bernoulli", "bernoulli"),
+    levels: int = 1,
+) -> Tensor:
+    """Return the hidden units' means given states, int16 [chains, hidden], as in gibbs.
+
+    Of a spin it is the probability of being 1.
+    """
+    means = torch.empty(len(visible), weights.hidden, dtype=torch.int16, device=visible.device)
+    none = torch.empty(0, weights.hidden, dtype=torch.uint8, device=visible.device)
+    check_bytes("visible", visible, (len(visible), weights.visible), weights.device)
+    grey = levels == GREY_LEVELS
+    plan = make_plan(weights, [visible, none], units, None, beta, unit_beta, grey)
+    plan.write_means(means, only=True)
+    plan.run(0, "", 0, 0, 1, 1)
+    return means
 
 
 def sample_visible(
@@ -182,12 +222,26 @@ class _Plan:
     """A native plan, and what its addresses point to."""
 
     def __init__(self, weights: GibbsWeights, states: list[Tensor]) -> None:
-        self.chains = len(states[0])
+        self.chains, self.hidden = len(states[0]), weights.hidden
         self.device = weights.device
         self.kept_alive: list[Any] = [weights, states]
         self.native = _C.GibbsPlan(
             weights.addresses(), weights.visible, weights.hidden, weights.shift
         )
+
+    def write_means(self, means: Tensor | None, only: bool = False) -> None:
+        """Have the last half-step, then of the hidden units, write their means."""
+        if means is None:
+            return
+        shape = (self.chains, self.hidden)
+        check_memory("gibbs", "means", means)
+        fits = means.dtype == torch.int16 and means.is_contiguous() and means.device == self.device
+        if means.shape != shape or not fits:
+            got = f"{means.dtype} {tuple(means.shape)} on {means.device}"
+            expected = f"a contiguous int16 tensor {shape} on {self.device}"
+            raise ValueError(describe("gibbs", "means", got, expected))
+        self.kept_alive.append(means)
+        self.native.set_means(means.data_ptr(), only)
 
     def run(
         self,

@@ -1,64 +1,91 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sufficient statistics of sampled states, exactly: a part of _ops.py."""
+"""Sufficient statistics of binary units, exactly: a part of _ops.py."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from torch_init import _C
 from torch_init._descriptors import check_memory
-from torch_init._ops_gibbs import check_bytes
+from torch_init._ops_gibbs import GREY_LEVELS, check_bytes
 from torch_init.errors import describe
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Sums over chains: integers, the same in any order and for any split of the chains.
+
+    Attributes:
+        pairs: int32 or int64 [visible, hidden], of v^T h.
+        visible, hidden: int64 [visible] and [hidden], of v and of h.
+    """
+
+    pairs: Tensor
+    visible: Tensor
+    hidden: Tensor
 
 
 def statistics(
     visible: Tensor,
     hidden: Tensor,
     *,
+    levels: int = 1,
     out: Tensor | None = None,
-    sign: int = 1,
+    weight: int = 1,
     accumulate: bool = True,
-) -> Tensor:
-    """Return the sum over chains of v^T h, int32 [visible, hidden]: exact, in any order.
-
-    Sums over parts of a batch, or of a group of processes, add up to the same bits.
+) -> Statistics:
+    """Return the sums over chains of v^T h, of v and of h, each exact.
 
     Args:
-        visible, hidden: uint8 [chains, units], 0 or 1.
-        out: contiguous int32, to which sign * v^T h is added.
-        sign: 1 or -1.
-        accumulate: False: v^T h takes the place of what is in `out`.
+        visible: uint8 [chains, visible], 0 or 1; with levels=255 anything.
+        hidden: uint8 [chains, hidden], 0 or 1, or int16, means as hidden_means gives them.
+        out: contiguous int32 or int64 [visible, hidden], to which weight * v^T h is added, and
+            which is the result's `pairs`. It must be able to hold the sums.
+        accumulate: False: weight * v^T h takes the place of what is in `out`.
     """
     chains, units = visible.shape
     check_bytes("visible", visible, (chains, units), visible.device)
-    check_bytes("hidden", hidden, (chains, hidden.shape[1]), visible.device)
+    means = hidden.dtype == torch.int16
+    if not means:
+        check_bytes("hidden", hidden, (chains, hidden.shape[1]), visible.device)
+    grey = levels == GREY_LEVELS
+    if grey and not means:
+        hidden, means = hidden.to(torch.int16), True
     if out is None:
         out = torch.empty(units, hidden.shape[1], dtype=torch.int32, device=visible.device)
         accumulate = False
     check_memory("statistics", "out", out)
-    fits = out.dtype == torch.int32 and out.is_contiguous() and out.device == visible.device
-    if not fits or out.shape != (units, hidden.shape[1]):
+    fits = out.dtype in (torch.int32, torch.int64) and out.is_contiguous()
+    if not fits or out.device != visible.device or out.shape != (units, hidden.shape[1]):
         got = f"{out.dtype} {tuple(out.shape)}"
-        expected = f"int32 {(units, hidden.shape[1])}"
+        expected = f"int32 or int64 {(units, hidden.shape[1])}"
         raise ValueError(describe("statistics", "out", got, expected))
-    if not accumulate:
-        sign = 0
     if not visible.is_cpu:
-        # Sums of 0 and 1 below 2**24 are exact in float32, in any order.
-        for v, h in zip(visible.split(2**23), hidden.split(2**23), strict=True):
-            counts = (v.T.float() @ h.float()).to(torch.int32)
-            out.copy_(counts) if sign == 0 else out.add_(counts, alpha=sign)
-            sign = sign or 1
-        return out
+        return _with_torch(visible, hidden, out, weight, accumulate)
+    of_visible, of_hidden = (torch.empty(n, dtype=torch.int64) for n in out.shape)
+    tensors = (visible, hidden.contiguous(), out, of_visible, of_hidden)
     _C.statistics(
-        visible.data_ptr(),
-        hidden.data_ptr(),
+        [tensor.data_ptr() for tensor in tensors],
         chains,
-        units,
-        hidden.shape[1],
-        out.data_ptr(),
-        sign,
+        tuple(out.shape),
+        means,
+        grey,
+        out.dtype == torch.int64,
+        accumulate,
+        weight,
         torch.get_num_threads(),
     )
-    return out
+    return Statistics(out, of_visible, of_hidden)
+
+
+def _with_torch(
+    visible: Tensor, hidden: Tensor, out: Tensor, weight: int, accumulate: bool
+) -> Statistics:
+    """Add up where the states are: integers below 2**53 are exact in float64, in any order."""
+    v, h = visible.double(), hidden.double()
+    pairs = (v.T @ h).to(out.dtype).mul_(weight)
+    out.add_(pairs) if accumulate else out.copy_(pairs)
+    return Statistics(out, v.sum(0).long(), h.sum(0).long())

@@ -7,6 +7,7 @@
 #include "cpu/tiers.h"
 
 #define TI_VECTOR_BYTES 32
+#include "gibbs/ascend_inl.h"
 #include "gibbs/float_rows_inl.h"
 #include "gibbs/quantize_inl.h"
 #include "gibbs/rows_inl.h"
@@ -64,6 +65,7 @@ const GibbsKernels& avx2_gibbs_kernels() {
                                            kQuantizeKernels<float>,
                                            kQuantizeKernels<double>,
                                            kStatisticsKernels,
+                                           kAscendKernels,
                                            softplus_sums,
                                            sample_float_chain<FourBlocks>,
                                            sum_of_on};

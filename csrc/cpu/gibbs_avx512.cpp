@@ -5,6 +5,7 @@
 #include "cpu/tiers.h"
 
 #define TI_VECTOR_BYTES 64
+#include "gibbs/ascend_inl.h"
 #include "gibbs/float_rows_inl.h"
 #include "gibbs/quantize_inl.h"
 #include "gibbs/rows_inl.h"
@@ -84,6 +85,7 @@ const GibbsKernels& avx512_gibbs_kernels() {
                                            kQuantizeKernels<float>,
                                            kQuantizeKernels<double>,
                                            kStatisticsKernels,
+                                           kAscendKernels,
                                            softplus_sums,
                                            sample_float_chain<EightBlocks>,
                                            sum_of_on};

@@ -2,6 +2,7 @@
 #include "cpu/tiers.h"
 
 #define TI_VECTOR_BYTES 16
+#include "gibbs/ascend_inl.h"
 #include "gibbs/float_rows_inl.h"
 #include "gibbs/quantize_inl.h"
 #include "gibbs/rows_inl.h"
@@ -37,6 +38,7 @@ const GibbsKernels& baseline_gibbs_kernels() {
                                            kQuantizeKernels<float>,
                                            kQuantizeKernels<double>,
                                            kStatisticsKernels,
+                                           kAscendKernels,
                                            softplus_sums,
                                            sample_float_chain<OneByOne>,
                                            sum_of_on};

@@ -15,6 +15,7 @@
 #include "cpu/kernels_inl.h"
 #include "cpu/simd_avx512.h"
 #include "gibbs/half_step.h"
+#include "gibbs/mean.h"
 
 namespace torch_init {
 namespace {
@@ -83,8 +84,10 @@ class LookupSampler {
       pack_clamped();
     }
     for (int64_t n = 0; n < task_.half_steps; ++n) half_step(n);
-    unpack(task_.first_side);
-    if (task_.half_steps > 1) unpack(1 - task_.first_side);
+    for (int side = kVisible; side <= kHidden; ++side) {
+      const int64_t last = task_.half_steps - (side_of(task_, task_.half_steps - 1) == side ? 1 : 2);
+      if (last >= 0 && samples(task_, last)) unpack(side);
+    }
   }
 
  private:
@@ -136,34 +139,43 @@ class LookupSampler {
     const SideWeights& side = task_.side[to];
     const PhiloxBlock counter =
         gibbs_counter(0, 0, task_.first_step + static_cast<uint64_t>(n / 2), to);
+    const bool sampled = samples(task_, n);
+    const bool written = (to == kHidden && task_.fields != nullptr) || writes_means(task_, n);
     for (int64_t quad = 0; quad < quads(side.units); ++quad) {
       __m512i on[kVectors] = {};
+      alignas(64) int32_t fields[kQuadUnits][kVectors * kLanes];
       for (int block = 0; block < 4; ++block) {
         const int64_t unit = quad * kQuadUnits + block * kBlockUnits;
-        if (unit < side.units) sample_block(side, to, unit, counter, 8 * block, on);
+        if (unit >= side.units) break;
+        __m512i field[kBlockUnits][kVectors];
+        add_up(side, to, unit, field);
+        for (int k = 0; k < kBlockUnits; ++k) {
+          for (int v = 0; v < kVectors; ++v) {
+            field[k][v] = field_of_unit(side, to, unit + k, field[k][v]);
+            if (!written) continue;
+            _mm512_store_si512(&fields[block * kBlockUnits + k][v * kLanes], field[k][v]);
+          }
+        }
+        if (sampled) sample_block(to, unit, counter, 8 * block, field, on);
       }
-      keep(to, quad, on);
+      if (written) write(quad, fields, writes_means(task_, n));
+      if (sampled) keep(to, quad, on);
     }
   }
 
   // Adds the bits of units unit ... unit + 3, shifted to the left.
-  void sample_block(const SideWeights& side, int to, int64_t unit, const PhiloxBlock& counter,
-                    int shift, __m512i on[kVectors]) const {
-    __m512i sum[kBlockUnits][kVectors];
-    add_up(side, to, unit, sum);
+  void sample_block(int to, int64_t unit, const PhiloxBlock& counter, int shift,
+                    const __m512i field[kBlockUnits][kVectors], __m512i on[kVectors]) const {
     for (int v = 0; v < kVectors; ++v) {
       __m512i word[kBlockUnits];
       words(static_cast<uint32_t>(unit / kBlockUnits), v, counter, word);
       for (int k = 0; k < kBlockUnits; ++k) {
-        const __m512i field = field_of_unit(side, to, unit + k, sum[k][v]);
-        if (to == kHidden && task_.fields != nullptr && unit + k < side.units) {
-          write_fields(unit + k, v, field);
-        }
         const __m512i base = _mm512_set1_epi64(base_of(task_, to, unit + k));
         const __m512i threshold = thresholds(value_, word[k]);
-        const __mmask16 is_on = !tempered(task_, to)
-                                    ? _mm512_cmpgt_epi32_mask(field, threshold)
-                                    : exceeds_at(beta_at(to, unit + k, v), field, base, threshold);
+        const __mmask16 is_on =
+            !tempered(task_, to)
+                ? _mm512_cmpgt_epi32_mask(field[k][v], threshold)
+                : exceeds_at(beta_at(to, unit + k, v), field[k][v], base, threshold);
         on[v] = _mm512_or_si512(on[v], _mm512_maskz_set1_epi32(is_on, 1 << (shift + k)));
       }
     }
@@ -232,14 +244,33 @@ class LookupSampler {
     return _mm512_sll_epi32(sum, _mm_cvtsi32_si128(task_.spin[to]));
   }
 
-  void write_fields(int64_t unit, int v, __m512i field) const {
-    alignas(64) int32_t of_chain[kLanes];
-    _mm512_store_si512(of_chain, field);
-    const int64_t left = count_ - v * kLanes;
-    int32_t* at = task_.fields + (first_ + v * kLanes) * task_.side[kHidden].units + unit;
-    for (int64_t c = 0; c < (left < kLanes ? left : kLanes); ++c) {
-      *at = of_chain[c];
-      at += task_.side[kHidden].units;
+  // Sixteen hidden units' fields, [unit][chain], or their means, to where each chain has its own.
+  void write(int64_t quad, const int32_t fields[kQuadUnits][kVectors * kLanes], bool means) const {
+    const int64_t units = task_.side[kHidden].units;
+    const int64_t unit = quad * kQuadUnits;
+    const int64_t n = units - unit < kQuadUnits ? units - unit : kQuadUnits;
+    if (task_.fields != nullptr) {
+      for (int64_t c = 0; c < count_; ++c) {
+        int32_t* const out = task_.fields + (first_ + c) * units + unit;
+        for (int64_t u = 0; u < n; ++u) out[u] = fields[u][c];
+      }
+    }
+    if (!means) return;
+    alignas(64) int16_t mean[kQuadUnits][kVectors * kLanes];
+    for (int64_t u = 0; u < n; ++u) {
+      alignas(64) float real[kVectors * kLanes];
+      for (int v = 0; v < kVectors; ++v) {
+        alignas(64) int32_t beta[kLanes];
+        _mm512_store_si512(beta, beta_at(kHidden, unit + u, v));
+        for (int c = v * kLanes; c < (v + 1) * kLanes; ++c) {
+          real[c] = real_field(ones_of(fields[u][c]), task_.scale, beta[c - v * kLanes]);
+        }
+      }
+      for (int c = 0; c < kVectors * kLanes; ++c) mean[u][c] = fixed_mean(real[c]);
+    }
+    for (int64_t c = 0; c < count_; ++c) {
+      int16_t* const out = task_.means + (first_ + c) * units + unit;
+      for (int64_t u = 0; u < n; ++u) out[u] = mean[u][c];
     }
   }
 

@@ -7,6 +7,7 @@
 
 #include "gibbs/float_units.h"
 #include "gibbs/half_step.h"
+#include "gibbs/mean.h"
 #include "portable/thread_block.h"
 
 namespace torch_init {
@@ -33,7 +34,8 @@ inline bool must_pack(const GibbsTask& task, int side) {
 }
 
 inline bool must_unpack(const GibbsTask& task, int side) {
-  return task.half_steps > (side == task.first_side ? 0 : 1);
+  const int64_t last = task.half_steps - (side_of(task, task.half_steps - 1) == side ? 1 : 2);
+  return last >= 0 && samples(task, last);
 }
 
 inline GibbsStep first_gibbs_step(const GibbsTask& task, uint8_t* workspace) {
@@ -112,8 +114,13 @@ TI_HOST_DEVICE uint32_t sample_units(const GibbsStep& step, int64_t chain, int64
       field = field_of(bias, side.sums[unit + k], static_cast<int32_t>(sum[k]), task.spin[1 - to],
                        task.spin[to]);
     }
-    const bool is_on = exceeds(field, base_of(task, to, unit + k), threshold, grey ? kLevels : 1,
-                               beta_of(task, to, chain, unit + k));
+    const int32_t beta = beta_of(task, to, chain, unit + k);
+    if (writes_means(task, step.half_step)) {
+      const float ones = grey ? ones_of(field) : ones_of(static_cast<int32_t>(field));
+      task.means[chain * side.units + unit + k] = fixed_mean(real_field(ones, task.scale, beta));
+    }
+    const bool is_on =
+        exceeds(field, base_of(task, to, unit + k), threshold, grey ? kLevels : 1, beta);
     on |= static_cast<uint32_t>(is_on) << k;
   }
   return on;
@@ -198,6 +205,7 @@ TI_HOST_DEVICE void grey_block(const Block& block, const GibbsStep& step,
       if (first + c < task.chains) {
         const uint32_t on = sample_units(step, first + c, unit, sum[c], true, fetch_row);
         for (int k = 0; k < kUnitsPerThread && unit + k < side.units; ++k) {
+          if (!samples(task, step.half_step)) break;
           task.state[kHidden][(first + c) * side.units + unit + k] = (on >> k) & 1;
         }
       }

@@ -58,6 +58,11 @@ struct GibbsTask {
   // With a base, (1 - beta) * base is added to the fields of the visible units; beta is not null.
   const int32_t* base;  // [padded visible units]; null: none
   int32_t* fields;      // [chains][hidden]: where to write the hidden units' fields; null: nowhere
+  // [chains][hidden]: where the last half-step, then one of the hidden units, writes their means;
+  // null: nowhere. With means_only it does not sample.
+  int16_t* means;
+  int32_t means_only;
+  float scale;             // 2^-shift
   Distribution threshold;  // logistic(0, 2^shift), float32
 };
 

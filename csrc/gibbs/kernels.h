@@ -3,6 +3,7 @@
 // What one instruction set does to run Gibbs chains. Every tier returns the same bits.
 #pragma once
 
+#include "gibbs/ascend.h"
 #include "gibbs/float_units.h"
 #include "gibbs/half_step.h"
 #include "gibbs/log_weight.h"
@@ -46,6 +47,7 @@ struct GibbsKernels {
   QuantizeKernels<float> quantize_f32;
   QuantizeKernels<double> quantize_f64;
   StatisticsKernels statistics;
+  AscendKernels ascend;
   SoftplusSums (*softplus_sums)(const int32_t* fields, int64_t count, const double scale[2]);
   void (*sample_float)(const FloatTask& task, int64_t chain);
   int64_t (*sum_of_on)(const uint8_t* states, const int32_t* weights, int64_t count);

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <vector>
 
+#include "gibbs/transpose.h"
 #include "portable/float_environment.h"
 #include "portable/thread_team.h"
 
@@ -24,21 +24,6 @@ int32_t round_to_int(double x) {
 int shift_that_keeps(double magnitude, int64_t limit, int shift) {
   while (magnitude * power_of_two(shift) > static_cast<double>(limit) + 0.5) --shift;
   return shift;
-}
-
-// Four rows of four become four columns.
-void transpose_4x4(const int32_t* in, int64_t in_stride, int32_t* out, int64_t out_stride) {
-  typedef int32_t Four __attribute__((vector_size(16)));
-  typedef int64_t Two __attribute__((vector_size(16)));
-  Four row[4];
-  for (int r = 0; r < 4; ++r) std::memcpy(&row[r], in + r * in_stride, sizeof row[r]);
-  const auto low = [](Four a, Four b) { return Four{a[0], b[0], a[1], b[1]}; };
-  const auto high = [](Four a, Four b) { return Four{a[2], b[2], a[3], b[3]}; };
-  const Two pair[4] = {(Two)low(row[0], row[1]), (Two)low(row[2], row[3]),
-                       (Two)high(row[0], row[1]), (Two)high(row[2], row[3])};
-  const Two column[4] = {Two{pair[0][0], pair[1][0]}, Two{pair[0][1], pair[1][1]},
-                         Two{pair[2][0], pair[3][0]}, Two{pair[2][1], pair[3][1]}};
-  for (int c = 0; c < 4; ++c) std::memcpy(out + c * out_stride, &column[c], sizeof column[c]);
 }
 
 // Sums over the rows that one thread took.
@@ -165,7 +150,7 @@ class Quantizer {
           int64_t block = j;
           if (i + 4 <= rows) {
             for (; block + 4 <= end; block += 4) {
-              transpose_4x4(out_.by_visible + i * in_stride + block, in_stride,
+              transpose_4x4<int32_t, int32_t>(out_.by_visible + i * in_stride + block, in_stride,
                             out_.by_hidden + block * out_stride + i, out_stride);
             }
           }

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "gibbs/kernels.h"
+#include "gibbs/mean.h"
 
 namespace torch_init {
 namespace {
@@ -136,55 +137,70 @@ class RowSampler {
     for (int64_t c = 0; c < count_; ++c) {
       const int32_t* list = active_.list + c * side.sources;
       const int64_t count = active_.count[c];
-      alignas(64) int32_t thresholds[kUnits];
-      const uint32_t chain = task_.first_chain + static_cast<uint32_t>(first_ + c);
-      const uint64_t step = task_.first_step + static_cast<uint64_t>(n / 2);
-      Thresholds::of_blocks(task_.threshold, task_.key,
-                            gibbs_counter(static_cast<uint32_t>(unit / 4), chain, step, to),
-                            static_cast<int>(kUnits / 4), thresholds);
-      alignas(64) uint8_t on[kUnits];
       if (grey) {
         int64_t sums[kUnits];
         add_grey_rows<kUnits>(rows, side.by_source_stride, list, count, sources(1 - to, c), sums);
-        decide<kUnits>(to, unit, c, sums, thresholds, on);
+        for (int64_t u = 0; u < kUnits; ++u) {
+          sums[u] = grey_field_of(side.bias[unit + u], sums[u], task_.spin[to]);
+        }
+        use<kUnits>(n, unit, c, sums, kLevels);
       } else {
         alignas(64) int32_t sums[kUnits];
         add_rows<static_cast<int>(kUnits * 4 / TI_VECTOR_BYTES)>(rows, side.by_source_stride, list,
                                                                  count, sums);
-        decide<kUnits>(to, unit, c, sums, thresholds, on);
+        const int spin_sources = task_.spin[1 - to];
+        const int spin_units = task_.spin[to];
+        for (int64_t u = 0; u < kUnits; ++u) {
+          sums[u] =
+              field_of(side.bias[unit + u], side.sums[unit + u], sums[u], spin_sources, spin_units);
+        }
+        if (to == kHidden && task_.fields != nullptr) {
+          memcpy(task_.fields + (first_ + c) * side.units + unit, sums,
+                 static_cast<size_t>(existing<kUnits>(side, unit)) * sizeof sums[0]);
+        }
+        use<kUnits>(n, unit, c, sums, 1);
       }
-      keep<kUnits>(to, unit, c, on);
     }
   }
 
   template <int64_t kUnits>
-  void decide(int to, int64_t unit, int64_t c, const int32_t* sums, const int32_t* thresholds,
-              uint8_t* on) const {
-    const SideWeights& side = task_.side[to];
-    const int spin_sources = task_.spin[1 - to];
-    const int spin_units = task_.spin[to];
+  static int64_t existing(const SideWeights& side, int64_t unit) {
+    return side.units - unit < kUnits ? side.units - unit : kUnits;
+  }
+
+  // Samples and writes means, given the fields of a chain's units.
+  template <int64_t kUnits, typename Field>
+  void use(int64_t n, int64_t unit, int64_t c, const Field* fields, int64_t levels) {
+    const int to = side_of(task_, n);
+    if (writes_means(task_, n)) {
+      alignas(64) float real[kUnits];
+      for (int64_t u = 0; u < kUnits; ++u) {
+        const int32_t beta = beta_of(task_, to, first_ + c, unit + u);
+        real[u] = real_field(ones_of(fields[u]), task_.scale, beta);
+      }
+      alignas(64) int16_t means[kUnits];
+      for (int64_t u = 0; u < kUnits; ++u) means[u] = fixed_mean(real[u]);
+      const SideWeights& side = task_.side[to];
+      memcpy(task_.means + (first_ + c) * side.units + unit, means,
+             static_cast<size_t>(existing<kUnits>(side, unit)) * sizeof means[0]);
+    }
+    if (!samples(task_, n)) return;
+    alignas(64) int32_t thresholds[kUnits];
+    const uint32_t chain = task_.first_chain + static_cast<uint32_t>(first_ + c);
+    const uint64_t step = task_.first_step + static_cast<uint64_t>(n / 2);
+    Thresholds::of_blocks(task_.threshold, task_.key,
+                          gibbs_counter(static_cast<uint32_t>(unit / 4), chain, step, to),
+                          static_cast<int>(kUnits / 4), thresholds);
+    alignas(64) uint8_t on[kUnits];
     for (int64_t u = 0; u < kUnits; ++u) {
-      const int32_t field =
-          field_of(side.bias[unit + u], side.sums[unit + u], sums[u], spin_sources, spin_units);
-      if (!tempered(task_, to)) {
-        on[u] = field > thresholds[u];
+      if (levels == 1 && !tempered(task_, to)) {
+        on[u] = fields[u] > thresholds[u];
       } else {
-        on[u] = exceeds(field, base_of(task_, to, unit + u), thresholds[u], 1,
+        on[u] = exceeds(fields[u], base_of(task_, to, unit + u), thresholds[u], levels,
                         beta_of(task_, to, first_ + c, unit + u));
       }
-      if (to == kHidden && task_.fields != nullptr && unit + u < side.units) {
-        task_.fields[(first_ + c) * side.units + unit + u] = field;
-      }
     }
-  }
-
-  template <int64_t kUnits>
-  void decide(int to, int64_t unit, int64_t c, const int64_t* sums, const int32_t* thresholds,
-              uint8_t* on) const {
-    for (int64_t u = 0; u < kUnits; ++u) {
-      const int64_t field = grey_field_of(task_.side[to].bias[unit + u], sums[u], task_.spin[to]);
-      on[u] = exceeds(field, 0, thresholds[u], kLevels, beta_of(task_, to, first_ + c, unit + u));
-    }
+    keep<kUnits>(to, unit, c, on);
   }
 
   template <int64_t kUnits>

@@ -1,27 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The sufficient statistics of sampled binary states, v^T h: integers, whatever the order.
+// The sufficient statistics of binary units, v^T h, of sampled states or of means in fixed point:
+// integers, whatever the order.
 #pragma once
 
 #include "portable/portable.h"
 
 namespace torch_init {
 
+enum class HiddenKind : int32_t {
+  kStates = 0,  // uint8, 0 or 1; visible states are 0 or 1, too
+  kMeans = 1,   // int16, 0 ... kMeanOne
+};
+
 struct StatisticsTask {
-  const uint8_t* visible;  // [chains][units[0]], 0 or 1
-  const uint8_t* hidden;   // [chains][hidden_stride]
-  int64_t hidden_stride;   // at least units[1]; for a tier's kernel a multiple of 64
+  const uint8_t* visible;  // [chains][units[0]]: 0 or 1; with `grey` levels of 255
+  const void* hidden;      // [chains][hidden_stride]
+  HiddenKind hidden_kind;
+  int32_t grey;           // goes with means
+  int64_t hidden_stride;  // at least units[1]; for a tier's kernel with room for whole vectors
   int64_t chains;
   int64_t units[2];
-  int32_t* out;  // [units[0]][units[1]]
-  int32_t sign;  // 0: out = v^T h; 1 or -1: out += sign * v^T h
+  // out = weight * v^T h, or with `accumulate` that much more. [units[0]][units[1]], int32, or with
+  // `wide` int64; what fits is the caller's to see to.
+  void* out;
+  int32_t wide;
+  int32_t accumulate;
+  int64_t weight;
+  int64_t* visible_sums;  // [units[0]], of v, and [units[1]], of h; null: nowhere
+  int64_t* hidden_sums;
 };
 
 // Visible units that one call of a tier's kernel takes.
 constexpr int64_t kStatisticsUnits = 64;
 
 struct StatisticsKernels {
-  // Rows first ... first + count - 1 of `out`. `scratch` holds kStatisticsUnits * chains integers.
+  // Rows first ... first + count - 1 of `out`, and their sums. `scratch` holds kStatisticsUnits *
+  // chains + 1 integers.
   void (*run)(const StatisticsTask& task, int64_t first, int64_t count, int32_t* scratch);
 };
 

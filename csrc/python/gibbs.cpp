@@ -48,18 +48,55 @@ std::optional<int> quantize(uint64_t weight, uint64_t visible_bias, uint64_t hid
   return shift;
 }
 
-void statistics(uint64_t visible, uint64_t hidden, int64_t chains, int64_t visible_units,
-                int64_t hidden_units, uint64_t out, int sign, int max_threads) {
+// Addresses: visible bytes, hidden bytes or int16 means, out, sums of visible and hidden units.
+void statistics(const std::array<uint64_t, 5>& at, int64_t chains,
+                const std::array<int64_t, 2>& units, bool means, bool grey, bool wide,
+                bool accumulate, int64_t weight, int max_threads) {
   StatisticsTask task{};
-  task.visible = pointer<const uint8_t*>(visible);
-  task.hidden = pointer<const uint8_t*>(hidden);
-  task.hidden_stride = hidden_units;
+  task.visible = pointer<const uint8_t*>(at[0]);
+  task.hidden = pointer<const void*>(at[1]);
+  task.hidden_kind = means ? HiddenKind::kMeans : HiddenKind::kStates;
+  task.grey = grey;
+  task.hidden_stride = units[1];
   task.chains = chains;
-  task.units[0] = visible_units;
-  task.units[1] = hidden_units;
-  task.out = pointer<int32_t*>(out);
-  task.sign = sign;
+  task.units[0] = units[0];
+  task.units[1] = units[1];
+  task.out = pointer<void*>(at[2]);
+  task.wide = wide;
+  task.accumulate = accumulate;
+  task.weight = weight;
+  task.visible_sums = pointer<int64_t*>(at[3]);
+  task.hidden_sums = pointer<int64_t*>(at[4]);
   host_statistics(task, active_tier.load()->gibbs->statistics, max_threads);
+}
+
+// Addresses: pairs, visible and hidden offsets, visible and hidden differences, pull, visible means,
+// weight, velocity, gradient, visible and hidden shifts; numbers: scale, decay, l1, momentum, rate.
+void ascend(const std::array<uint64_t, 12>& at, const std::array<int64_t, 2>& units, int pair_kind,
+            const std::array<float, 5>& numbers, int max_threads) {
+  const auto floats = [&](size_t i) { return pointer<float*>(at[i]); };
+  AscendTask task{};
+  task.visible = units[0];
+  task.hidden = units[1];
+  task.pairs = pointer<const void*>(at[0]);
+  task.pair_kind = static_cast<PairKind>(pair_kind);
+  task.visible_offset = floats(1);
+  task.hidden_offset = floats(2);
+  task.visible_difference = floats(3);
+  task.hidden_difference = floats(4);
+  task.pull = floats(5);
+  task.visible_mean = floats(6);
+  task.weight = floats(7);
+  task.velocity = floats(8);
+  task.gradient = floats(9);
+  task.visible_shift = floats(10);
+  task.hidden_shift = floats(11);
+  task.scale = numbers[0];
+  task.decay = numbers[1];
+  task.l1 = numbers[2];
+  task.momentum = numbers[3];
+  task.rate = numbers[4];
+  host_ascend(task, active_tier.load()->gibbs->ascend, max_threads);
 }
 
 // A task: (kind, fields, out, std, chains, units, categories, key, first chain, step, side).
@@ -118,6 +155,7 @@ class GibbsPlan {
     task_.side[kHidden] = {hidden,          visible,        ints(1), ints(0),
                            padded(visible), padded(hidden), ints(3), ints(5)};
     task_.threshold = threshold_.distribution;
+    task_.scale = static_cast<float>(power_of_two(-shift));
   }
 
   // Addresses are 0 where there is nothing.
@@ -133,6 +171,11 @@ class GibbsPlan {
     task_.unit_beta[kVisible] = pointer<const int32_t*>(visible_beta);
     task_.unit_beta[kHidden] = pointer<const int32_t*>(hidden_beta);
     task_.grey = grey;
+  }
+  // int16 [chains][hidden]: where the last half-step writes the hidden units' means.
+  void set_means(uint64_t means, bool means_only) {
+    task_.means = pointer<int16_t*>(means);
+    task_.means_only = means_only;
   }
   void set_words(uint64_t key, uint32_t first_chain, uint64_t first_step) {
     task_.key = key;
@@ -193,11 +236,13 @@ void bind_gibbs(py::module_& module) {
   const auto release_gil = py::call_guard<py::gil_scoped_release>();
   module.def("quantize_layer", &quantize, release_gil);
   module.def("statistics", &statistics, release_gil);
+  module.def("ascend", &ascend, release_gil);
   module.def("sample_float", &sample_float_on_host);
   module.def("sample_float_with_cuda_body_on_host", &sample_float_with_cuda_body_on_host);
   auto plan = py::class_<GibbsPlan>(module, "GibbsPlan")
                   .def(py::init<const LayerAddresses&, int64_t, int64_t, int>())
                   .def("set_run", &GibbsPlan::set_run)
+                  .def("set_means", &GibbsPlan::set_means)
                   .def("set_words", &GibbsPlan::set_words)
                   .def("run_on_host", &GibbsPlan::run_on_host, release_gil)
                   .def("run_cuda_body_on_host", &GibbsPlan::run_cuda_body_on_host, release_gil)

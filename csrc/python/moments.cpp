@@ -2,11 +2,14 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "moments/bins.h"
 #include "moments/flow_cuda.h"
+#include "moments/flow_row.h"
 #include "moments/measure.h"
 #include "moments/measure_cuda.h"
 #include "python/bindings.h"
@@ -128,6 +131,23 @@ void bind_moments(py::module_& module) {
   plan.def("run_on_cuda", &MeasurePlan::run_on_cuda, release_gil);
   accumulation.def("run_on_cuda", &Accumulation::run_on_cuda, release_gil);
 #endif
+  // What a row of totals holds where: Python has no numbers of its own.
+  module.attr("FLOW_ROW") = std::map<std::string, int>{
+      {"calls", kCalls},
+      {"count", kCount},
+      {"sum", kSum},
+      {"squares", kSumSquares},
+      {"absmax", kAbsMax},
+      {"zeros", kZeros},
+      {"at_or_below", kAtOrBelow},
+      {"at_or_above", kAtOrAbove},
+      {"nonfinite", kNotFiniteColumn},
+      {"first_nonfinite", kFirstNotFinite},
+      {"subnormal", kSubnormals},
+      {"histogram", kFlowColumns},
+  };
+  module.attr("FLOW_BINS") = kBins;
+  module.attr("FLOW_LOWEST_EXPONENT") = kLowestBinExponent;
 }
 
 }  // namespace torch_init

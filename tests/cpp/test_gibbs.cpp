@@ -237,14 +237,17 @@ void test_statistics(const NamedKernels& tier) {
     const TestLayer layer(visible, hidden, 1.0f, *tier.kernels);
     const States states(layer, kChains, false);
     std::vector<int32_t> out(static_cast<size_t>(visible * hidden), 5);
-    host_statistics({states.of_side[0].data(),
-                     states.of_side[1].data(),
-                     hidden,
-                     kChains,
-                     {visible, hidden},
-                     out.data(),
-                     -1},
-                    tier.kernels->statistics, 2);
+    StatisticsTask task{};
+    task.visible = states.of_side[0].data();
+    task.hidden = states.of_side[1].data();
+    task.hidden_stride = hidden;
+    task.chains = kChains;
+    task.units[0] = visible;
+    task.units[1] = hidden;
+    task.out = out.data();
+    task.accumulate = 1;
+    task.weight = -1;
+    host_statistics(task, tier.kernels->statistics, 2);
     bool same = true;
     for (int64_t i = 0; i < visible; ++i) {
       for (int64_t j = 0; j < hidden; ++j) {

@@ -95,119 +95,6 @@ def residual_stack(depth, width, *, seed=0):
     return nn.Sequential(*blocks, nn.Linear(width, 10))
 
 
-class BasicBlock(nn.Module):
-    """A block of ResNet-18: two 3 x 3 convolutions with batch normalisation, and a shortcut."""
-
-    def __init__(self, inputs, outputs, stride):
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.relu = nn.ReLU(inplace=True)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
-
-    def forward(self, x):
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        out += self.shortcut(x)
-        return self.relu(out)
-
-
-def resnet(width=16, blocks=(2, 2, 2)):
-    """A small ResNet, initialised as torchvision's are: He's fan_out for convolutions."""
-    layers = [
-        nn.Conv2d(3, width, 3, 1, 1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-    ]
-    inputs = width
-    for stage, count in enumerate(blocks):
-        for i in range(count):
-            outputs = width * 2**stage
-            layers.append(BasicBlock(inputs, outputs, 2 if stage and i == 0 else 1))
-            inputs = outputs
-    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d):
-            torch_init.kaiming_normal_(
-                module.weight, mode="fan_out", nonlinearity="relu", seed=0, name=name
-            )
-    return model
-
-
-class Transformer(nn.Module):
-    """A pre-LN transformer encoder with PyTorch's own initialisation."""
-
-    def __init__(self, layers=6, width=64):
-        super().__init__()
-        self.embed = nn.Embedding(100, width)
-        layer = nn.TransformerEncoderLayer(
-            width, 4, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), False)
-        self.head = nn.Linear(width, 10)
-
-    def forward(self, tokens):
-        return self.head(self.encoder(self.embed(tokens)).mean(1))
-
-
-class ViT(nn.Module):
-    """A vision transformer of 4 x 4 patches, its linear layers from a truncated N(0, 0.02)."""
-
-    def __init__(self, layers=6, width=64):
-        super().__init__()
-        self.patches = nn.Conv2d(3, width, 4, 4)
-        self.positions = nn.Parameter(0.02 * torch.randn(1, 16, width))
-        layer = nn.TransformerEncoderLayer(
-            width, 4, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), False)
-        self.head = nn.Linear(width, 10)
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear):
-                torch_init.trunc_normal_(module.weight, std=0.02, seed=0, name=name)
-                torch_init.zeros_(module.bias)
-
-    def forward(self, x):
-        x = self.patches(x).flatten(2).transpose(1, 2) + self.positions
-        return self.head(self.encoder(x)).mean(1)
-
-
-class UNet(nn.Module):
-    """Two levels down and up with skips, and an average over the plane for ten classes."""
-
-    def __init__(self, width=16):
-        super().__init__()
-
-        def double(inputs, outputs):
-            layers = []
-            for size in (inputs, outputs):
-                layers += [nn.Conv2d(size, outputs, 3, padding=1), nn.BatchNorm2d(outputs)]
-                layers.append(nn.ReLU(True))
-            return nn.Sequential(*layers)
-
-        self.down = nn.ModuleList([double(3, width), double(width, 2 * width)])
-        self.middle = double(2 * width, 4 * width)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * n, n, 2, 2) for n in (2 * width, width))
-        self.merge = nn.ModuleList(double(2 * n, n) for n in (2 * width, width))
-        self.out = nn.Conv2d(width, 10, 1)
-
-    def forward(self, x):
-        skips = []
-        for block in self.down:
-            skips.append(block(x))
-            x = nn.functional.max_pool2d(skips[-1], 2)
-        x = self.middle(x)
-        for up, merge in zip(self.up, self.merge, strict=True):
-            x = merge(torch.cat([skips.pop(), up(x)], 1))
-        return self.out(x).mean((2, 3))
-
-
 @dataclasses.dataclass
 class Output:
     logits: torch.Tensor
@@ -227,3 +114,16 @@ class Structured(nn.Module):
         if self.kind == "dict":
             return {"logits": y, "aux": [y * 2, None, 3]}
         return Output(y, (y * 2,))
+
+
+def without(model, *places):
+    """A sequence without the layers at these places."""
+    return nn.Sequential(*[layer for place, layer in enumerate(model) if place not in places])
+
+
+def kinds(report):
+    return [v.kind for v in report.verdicts]
+
+
+def rows_of(report):
+    return {row.layer: row for row in report.rows}

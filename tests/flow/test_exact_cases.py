@@ -5,17 +5,8 @@ import math
 
 import pytest
 import torch
-from flow_networks import (
-    Residual,
-    Transformer,
-    UNet,
-    ViT,
-    batch,
-    mlp,
-    observe,
-    residual_stack,
-    resnet,
-)
+from flow_networks import Residual, batch, mlp, observe, residual_stack
+from flow_zoo import Transformer, UNet, ViT, resnet
 from torch import nn
 from torch.nn.functional import cross_entropy
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""v^T h of binary states."""
+"""v^T h of binary states, grey levels and means in fixed point."""
 
 import pytest
 import torch
@@ -12,24 +12,69 @@ def states(chains, units, seed):
     return (torch.rand(chains, units, generator=generator) < 0.9).to(torch.uint8)
 
 
+def levels(chains, units, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (chains, units), generator=generator, dtype=torch.uint8)
+
+
+def means(chains, units, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 32768, (chains, units), generator=generator).to(torch.int16)
+
+
 def expected(visible, hidden):
-    return (visible.T.double() @ hidden.double()).to(torch.int32)
+    return visible.T.double() @ hidden.double()
+
+
+def check(found, visible, hidden):
+    assert torch.equal(found.pairs.double(), expected(visible, hidden))
+    assert torch.equal(found.visible, visible.sum(0, dtype=torch.int64))
+    assert torch.equal(found.hidden, hidden.sum(0, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("chains", [0, 1, 100, 255, 256, 700])
 @pytest.mark.parametrize(("visible", "hidden"), [(0, 5), (5, 0), (1, 1), (70, 130), (129, 600)])
 def test_statistics(isa, chains, visible, hidden):
-    v, h = states(chains, visible, 0), states(chains, hidden, 1)
-    assert torch.equal(_ops.statistics(v, h), expected(v, h))
+    v = states(chains, visible, 0)
+    for h in (states(chains, hidden, 1), means(chains, hidden, 1)):
+        check(_ops.statistics(v, h), v, h)
 
 
-def test_parts_add_up(isa):
-    v, h = states(600, 40, 0), states(600, 90, 1)
-    out = _ops.statistics(v[:37], h[:37])
+@pytest.mark.parametrize("chains", [1, 255, 256, 257, 700])
+def test_grey_levels(isa, chains):
+    """At 257 chains a sum can exceed 32 bits."""
+    v = levels(chains, 30, 0)
+    v[:, 0] = 255
+    for h in (states(chains, 70, 1), means(chains, 70, 1).fill_(32767)):
+        out = torch.empty(30, 70, dtype=torch.int64)
+        check(_ops.statistics(v, h, levels=255, out=out, accumulate=False), v, h)
+
+
+def test_means_of_many_chains_need_64_bits(isa):
+    v = torch.ones(70_000, 2, dtype=torch.uint8)
+    h = torch.full((70_000, 3), 32767, dtype=torch.int16)
+    out = torch.zeros(2, 3, dtype=torch.int64)
+    check(_ops.statistics(v, h, out=out), v, h)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize("hidden", [states, means])
+def test_parts_add_up(isa, dtype, hidden):
+    v, h = states(600, 40, 0), hidden(600, 90, 1)
+    out = torch.zeros(40, 90, dtype=dtype)
+    _ops.statistics(v[:37], h[:37], out=out)
     _ops.statistics(v[37:], h[37:], out=out)
-    assert torch.equal(out, expected(v, h))
-    _ops.statistics(v, h, out=out, sign=-1)
+    assert torch.equal(out.double(), expected(v, h))
+    _ops.statistics(v, h, out=out, weight=-1)
     assert not out.any()
-    _ops.statistics(v, h, out=out)
-    _ops.statistics(v[:5], h[:5], out=out, accumulate=False)
-    assert torch.equal(out, expected(v[:5], h[:5]))
+    _ops.statistics(v, h, out=out, weight=7)
+    _ops.statistics(v[:5], h[:5], out=out, weight=-3, accumulate=False)
+    assert torch.equal(out.double(), -3 * expected(v[:5], h[:5]))
+
+
+def test_elsewhere_the_sums_are_the_same():
+    from torch_init import _ops_statistics
+
+    v, h = states(300, 20, 0), means(300, 30, 1)
+    out = torch.empty(20, 30, dtype=torch.int32)
+    check(_ops_statistics._with_torch(v, h, out, 1, False), v, h)

@@ -13,6 +13,7 @@ DISCRETE = {
     "bernoulli-spin": (rbm.Bernoulli(5), rbm.Spin(4)),
     "softmax": (rbm.Softmax(6, categories=3), rbm.Bernoulli(4)),
     "bernoulli-softmax": (rbm.Bernoulli(5), rbm.Softmax(6, categories=3)),
+    "labelled": (rbm.Labelled(6, classes=3), rbm.Bernoulli(4)),
 }
 CONTINUOUS = {
     "gaussian": (rbm.Gaussian(3, variance=0.5), rbm.Bernoulli(4)),

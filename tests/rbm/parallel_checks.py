@@ -6,6 +6,7 @@ import tempfile
 import torch
 import torch.distributed as dist
 from ranks import only_on
+from torch.utils.data import TensorDataset
 
 from torch_init import rbm
 
@@ -52,6 +53,25 @@ def check_loaders_of_each_rank_make_one_batch(rank, ranks):
     mine = [batch[24 * rank // ranks : 24 * (rank + 1) // ranks] for batch in batches]
     options = {"visible_bias": "keep", "statistics": "samples", "epochs": 2}
     alone, together = pair(batches, mine, **options)
+    assert same(alone, together)
+
+
+def check_batches_smaller_than_the_ranks(rank, ranks):
+    """The last of 31 rows is a batch of its own, of which most ranks have no share."""
+    rows = data()[:31]
+    for form in (rows, TensorDataset(rows)):
+        for options in ({}, {"algorithm": "pcd", "chains": 1}):
+            alone, together = pair(form, **SAMPLED, **options)
+            assert same(alone, together), options
+
+
+def check_loaders_may_end_at_different_times(rank, ranks):
+    """Only the first one holds more than a row and an empty batch."""
+    first, *others = data()[:96].split(24)
+    own = first.tensor_split([24 - ranks + 1, *range(24 - ranks + 2, 24)])[rank]
+    mine = [own, *others] if rank == 0 else [own, own[:0]]
+    options = {"visible_bias": "keep", "statistics": "samples", "epochs": 2}
+    alone, together = pair([first, *others], mine, **options)
     assert same(alone, together)
 
 

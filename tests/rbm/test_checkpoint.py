@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from machines import machine
+from torch.utils.data import DataLoader, TensorDataset
 
 import torch_init
 from torch_init import rbm
@@ -39,7 +40,7 @@ class Killed(Exception):
     pass
 
 
-def train(made, folder, stop_after=None, **options):
+def train(made, folder, stop_after=None, source=None, **options):
     """Train; fail just after the checkpoint of update stop_after was written."""
     save = checkpoint.save
 
@@ -51,7 +52,7 @@ def train(made, folder, stop_after=None, **options):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "save", save_and_fail)
         settings = {"epochs": 3, "batch_size": 20, "checkpoint_every": 1} | options
-        return made.fit(data(), checkpoint=folder, **settings)
+        return made.fit(data() if source is None else source, checkpoint=folder, **settings)
 
 
 @pytest.mark.parametrize("options", RUNS, ids=str)
@@ -86,6 +87,73 @@ def test_resumed_gaussian_run_from_a_loader(tmp_path):
     assert all(
         torch.equal(a, b) for a, b in zip(made[0].parameters(), made[2].parameters(), strict=False)
     )
+
+
+def shuffled(seed):
+    """A loader as a program makes it: the seed is whatever it is at that time."""
+    generator = torch.Generator().manual_seed(seed)
+    return DataLoader(TensorDataset(data()), batch_size=20, shuffle=True, generator=generator)
+
+
+@pytest.mark.parametrize("stop", [2, 5, 8])
+def test_a_shuffled_loader_resumes_in_its_first_order(tmp_path, stop):
+    """Its generator is part of the checkpoint: the new one's seed does not count."""
+    options = {"epochs": 3, "batch_size": 20, "checkpoint_every": 1, "algorithm": "pcd"}
+    whole, parts = rbm.RBM(12, 7), rbm.RBM(12, 7)
+    want = whole.fit(shuffled(1), **options)
+    with pytest.raises(Killed):
+        train(parts, tmp_path, stop_after=stop, source=shuffled(1), **options)
+    parts = rbm.RBM(12, 7)
+    found = parts.fit(shuffled(2), **options, checkpoint=tmp_path, resume=True)
+    assert same(parts, whole) and found.records == want.records
+    other = rbm.RBM(12, 7)
+    other.fit(shuffled(2), **options)
+    assert not same(other, whole)
+
+
+DAMAGE = {
+    "cut index": lambda index, tensors: index.write_bytes(index.read_bytes()[:-20]),
+    "empty index": lambda index, tensors: index.write_text(""),
+    "other index": lambda index, tensors: index.write_text("[]"),
+    "no tensors": lambda index, tensors: tensors.unlink(),
+    "cut tensors": lambda index, tensors: tensors.write_bytes(tensors.read_bytes()[:-1]),
+    "changed bit": lambda index, tensors: tensors.write_bytes(
+        tensors.read_bytes()[:-1] + bytes([tensors.read_bytes()[-1] ^ 1])
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damaged_files_are_named(tmp_path, damage):
+    train(rbm.RBM(12, 7), tmp_path, epochs=1)
+    (tensors,) = tmp_path.glob("*.safetensors")
+    index = tmp_path / "checkpoint.json"
+    damage(index, tensors)
+    made = rbm.RBM(12, 7)
+    with pytest.raises(ValueError, match=r"checkpoint: .*missing, cut short or changed") as raised:
+        train(made, tmp_path, resume=True)
+    assert same(made, rbm.RBM(12, 7))
+    assert (index.name in str(raised.value)) != (tensors.name in str(raised.value))
+
+
+def test_a_new_run_in_an_old_folder_leaves_the_old_checkpoint_whole(tmp_path, monkeypatch):
+    """Killed between its tensors and its index: those are of one update, but not of one run."""
+    old = rbm.RBM(12, 7)
+    train(old, tmp_path, epochs=1)
+    replace = os.replace
+
+    def fail_at_the_index(source, target):
+        if Path(target).name == "checkpoint.json":
+            raise Killed
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_at_the_index)
+    with pytest.raises(Killed):
+        train(rbm.RBM(12, 7), tmp_path, epochs=1, k=3, checkpoint_every=5)
+    monkeypatch.undo()
+    resumed = rbm.RBM(12, 7)
+    train(resumed, tmp_path, epochs=1, resume=True)
+    assert same(resumed, old)
 
 
 SCRIPT = """

@@ -117,16 +117,49 @@ def test_annealing_from_both_sides_encloses_log_z(units):
     start = exact_samples(made, 2000)
     # Few temperatures, so that the gaps are many standard errors.
     below = rbm.ais(made, start, betas=5, chains=2000).log_weights
-    above = rbm.raise_bound(made, start, start, betas=5).log_weights
+    above = rbm.reverse_ais(made, start, start, betas=5).log_weights
     assert below.mean() < want < above.mean()
-    fine = rbm.raise_bound(made, start, start, betas=60)
+    fine = rbm.reverse_ais(made, start, start, betas=60)
     assert fine.low <= want <= fine.high
 
 
 def test_few_temperatures_warn():
+    """From both sides, and in the name of the line that called."""
     made = machine((rbm.Bernoulli(30), rbm.Bernoulli(20)), scale=2.0)
-    with pytest.warns(UserWarning, match="effective sample size"):
+    with pytest.warns(UserWarning, match="effective sample size .* underestimated") as warned:
         rbm.ais(made, None, betas=3, chains=100)
+    assert warned[0].filename == __file__
+    with pytest.warns(UserWarning, match="effective sample size .* overestimated") as warned:
+        rbm.reverse_ais(made, made.sample(100, steps=100, seed=0), None, betas=3)
+    assert warned[0].filename == __file__
+
+
+def test_samples_of_another_law_make_no_bound():
+    """Reverse AIS from one of two far modes alone is below log Z, with a small interval."""
+    made = rbm.RBM(20, 1, std=0.0)
+    with torch.no_grad():
+        made.weight.fill_(4.0)
+        made.visible_bias.fill_(-2.0)
+        made.hidden_bias.fill_(-3.0)  # all ones are the deeper mode
+    start = torch.zeros(200, 20)
+    stuck = rbm.reverse_ais(made, start, None, betas=200)
+    assert stuck.high < rbm.log_partition(made)
+
+
+def test_an_estimate_is_shown_with_its_interval_and_efficiency():
+    made = rbm.RBM(4, 3, std=0.0)
+    text = "4.85 [4.85, 4.85], effective sample size 7 of 7"
+    assert str(rbm.ais(made, None, betas=3, chains=7)) == text
+    assert str(rbm.reverse_ais(made, torch.ones(7, 4), None, betas=3)) == text
+
+
+@pytest.mark.parametrize("units", ENUMERABLE.values(), ids=ENUMERABLE)
+def test_the_base_machine_has_the_means_of_the_data(units):
+    """Up to the pseudo-counts, which vanish among many rows; labels sum to one."""
+    made = machine(units, seed=4)
+    data = made.sample(1000, steps=3, seed=0).repeat(1000, 1)
+    bias = rbm.base_rate(made, data)
+    torch.testing.assert_close(made.visible.mean(bias), data.mean(0), rtol=0, atol=1e-4)
 
 
 def test_float32_and_float64_machines_agree():
@@ -147,7 +180,7 @@ def test_native_and_float_annealing_agree(units):
         want, start = rbm.log_partition(made), exact_samples(made, 3000)
         for estimate in (
             rbm.ais(made, data, betas=40, chains=3000),
-            rbm.raise_bound(made, start, data, betas=40),
+            rbm.reverse_ais(made, start, data, betas=40),
         ):
             assert abs(estimate.value - want) < 4 * (estimate.high - estimate.low) / 6
 
@@ -172,6 +205,29 @@ def test_pseudo_likelihood_by_enumeration(units):
     torch.testing.assert_close(rbm.pseudo_likelihood(made, copies[:3], flips=99), want[[9, 9, 9]])
 
 
+@pytest.mark.parametrize("units", ["bernoulli", "spin"])
+def test_pseudo_likelihood_of_means(units):
+    """A grey unit counts as its two states do, each as often as its mean says."""
+    made = machine(DISCRETE[units])
+    states = made.visible.states()[5:9]
+    whole = rbm.pseudo_likelihood(made, states)
+    grey = states.clone()
+    low = states.min()
+    grey[:, 2] = low + 0.3 * (1 - low)
+    logits = []
+    for unit in range(made.visible.size):
+        on, off = grey.clone(), grey.clone()
+        on[:, unit], off[:, unit] = 1, low
+        logits.append(made.free_energy(off) - made.free_energy(on))
+    mean = (grey - low) / (1 - low)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(
+        torch.stack(logits, 1), mean, reduction="none"
+    )
+    got = rbm.pseudo_likelihood(made, grey)
+    torch.testing.assert_close(got, -loss.sum(1).detach(), rtol=1e-10, atol=0)
+    assert not torch.isclose(got, whole).any()
+
+
 def test_errors():
     made = rbm.RBM(rbm.Gaussian(3), 2)
     with pytest.raises(TypeError, match="Bernoulli or Spin"):
@@ -182,6 +238,10 @@ def test_errors():
         rbm.ais(made, None, betas=torch.tensor([0.0, 0.5]))
     with pytest.raises(ValueError, match="2 or more"):
         rbm.ais(made, None, betas=1)
+    with pytest.raises(ValueError, match="samples: expected one sample of the machine or more"):
+        rbm.reverse_ais(made, torch.empty(0, 3), None)
+    with pytest.raises(ValueError, match="base_rate: data: expected at least one, got no rows"):
+        rbm.ais(made, torch.empty(0, 3), betas=2)
 
 
 def test_only_the_smaller_layer_has_to_be_enumerable():

@@ -60,11 +60,11 @@ def test_sweeps_and_swaps_keep_every_law():
     options = Options(algorithm="pt", k=2, temperatures=4)
     start = torch.zeros(CHAINS, 5, dtype=torch.float64)
     chains = Tempered(made, options, Noise(2, "pt"), start, Processes())
-    chains.visible = torch.cat(exact_rungs(made, chains.betas))
+    chains.chains = torch.cat(exact_rungs(made, chains.betas))
     for update in range(6):
         visible, hidden = chains.states(start, 0, update, None, made.integers())
-    check(made, list(chains.visible.split(CHAINS)), chains.betas)
-    assert torch.equal(visible, chains.visible[:CHAINS]) and hidden.shape == (CHAINS, 4)
+    check(made, list(chains.chains.split(CHAINS)), chains.betas)
+    assert torch.equal(visible, chains.chains[:CHAINS]) and hidden.shape == (CHAINS, 4)
 
 
 def test_without_parameters_every_swap_is_made():

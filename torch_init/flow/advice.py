@@ -6,9 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch_init.flow.rows import Row
-
-CRITICAL = {"relu": 2.0, "linear": 1.0, "tanh": 1.0, "selu": 1.0}
-"""fan_in times the weights' variance that keeps signal and gradient level (He; Xavier; LeCun)."""
+from torch_init.schemes import calculate_gain
 
 RECTIFYING = ("relu", "leaky_relu", "threshold")
 """Nonlinearities for which a unit that is never positive is (nearly) off."""
@@ -23,12 +21,31 @@ _CALLS = {
 _WITH_GAIN = ("gelu", "silu", "elu", "mish")
 
 
+def level_gain(nonlinearity: str) -> float | None:
+    """Return fan_in times the weights' variance that keeps the signal's size; None if unknown.
+
+    The square of calculate_gain(), but 1 for two whose torch gain keeps no size: tanh, whose slope
+    is 1 where the signal settles (Glorot & Bengio 2010, eq. 16; with 5/3 the gradient grows by 1.10
+    a layer), and SELU, which is made for it (Klambauer et al. 2017, section 2; torch's is 3/4).
+    """
+    if nonlinearity in ("tanh", "selu"):
+        return 1.0
+    if nonlinearity in ("relu", "linear", *_WITH_GAIN):
+        return calculate_gain(nonlinearity) ** 2
+    return None
+
+
 def initialiser_for(nonlinearity: str) -> str:
     """Return a call that initialises a weight before this nonlinearity; "" if none is known."""
     if nonlinearity in _WITH_GAIN:
         gain = f'torch_init.calculate_gain("{nonlinearity}")'
         return f'torch_init.xavier_(weight, gain={gain}, mode="fan_in")'
     return _CALLS.get(nonlinearity, "")
+
+
+def call_for(row: Row) -> str:
+    """Return a call that initialises a row's weight; Xavier's where nothing better is known."""
+    return initialiser_for(row.nonlinearity) or "torch_init.xavier_(weight)"
 
 
 def common_nonlinearity(rows: Sequence[Row]) -> str:
@@ -44,9 +61,10 @@ def weights_in_words(rows: Sequence[Row]) -> str:
         return ""
     nonlinearity = common_nonlinearity(rows)
     words = f"the weights' variance is {gains[len(gains) // 2]:.2g} / fan_in"
-    if nonlinearity in CRITICAL:
+    level = level_gain(nonlinearity)
+    if level is not None:
         before = "without a nonlinearity" if nonlinearity == "linear" else f"before {nonlinearity}"
-        words += f", where {CRITICAL[nonlinearity]:g} / fan_in keeps the size {before}"
+        words += f", where {level:.3g} / fan_in keeps the size {before}"
     elif nonlinearity == "leaky_relu":
         words += ", where 2 / (1 + slope^2) / fan_in keeps the size before leaky_relu"
     return words

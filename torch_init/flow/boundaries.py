@@ -9,8 +9,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from torch_init.flow.hooks import Hook, is_exporting, tensors_in
+from torch_init import _ops
+from torch_init.flow.hooks import Hook, is_exporting
+from torch_init.flow.recorder import ROOT
 from torch_init.flow.structure import StructureRecorder
+from torch_init.flow.tensors import tensors_in
 
 if TYPE_CHECKING:
     from torch_init.flow.watching import Flow
@@ -29,44 +32,40 @@ class BeforeForward(_FlowHook):
     One enters by the model itself, or by a part of it that a training step calls instead.
     """
 
-    def __init__(self, flow: Flow, is_root: bool) -> None:
+    def __init__(self, flow: Flow, entrance: str) -> None:
         super().__init__(flow)
-        self._is_root = is_root
+        self._entrance = entrance
 
     def __call__(self, module: nn.Module, args: Any) -> None:
-        if torch.compiler.is_compiling() or is_exporting():
+        if is_exporting():
             return
-        flow = self._flow
-        # Within a backward pass the model is being computed again by checkpointing.
-        if torch._C._current_graph_task_id() != -1:
-            return
+        flow, has_grad = self._flow, torch.is_grad_enabled()
         recorder = flow.recorder
-        if recorder.entered is not None and not self._is_root:
-            return
-        recorder.entered = id(module)
-        recorder.passes += 1
-        # Between training steps, passes without a graph are validation: as many as one likes, and
-        # none of the training that a report is about.
-        is_training = torch.is_grad_enabled() or not flow.total_steps
-        recorder.is_measuring = recorder.active and is_training
-        flow.measured_passes += recorder.is_measuring
-        wanted = recorder.is_measuring and torch.is_grad_enabled() and flow.structure is None
-        recorder.structure = StructureRecorder() if wanted else None
+        if torch.compiler.is_compiling():
+            _ops.observe_pass(recorder.handle, self._entrance, True, has_grad)
+        elif recorder.begin_pass(self._entrance, has_grad):
+            wanted = recorder.is_measuring and has_grad and flow.structure is None
+            recorder.structure = StructureRecorder() if wanted else None
 
 
 class AfterForward(_FlowHook):
     """Ends the pass that began with the same module, and reads the structure of the first one."""
 
+    def __init__(self, flow: Flow, entrance: str) -> None:
+        super().__init__(flow)
+        self._entrance = entrance
+
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        if torch.compiler.is_compiling() or is_exporting():
+        if is_exporting():
             return
         flow = self._flow
-        if flow.recorder.entered != id(module) or torch._C._current_graph_task_id() != -1:
+        recorder = flow.recorder
+        if torch.compiler.is_compiling():
+            _ops.observe_pass(recorder.handle, self._entrance, False, torch.is_grad_enabled())
             return
-        flow.recorder.entered, flow.recorder.is_measuring = None, flow.recorder.active
-        if flow.recorder.structure is None:
+        if not recorder.end_pass(self._entrance) or recorder.structure is None:
             return
-        reader, flow.recorder.structure = flow.recorder.structure, None
+        reader, recorder.structure = recorder.structure, None
         try:
             outputs = [x for _, x in tensors_in(output) if x.requires_grad]
             if outputs:
@@ -75,15 +74,18 @@ class AfterForward(_FlowHook):
             flow.structure_problem = f"{type(error).__name__}: {error}"
 
 
-def entrances(model: nn.Module) -> list[nn.Module]:
-    """Return model, and what a training step may call instead: its children.
+def entrances(model: nn.Module, name: str = ROOT) -> dict[str, nn.Module]:
+    """Return model, and what a training step may call instead, by name: its children.
 
     Of a child that cannot be called, such as a ModuleList, its own children.
     """
-    found = [model]
-    for child in model.children():
-        is_callable = type(child).forward is not nn.Module.forward
-        found += [child] if is_callable else entrances(child)[1:]
+    found = {name: model}
+    for child_name, child in model.named_children():
+        full = f"{name}.{child_name}".removeprefix(".")
+        if type(child).forward is not nn.Module.forward:
+            found[full] = child
+        else:
+            found |= {n: m for n, m in entrances(child, full).items() if n != full}
     return found
 
 

@@ -12,9 +12,11 @@ from torch.nn import functional
 from torch_init.errors import describe
 from torch_init.flow import kinds
 from torch_init.flow.expectation import Expected
-from torch_init.flow.hooks import tensors_in
+from torch_init.flow.initial_loss import initial_loss
 from torch_init.flow.preserving import LossFunction, as_arguments, untouched, with_graph
+from torch_init.flow.reading import read
 from torch_init.flow.report import Report
+from torch_init.flow.tensors import tensors_in
 from torch_init.flow.text import format_report
 from torch_init.flow.thresholds import Thresholds
 from torch_init.flow.watching import watch
@@ -67,9 +69,10 @@ def check(
     with untouched(inner), torch.enable_grad(), watch(inner) as flow:
         output = inner(*arguments, **keywords)
         scalar = _loss(output, loss)
+        start = initial_loss(scalar)
         scalar.backward()
         flow.parameters.before_step(None)
-        report = flow.report(thresholds)
+        report = read(flow, thresholds, None, start)
     if verbose:
         print(format_report(report))
     return report

@@ -72,8 +72,8 @@ def apply(node: Node, inputs: list[Belief | None], sources: list[Node | None]) -
 
 
 def weight_gain(node: Node, weight: Size) -> float:
-    outputs = node.shape[1] if node.op == "Convolution" else node.shape[-1]
-    return weight.square * weight.count / max(1, outputs) * _taps_in_use(node, weight)
+    """v = fan_in * E w^2, which the square of a signal of independent elements grows by."""
+    return node.fan_in * weight.square * _taps_in_use(node, weight)
 
 
 def _taps_in_use(node: Node, weight: Size) -> float:
@@ -117,8 +117,7 @@ def _weighted(node: Node, inputs: list[Belief | None]) -> Step:
     signal = None if source is None else Belief(bias.mean, gain * source.square + bias.square)
     gains: list[float | None] = [None] * len(node.inputs)
     gains[_data_input(node)] = gain
-    fan_in = node.weight.count / max(1, node.shape[1 if node.op == "Convolution" else -1])
-    return Step(signal, gains, 1 / max(1.0, fan_in))
+    return Step(signal, gains, 1 / max(1, node.fan_in))
 
 
 def _data_input(node: Node) -> int:

@@ -32,10 +32,10 @@ class Origin:
 def find_origin(rows: Sequence[Row], parameters: Sequence[ParameterRow]) -> Origin | None:
     """Return the first non-finite tensor in the order of events, or None.
 
-    The stamps of a compiled graph are constants: they tell the order within a pass, not that of
+    The stamps of a CUDA graph are constants: they tell the order within a pass, not that of
     passes. There the forward pass comes first, which a broken step before it may have broken.
     """
-    is_compiled = any(row.is_compiled for row in rows)
+    is_captured = any(row.is_captured for row in rows)
     events: list[tuple[int, int, str, int]] = []
     for place, row in enumerate(rows):
         if row.nonfinite:
@@ -47,10 +47,10 @@ def find_origin(rows: Sequence[Row], parameters: Sequence[ParameterRow]) -> Orig
             events.append((2, parameter.nonfinite_order, "parameter", place))
     if not events:
         return None
-    _, _, direction, place = min(events if is_compiled else [(0, *event[1:]) for event in events])
+    _, _, direction, place = min(events if is_captured else [(0, *event[1:]) for event in events])
     if direction == "forward":
         origin = _forward(rows, place)
-        is_uncertain = is_compiled and rows[place].calls > 1 and len({e[0] for e in events}) > 1
+        is_uncertain = is_captured and rows[place].calls > 1 and len({e[0] for e in events}) > 1
         return _without_order(origin) if is_uncertain else origin
     if direction == "backward":
         return _backward(rows, place)
@@ -70,11 +70,11 @@ def _without_order(origin: Origin) -> Origin:
     return replace(
         origin,
         sentence=f"the output of `{origin.layer}` is not finite, and gradients are not either; in "
-        "a compiled model the order of passes is not known, so that a step before may have "
+        "a CUDA graph the order of passes is not known, so that a step before may have "
         "broken the weights",
         cause="the forward pass, or a backward pass before it, made it",
         suggestion="watch one step at a time (reset() after each), or the model as it is "
-        "without torch.compile; " + origin.suggestion,
+        "without a CUDA graph; " + origin.suggestion,
     )
 
 

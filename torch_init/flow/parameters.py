@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torch_init import _ops
-from torch_init.flow.hooks import is_measurable
 from torch_init.flow.kinds import UNBOUNDED
-from torch_init.flow.recorder import Recorder, beside, local, shards_of
+from torch_init.flow.recorder import Recorder
+from torch_init.flow.tensors import beside, is_measurable, local, shards_of
 from torch_init.flow.totals import Totals
 
 SAMPLE = 4096

@@ -11,6 +11,7 @@ import numpy as np
 from torch_init.flow import totals as columns
 from torch_init.flow.advice import RECTIFYING
 from torch_init.flow.gathering import Reading, gather
+from torch_init.flow.initial_loss import InitialLoss
 from torch_init.flow.kinds import UNBOUNDED
 from torch_init.flow.mean_field import Expectation, propagate
 from torch_init.flow.operations import Belief, Measured
@@ -19,8 +20,11 @@ from torch_init.flow.paths import mark_bypassed
 from torch_init.flow.recorder import Key, Site
 from torch_init.flow.report import Report
 from torch_init.flow.rows import ParameterRow, Row
+from torch_init.flow.rules_of_start import blames_the_start
+from torch_init.flow.spectrum import largest_spike
 from torch_init.flow.structure import Node, Structure
 from torch_init.flow.thresholds import Thresholds
+from torch_init.flow.waking import never_learning
 
 if TYPE_CHECKING:
     from torch_init.flow.watching import Flow
@@ -29,8 +33,13 @@ FORWARD, BACKWARD = range(2)
 _TOLERANCE_SIGMAS = 3.0
 
 
-def read(flow: Flow, thresholds: Thresholds | None, group: Any) -> Report:
-    """Make the report of what flow has measured."""
+def read(
+    flow: Flow, thresholds: Thresholds | None, group: Any, loss: InitialLoss | None = None
+) -> Report:
+    """Make the report of what flow has measured.
+
+    loss: what the measured pass began with, if that is known.
+    """
     recorder = flow.recorder
     readings, parameter_readings = gather(flow, group)
     rows: dict[Key, Row] = {}
@@ -56,7 +65,7 @@ def read(flow: Flow, thresholds: Thresholds | None, group: Any) -> Report:
     for row in rows.values():
         _drop_what_does_not_apply(row)
     parameters = [_parameter_row(reading) for reading in parameter_readings.values()]
-    return Report(
+    report = Report(
         rows=list(rows.values()),
         parameters=parameters,
         thresholds=thresholds or Thresholds(),
@@ -71,7 +80,11 @@ def read(flow: Flow, thresholds: Thresholds | None, group: Any) -> Report:
         has_sums=structure is not None and structure.has_sums(),
         ran_unseen=bool(flow.compiled_passes) and not rows,
         prediction_problem=flow.structure_problem,
+        initial_loss=loss,
     )
+    if structure is not None and blames_the_start(report):
+        _add_spikes(rows, structure)
+    return report
 
 
 def _measured(reading: Reading[Site]) -> Measured:
@@ -130,7 +143,7 @@ def _row(reading: Reading[Site], previous: Reading[Site] | None) -> Row:
         gradient_nonfinite=gradient.nonfinite,
         gradient_nonfinite_order=gradient.order,
         gradient_subnormal=gradient.subnormal,
-        is_compiled=site.is_compiled,
+        is_captured=site.is_captured,
     )
     if signal.histogram is not None and gradient.histogram is not None:
         row.histogram = signal.histogram.astype(int).tolist()
@@ -190,7 +203,8 @@ def _by_site(structure: Structure, expected: list[Expectation]) -> dict[Key, Exp
 def _add_expectations(
     rows: dict[Key, Row], expectations: dict[Key, Expectation], structure: Structure
 ) -> None:
-    weighted = _weights_by_site(structure, expectations)
+    weighted = _weights_by_site(structure)
+    zeros = never_learning(structure)
     for key, row in rows.items():
         e = expectations.get(key)
         if e is None:
@@ -205,10 +219,19 @@ def _add_expectations(
         if row.role == "norm":
             row.nonlinearity = e.nonlinearity
         if key in weighted:
-            node, row.nonlinearity, row.fan_in = weighted[key]
+            node, weight = weighted[key]
+            row.nonlinearity, row.fan_in = weight.nonlinearity, node.fan_in
             row.is_bypassed = node.is_bypassed
-            row.weight_gain = node.expectation.weight_gain
-            row.weight_spike = node.weight.spike if node.weight else None
+            row.weight_gain = weight.weight_gain
+            leaf = structure.parameter_behind(node.inputs[node.weight_input])
+            row.never_learns = leaf in zeros
+
+
+def _add_spikes(rows: dict[Key, Row], structure: Structure) -> None:
+    for key, (node, _) in _weights_by_site(structure).items():
+        weight = node.weight.leaf() if node.weight and node.weight.leaf else None
+        if key in rows and weight is not None and weight.untyped_storage().nbytes() > 0:
+            rows[key].weight_spike = largest_spike(weight)
 
 
 def _tolerance(spread: float) -> float:
@@ -224,11 +247,9 @@ def _drop_what_does_not_apply(row: Row) -> None:
         row.saturated = math.nan
 
 
-def _weights_by_site(
-    structure: Structure, expectations: dict[Key, Expectation]
-) -> dict[Key, tuple[Node, str, int]]:
+def _weights_by_site(structure: Structure) -> dict[Key, tuple[Node, Expectation]]:
     """The last weight applied before each weighted site: reshaping may follow it in the module."""
-    found: dict[Key, tuple[Node, str, int]] = {}
+    found: dict[Key, tuple[Node, Expectation]] = {}
     for node in structure.nodes:
         if node.site is None or node.site.role != "weighted":
             continue
@@ -238,8 +259,7 @@ def _weights_by_site(
         e = here.expectation
         if here.weight is None or e is None:
             continue
-        outputs = here.shape[1] if here.op == "Convolution" else here.shape[-1]
-        found[node.site.key] = (here, e.nonlinearity, here.weight.count // outputs)
+        found[node.site.key] = here, e
     return found
 
 

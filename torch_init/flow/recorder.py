@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from torch_init import _ops
 from torch_init.flow import kinds
+from torch_init.flow.tensors import beside, is_measurable, local, shards_of
 from torch_init.flow.totals import Totals
 
 if TYPE_CHECKING:
@@ -25,9 +24,8 @@ _MOST_FEATURES = 2**20
 _LEAST_ARENA = 2**12
 _LARGEST_ARENA = 2**22
 _SITE_ROWS = 2  # forward, backward
-
-_RECORDERS: weakref.WeakValueDictionary[int, Recorder] = weakref.WeakValueDictionary()
-_identities = itertools.count(1)
+ROOT = ""
+"""The entrance by which one enters the whole model; its parts have others."""
 
 Key = tuple[str, int, str]
 
@@ -54,7 +52,8 @@ class Site:
     low: float
     high: float
     rectifies: bool
-    is_compiled: bool = False
+    is_captured: bool = False
+    """Whether a CUDA graph measures it, whose stamps are those of the time it was captured."""
     shards: int = 1
     """Of how many parts this process holds one."""
     holds_part_of_features: bool = False
@@ -86,8 +85,7 @@ class Recorder:
         histogram: bool,
         features: bool,
     ) -> None:
-        self.identity = next(_identities)
-        _RECORDERS[self.identity] = self
+        self.handle = _ops.add_receiver(self)
         self.modules = weakref.WeakValueDictionary(modules)
         self.histogram = histogram
         self.active = True
@@ -97,7 +95,9 @@ class Recorder:
         self.scale: Tensor | None = None
         self.structure: StructureRecorder | None = None
         self.passes = 0
-        self.entered: int | None = None  # id of the module by which the pass began
+        self.measured_passes = 0
+        self.has_stepped = False
+        self.entered: str | None = None  # by which part of the model the pass began
         self.clock = 0
         self.all_totals: list[Totals] = []
         self.totals: dict[torch.device, Totals] = {}
@@ -106,44 +106,123 @@ class Recorder:
         self._before: Site | None = None
         self._leaf_hooks = WeakIdKeyDictionary()
         self.device = device
-        # Compiled graphs write here: these two never change.
-        self.traced = self.totals_for(device)
         with torch.inference_mode(False):
-            self.gate = torch.ones((), dtype=torch.bool, device=device)
+            self._gate = torch.ones((), dtype=torch.uint8, device=device)
+            self._validation_gate = self._gate.clone()
+        self._is_validating = False
 
     def totals_for(self, device: torch.device) -> Totals:
         """Return totals on device with room for a site; new ones are made as old ones fill."""
         totals = self.totals.get(device)
         if totals is None or totals.rows_free < _SITE_ROWS:
+            if self.is_capturing():  # replays would begin by setting them to 0
+                raise RuntimeError("no room for a layer that is first met within a CUDA graph")
             totals = Totals(device, self._rows, self._features, self.histogram)
             self.all_totals.append(totals)
             self.totals[device] = totals
         return totals
 
     def set_active(self, active: bool) -> None:
-        """Switch measuring on or off, for compiled graphs too, without synchronising."""
+        """Switch measuring on or off, for captured graphs too, without synchronising."""
         if active != self.active:
             self.active = self.is_measuring = active
-            self.gate.fill_(active)
+            self._gate.fill_(active)
+            self._validation_gate.fill_(active and not self.has_stepped)
+
+    def end_step(self) -> None:
+        """Note that the model is being trained."""
+        if not self.has_stepped:
+            self.has_stepped = True
+            self._validation_gate.zero_()
+
+    def begin_pass(self, entrance: str, has_grad: bool) -> bool:
+        """Note that one enters the model by a part of it; return whether a pass begins here."""
+        if is_in_backward() or (self.entered is not None and entrance != ROOT):
+            return False
+        self.entered = entrance
+        self.passes += 1
+        # Between training steps, passes without a graph are validation: as many as one likes, and
+        # none of the training that a report is about.
+        self._is_validating = self.has_stepped and not has_grad
+        self.is_measuring = self.active and not self._is_validating
+        self.measured_passes += self.is_measuring
+        return True
+
+    def end_pass(self, entrance: str) -> bool:
+        """Note that one leaves the model; return whether a pass ends here."""
+        if self.entered != entrance or is_in_backward():
+            return False
+        self.entered, self.is_measuring, self._is_validating = None, self.active, False
+        return True
+
+    def is_capturing(self) -> bool:
+        """Whether what is done now becomes part of a CUDA graph."""
+        return self.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
     def tick(self) -> int:
         """The order of events: what a row is stamped with when it first meets a NaN."""
         self.clock += 1
         return self.clock
 
-    def site(self, module: nn.Module, name: str, call: int, path: str, x: Tensor) -> Site:
-        """Return the site of x, making it if it is new."""
-        found = self.sites.get((name, call, path))
-        if found is None:
-            axis, held = self.axis(module, name, x.dim()), local(x.detach())
-            width = held.shape[axis] if x.dim() else 1
-            totals = self.totals_for(x.device)
-            found = self.add_site(module, (name, call, path), x.dim(), axis, width, x.dtype, totals)
-            found.shards = shards_of(x)
-            found.holds_part_of_features = x.dim() > 0 and x.shape[axis] != width
-        if x.requires_grad:
-            found.needs_grad = True
-        return found
+    def record_output(
+        self, name: str, call: int, path: str, x: Tensor, *, is_counted: bool = True
+    ) -> Site | None:
+        """Add what a module returned to its site, which is made if it is new.
+
+        is_counted: False if x was measured before and only its site is asked for.
+        """
+        if not is_measurable(x):
+            self.unsupported[name] = f"{x.layout}, {x.dtype}, {x.device.type}"
+            return None
+        site = self.sites.get((name, call, path)) or self._new_site(name, call, path, x)
+        if is_counted:
+            self._add_forward(site, local(x.detach()))
+        return site
+
+    def record_gradient(self, site: Site, gradient: Tensor) -> None:
+        """Add the gradient with respect to a site's tensor."""
+        gradient, captured = local(gradient.detach()), self.is_capturing()
+        if is_measurable(gradient) and (self.active or captured):
+            low, high = kinds.UNBOUNDED
+            row, table, scale = site.backward_row, site.totals.table, beside(gradient, self.scale)
+            gate = self._gate if captured else None
+            _ops.accumulate_moments_(
+                gradient, table, None, row, low, high, self.tick(), scale, gate
+            )
+
+    def observe_pass(self, entrance: str, begins: bool, has_grad: bool) -> None:
+        """Note what a compiled graph says: a pass begins or ends."""
+        if begins:
+            self.begin_pass(entrance, has_grad)
+        else:
+            self.end_pass(entrance)
+
+    def observe_output(
+        self, x: Tensor, layer: str, call: int, path: str, needs_grad: bool, is_leaf: bool
+    ) -> None:
+        """Measure what a module of a compiled graph returned."""
+        if not (self.is_measuring or self.is_capturing()):
+            return
+        try:
+            site = self.record_output(layer, call, path, x, is_counted=not is_in_backward())
+            if site is None:
+                return
+            site.needs_grad |= needs_grad and not is_leaf
+            if needs_grad and is_leaf:
+                # A hook on it would outlive the pass, and nothing in a graph could take it off.
+                self.unsupported[site.label] = "the gradient of a leaf of a compiled graph"
+        except Exception as error:  # a training run must not end because of its diagnosis
+            self.give_up(layer, error)
+
+    def observe_gradient(self, x: Tensor, layer: str, call: int, path: str) -> None:
+        """Measure the gradient with respect to what a module of a compiled graph returned."""
+        site = self.sites.get((layer, call, path))
+        if site is None:  # its forward pass was not measured
+            return
+        try:
+            self.record_gradient(site, x)
+        except Exception as error:
+            self.give_up(layer, error)
 
     def give_up(self, name: str, error: Exception) -> None:
         """Note that something of the module of that name could not be measured."""
@@ -162,47 +241,45 @@ class Recorder:
                 handle.remove()
         self._leaf_hooks.clear()
 
-    def axis(self, module: nn.Module, name: str, dims: int) -> int:
-        before = self._before.feature_axis if self._before and self._before.dims == dims else None
-        return kinds.feature_axis(module, kinds.role(module), dims, before)
-
-    def add_site(
-        self,
-        module: nn.Module,
-        key: Key,
-        dims: int,
-        axis: int,
-        width: int,
-        dtype: torch.dtype,
-        totals: Totals,
-    ) -> Site:
+    def _new_site(self, name: str, call: int, path: str, x: Tensor) -> Site:
+        module, before, held = self.modules[name], self._before, local(x.detach())
         kind = kinds.role(module)
+        axis_before = before.feature_axis if before and before.dims == x.dim() else None
+        axis = kinds.feature_axis(module, kind, x.dim(), axis_before)
+        width = held.shape[axis] if x.dim() else 1
+        totals = self.totals_for(x.device)
         row = totals.take_rows(_SITE_ROWS)
-        start = totals.take_features(width) if width <= _MOST_FEATURES else None
         low, high = kinds.saturation_bounds(module, kind)
         site = Site(
-            *key,
+            name,
+            call,
+            path,
             role=kind,
             module_type=type(module).__name__,
             order=len(self.sites),
-            dims=dims,
-            dtype=dtype,
+            dims=x.dim(),
+            dtype=x.dtype,
             needs_grad=False,
             totals=totals,
             forward_row=row,
             backward_row=row + 1,
             feature_axis=axis,
-            features_start=start,
+            features_start=totals.take_features(width) if width <= _MOST_FEATURES else None,
             features_width=width,
             low=low,
             high=high,
             rectifies=kinds.is_rectifier(module),
+            shards=shards_of(x),
+            holds_part_of_features=x.dim() > 0 and x.shape[axis] != width,
         )
-        self.sites[key] = self._before = site
+        self.sites[site.key] = self._before = site
         return site
 
-    def add_forward(self, site: Site, x: Tensor) -> None:
-        features = None
+    def _add_forward(self, site: Site, x: Tensor) -> None:
+        features = gate = None
+        if self.is_capturing():
+            site.is_captured = True
+            gate = self._validation_gate if self._is_validating else self._gate
         has_axis = x.dim() > 0 and x.shape[site.feature_axis] == site.features_width
         if site.features_start is not None and has_axis:
             features = site.totals.features(site.features_start, site.features_width)
@@ -210,12 +287,12 @@ class Recorder:
         else:
             site.elements_without_features += x.numel()
         low, high, row, table = site.low, site.high, site.forward_row, site.totals.table
-        _ops.accumulate_moments_(x, table, features, row, low, high, self.tick())
+        _ops.accumulate_moments_(x, table, features, row, low, high, self.tick(), None, gate)
 
-    def add_backward(self, site: Site, gradient: Tensor) -> None:
-        low, high = kinds.UNBOUNDED
-        row, table, scale = site.backward_row, site.totals.table, beside(gradient, self.scale)
-        _ops.accumulate_moments_(gradient, table, None, row, low, high, self.tick(), scale)
+
+def is_in_backward() -> bool:
+    """Whether a backward pass is going on: forward passes within it are those of checkpointing."""
+    return torch._C._current_graph_task_id() != -1
 
 
 def _arena_size(modules: dict[str, nn.Module]) -> int:
@@ -226,63 +303,3 @@ def _arena_size(modules: dict[str, nn.Module]) -> int:
         width = owned[0].shape[0] if owned and owned[0].dim() else width
         total += width if width <= _MOST_FEATURES else 0
     return min(max(3 * total, _LEAST_ARENA), _LARGEST_ARENA)
-
-
-def beside(x: Tensor, scale: Tensor | None) -> Tensor | None:
-    """Return the loss scale on x's device: models may lie on several."""
-    return scale if scale is None or scale.device == x.device else scale.to(x.device)
-
-
-def local(x: Tensor) -> Tensor:
-    """Return the part of a distributed tensor that this process holds; others as they are."""
-    # Asking a plain tensor for an attribute that it lacks takes as long as measuring a small one.
-    if type(x) is Tensor or not hasattr(x, "to_local"):
-        return x
-    shard: Tensor = x.to_local()
-    return shard
-
-
-def shards_of(x: Tensor) -> int:
-    """Return among how many processes the elements of a distributed tensor are divided."""
-    if type(x) is Tensor or not hasattr(x, "device_mesh"):
-        return 1
-    mesh, placements = x.device_mesh, x.placements  # type: ignore[attr-defined]
-    return math.prod(mesh.size(i) for i, p in enumerate(placements) if p.is_shard())
-
-
-# torch.compile runs these two while it traces a hook; what they return is constant in the graph.
-# They take and return plain values, and find their recorder by its number.
-
-
-@torch.compiler.assume_constant_result
-def axis_while_tracing(identity: int, name: str, dims: int) -> int:
-    recorder = _RECORDERS[identity]
-    return recorder.axis(recorder.modules[name], name, dims)
-
-
-@torch.compiler.assume_constant_result
-def place_while_tracing(
-    identity: int, name: str, path: str, dims: int, axis: int, width: int, dtype: str, grad: bool
-) -> tuple[int, int, int, float, float, int]:
-    """Reserve a site.
-
-    Calls of one module share a site: how often it was called is not known here.
-
-    Returns:
-        forward row (-1: no room), backward row, start of its features (-1: none), the bounds of
-        saturation, and the order of events.
-    """
-    recorder = _RECORDERS[identity]
-    module, key = recorder.modules[name], (name, 0, path)
-    site = recorder.sites.get(key)
-    if site is None:
-        if recorder.traced.rows_free < _SITE_ROWS:
-            return (-1, -1, -1, 0.0, 0.0, 0)
-        number_type = getattr(torch, dtype)
-        site = recorder.add_site(module, key, dims, axis, width, number_type, recorder.traced)
-    site.is_compiled = True
-    site.needs_grad = site.needs_grad or grad
-    if site.features_width != width:
-        site.features_start = None  # nobody could count how many elements came without features
-    start = -1 if site.features_start is None else site.features_start
-    return (site.forward_row, site.backward_row, start, site.low, site.high, recorder.tick())

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch_init.errors import describe
-from torch_init.flow import rules, rules_of_flow
+from torch_init.flow.initial_loss import InitialLoss
 from torch_init.flow.origin import Origin, find_origin
 from torch_init.flow.rows import ParameterRow, Row, Slope, as_plain, fit_slope
+from torch_init.flow.rules import judge
 from torch_init.flow.thresholds import KINDS, Thresholds
 from torch_init.flow.verdicts import Verdict, in_order
 
@@ -38,6 +39,7 @@ class Report:
             torch.nn.MultiheadAttention, whose weight is used without calling it.
         aliases: further names of modules that are used in several places.
         unsupported: modules whose output could not be measured, and its layout and dtype.
+        initial_loss: the cross-entropy of the pass, of check() with class labels; else None.
     """
 
     rows: list[Row]
@@ -52,6 +54,7 @@ class Report:
     has_sums: bool = False
     ran_unseen: bool = False
     prediction_problem: str = ""
+    initial_loss: InitialLoss | None = None
 
     @cached_property
     def weighted(self) -> list[Row]:
@@ -95,7 +98,8 @@ class Report:
     def signal_slope(self) -> Slope | None:
         """The line through the signal's log10 root mean squares, over the same layers."""
         arrives = any(row.rms != 0 for row in self.weighted[-1:])
-        rows = [row for row in self.depth if row.rms != 0 or not arrives]
+        # A layer that begins at zero on purpose is zero_signal's case.
+        rows = [r for r in self.depth if r.rms != 0 or not (arrives or r.weight_gain == 0)]
         return fit_slope([r.layer for r in rows], [r.rms for r in rows], backward=False)
 
     @cached_property
@@ -106,10 +110,7 @@ class Report:
     @cached_property
     def verdicts(self) -> list[Verdict]:
         """What is wrong, causes first; a single `ok` if nothing is."""
-        found = [v for rule in rules_of_flow.INDEPENDENT for v in rule(self)]
-        if not any(v.kind in ("non_finite", "no_data") and v.severity == "error" for v in found):
-            found += [v for rule in rules.RULES for v in rule(self)]
-            found += rules_of_flow.along_depth(self, found)
+        found = judge(self)
         if all(v.is_healthy for v in found):
             found.append(self._ok())
         return in_order(found)
@@ -165,6 +166,7 @@ class Report:
                 "verdicts": [asdict(v) | {"text": str(v)} for v in self.verdicts],
                 "slope": None if self.slope is None else asdict(self.slope),
                 "signal_slope": None if self.signal_slope is None else asdict(self.signal_slope),
+                "initial_loss": None if self.initial_loss is None else asdict(self.initial_loss),
                 "steps": self.steps,
                 "passes": self.passes,
                 "uncalled": self.uncalled,

@@ -35,11 +35,13 @@ class Row:
         tolerance, gradient_tolerance: factors within which a finite width leaves signal and
             gradient close to what is expected, at three standard deviations.
         nonlinearity: what a weighted layer's or norm's output goes through next.
-        is_compiled: whether it was measured within a compiled graph.
+        is_captured: whether a CUDA graph measured it, which knows no order of passes.
         weight_gain: sum of squared weights per output: fan_in times their mean square.
+        never_learns: whether its weight is exactly 0 and no gradient will ever reach it; None where
+            the structure is not known.
         is_bypassed: whether a path goes around a weighted layer, as around a residual branch.
         weight_spike: largest singular value over that of independent weights of this size; above
-            1 after training.
+            1 after training. None unless a verdict depends on it.
     """
 
     layer: str
@@ -79,10 +81,11 @@ class Row:
     weight_gain: float | None = None
     weight_spike: float | None = None
     fan_in: int | None = None
+    never_learns: bool | None = None
     is_bypassed: bool = False
     histogram: list[int] | None = None
     gradient_histogram: list[int] | None = None
-    is_compiled: bool = False
+    is_captured: bool = False
 
 
 @dataclass

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_init.flow.nonlinearity import ATTRIBUTES
-from torch_init.flow.recorder import Site, local
+from torch_init.flow.recorder import Site
+from torch_init.flow.tensors import local
 
 PARAMETER = "Parameter"
 INPUT = "Input"
@@ -33,7 +35,6 @@ SHAPING = frozenset(
 # How each operation of a weight names its operands: saved tensors of data and weight.
 _PRODUCTS = {"Addmm": ("mat1", "mat2"), "Mm": ("self", "mat2"), "Bmm": ("self", "mat2")}
 _CONVOLUTION = ("input", "weight")
-_ITERATIONS = 6
 _PLAIN = (int, float, str, bool)
 
 
@@ -42,15 +43,13 @@ class Size:
     """Mean and mean square of a tensor: numbers in the end, places in a list of scalars first.
 
     Attributes:
-        spike: of a weight, its largest singular value over the largest that independent zero-mean
-            elements of this mean square have, sqrt(square) (sqrt(rows) + sqrt(columns)). Training
-            puts singular values above it: directions that the data have in common.
+        leaf: the tensor itself, if it outlives the pass and nobody else lets go of it.
     """
 
     mean: float
     square: float
     shape: tuple[int, ...]
-    spike: float = 0.0
+    leaf: weakref.ref[Tensor] | None = None
 
     @property
     def count(self) -> int:
@@ -59,7 +58,15 @@ class Size:
 
 @dataclass
 class Node:
-    """One operation: its name, its inputs' places (None: a constant), what is known of it."""
+    """One operation: its name, its inputs' places (None: a constant), what is known of it.
+
+    Attributes:
+        weight, bias: of a product or a convolution; weight_input is the weight's place in inputs.
+        fan_in: how many inputs one output sums over: what schemes.compute_fans gives, read off the
+            operand itself, as nothing here says how the weight is stored.
+        data: what a weight is applied to, if that is a constant.
+        factor: the constant of a multiplication, or the variance that a batch norm remembers.
+    """
 
     op: str
     inputs: list[int | None]
@@ -71,6 +78,7 @@ class Node:
     data: Size | None = None
     factor: Size | None = None
     weight_input: int = 1
+    fan_in: int = 0
     bias: Size | None = None
     expectation: Any = None
     is_bypassed: bool = False
@@ -94,11 +102,18 @@ class Structure:
             return None
         size = Size(0.0, 0.0, tuple(tensor.shape))
         value = value if value.dtype == torch.float64 else value.float()
+        if isinstance(tensor, nn.Parameter) and value.shape == tensor.shape:
+            size.leaf = weakref.ref(tensor)
         numbers = [value.mean().double(), value.square().mean().double()]
-        if isinstance(tensor, nn.Parameter) and value.dim() >= 2 and value.shape == tensor.shape:
-            numbers.append(_spectral_norm(value.flatten(1)).double())
         self._pending.append((size, torch.stack(numbers)))
         return size
+
+    def parameter_behind(self, place: int | None) -> int | None:
+        """The place of the parameter that a node is, seen through operations that only shape it."""
+        while place is not None and self.nodes[place].op != PARAMETER:
+            node = self.nodes[place]
+            place = node.inputs[0] if node.op in SHAPING else None
+        return place
 
     def has_sums(self) -> bool:
         """Whether activations are added to each other, as residual connections do."""
@@ -116,22 +131,9 @@ class Structure:
             by_device.setdefault(entry[1].device, []).append(entry)
         for entries in by_device.values():
             numbers = iter(torch.cat([entry[1] for entry in entries]).tolist())
-            for size, own in entries:
+            for size, _ in entries:
                 size.mean, size.square = next(numbers), next(numbers)
-                if len(own) > 2:
-                    rows, norm = size.shape[0], next(numbers)
-                    edge = math.sqrt(size.square) * (math.sqrt(rows) + math.sqrt(size.count / rows))
-                    size.spike = norm / edge if edge > 0 else 0.0
         self._pending.clear()
-
-
-def _spectral_norm(matrix: Tensor) -> Tensor:
-    """The largest singular value by power iteration, from below; from a start without structure."""
-    place = torch.arange(matrix.shape[1], dtype=torch.float64, device=matrix.device)
-    v = (0.7 * place.square()).sin().to(matrix.dtype)
-    for _ in range(_ITERATIONS):
-        v = matrix.T @ (matrix @ (v / v.norm().clamp_min(1e-30)))
-    return v.norm().sqrt()
 
 
 class StructureRecorder:
@@ -220,6 +222,13 @@ class StructureRecorder:
             # Frozen, or computed from parameters (weight_norm): not a parameter of the graph.
             node.weight = self._saved(function, weight_name)
         node.weight_input = weight
+        if node.weight is not None:
+            place = node.inputs[weight]
+            shape = node.weight.shape if place is None else self.structure.nodes[place].shape
+            if node.op == "Convolution":
+                node.fan_in = math.prod(shape) // max(1, node.shape[1])
+            else:
+                node.fan_in = shape[-2 if weight > data else -1]
         if node.inputs[data] is None:
             node.data = self._saved(function, data_name)
 
@@ -239,15 +248,8 @@ class StructureRecorder:
         return True
 
     def _parameter(self, place: int | None) -> Size | None:
-        """The parameter behind a node, seen through operations that only shape it."""
-        while place is not None:
-            node = self.structure.nodes[place]
-            if node.op == PARAMETER:
-                return node.parameter
-            if node.op not in SHAPING:
-                return None
-            place = node.inputs[0]
-        return None
+        leaf = self.structure.parameter_behind(place)
+        return None if leaf is None else self.structure.nodes[leaf].parameter
 
     def _saved(self, function: Any, name: str) -> Size | None:
         if not self._saved_readable:

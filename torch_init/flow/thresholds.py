@@ -21,6 +21,7 @@ KINDS = (
     "no_grad",
     "underflow",
     "init_mismatch",
+    "initial_loss",
     "update_too_large",
     "update_too_small",
     "ok",
@@ -46,6 +47,7 @@ class Thresholds:
             of all layers.
         mismatch: factor by which a layer's signal may leave what its weights should give, besides
             the scatter of a finite width.
+        initial_loss: nats by which the first cross-entropy may be above a guess's.
 
     Example:
         >>> torch_init.Thresholds(saturated=0.3).saturated
@@ -64,6 +66,7 @@ class Thresholds:
     update_too_large: float = 1.0
     update_spread: float = 1e3
     mismatch: float = 1.5
+    initial_loss: float = 1.5
 
     def __post_init__(self) -> None:
         for field in fields(self):

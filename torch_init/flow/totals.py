@@ -14,11 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CALLS, COUNT, SUM, SQUARES, ABSMAX, ZEROS, LOW, HIGH, NONFINITE, ORDER, SUBNORMAL = range(11)
-COLUMNS = 12
-BINS = 64
-LOWEST_EXPONENT = -40
-"""Bin i of the histogram counts 2^(i - 40) <= |x| < 2^(i - 39); the ends take the rest."""
+from torch_init import _ops
+
+CALLS, COUNT, SUM, SQUARES, ABSMAX, ZEROS, LOW, HIGH, NONFINITE, ORDER, SUBNORMAL, COLUMNS = (
+    _ops.FLOW_ROW[name]
+    for name in (
+        "calls", "count", "sum", "squares", "absmax", "zeros", "at_or_below", "at_or_above",
+        "nonfinite", "first_nonfinite", "subnormal", "histogram",
+    )
+)  # fmt: skip
+BINS = _ops.FLOW_BINS
+LOWEST_EXPONENT = _ops.FLOW_LOWEST_EXPONENT
+"""Bin i of the histogram counts 2^e <= |x| < 2^(e+1), e = i - 40; the ends take the rest."""
 
 
 class Totals:

@@ -133,7 +133,6 @@ class Flow:
         self.structure: Structure | None = None
         self.structure_problem = ""
         self.compiled_passes = 0
-        self.measured_passes = 0
         inner = getattr(model, "_orig_mod", model)
         modules = self._named(inner)
         selected = select(modules, *selections)
@@ -186,12 +185,12 @@ class Flow:
         if model is not inner:
             add(model.register_forward_pre_hook(BeforeCompiled(self)))
         entered = entrances(inner)
-        for module in entered:
-            add(module.register_forward_pre_hook(BeforeForward(self, is_root=module is inner)))
+        for entrance, module in entered.items():
+            add(module.register_forward_pre_hook(BeforeForward(self, entrance)))
         for name, module in selected.items():
             add(module.register_forward_hook(ForwardHook(self.recorder, name)))
-        for module in entered:
-            add(module.register_forward_hook(AfterForward(self), always_call=True))
+        for entrance, module in entered.items():
+            add(module.register_forward_hook(AfterForward(self, entrance), always_call=True))
         for place, optimizer in enumerate(optimizers):
             add(optimizer.register_step_pre_hook(BeforeStep(self)))
             add(optimizer.register_step_post_hook(AfterStep(self, is_boundary=place == 0)))
@@ -211,6 +210,11 @@ class Flow:
     def model(self) -> nn.Module | None:
         """The model, if it is still alive."""
         return self._model()
+
+    @property
+    def measured_passes(self) -> int:
+        """How many forward passes were measured."""
+        return self.recorder.measured_passes
 
     def pause(self) -> None:
         """Measure nothing until resume()."""
@@ -241,7 +245,7 @@ class Flow:
             parameter.steps = parameter.missing = 0
         self.parameters.forget()
         self.structure = None  # the next forward pass shows the weights as they are then
-        self.steps = self.measured_passes = self.compiled_passes = 0
+        self.steps = self.recorder.measured_passes = self.compiled_passes = 0
         self._switch()
 
     def step(self) -> None:
@@ -255,6 +259,7 @@ class Flow:
         """Count a step and decide whether the next one is measured."""
         self.steps += 1
         self.total_steps += 1
+        self.recorder.end_step()
         if self._is_compiled and self.total_steps == 1 and not self.recorder.sites:
             warnings.warn(NOT_SEEN, stacklevel=3)
         self._switch()

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Restricted Boltzmann machines: sampling, training, likelihood, pre-training of modules."""
 
-from torch_init.rbm.annealing import Estimate, ais, base_rate, linear_betas, raise_bound
+from typing import Any
+
+from torch_init.rbm.annealing import Estimate, ais, linear_betas, reverse_ais
+from torch_init.rbm.biases import base_rate
 from torch_init.rbm.convolution import ConvRBM
 from torch_init.rbm.dbn import DBN
-from torch_init.rbm.estimator import RBMTransformer
 from torch_init.rbm.history import History
 from torch_init.rbm.labelled import Labelled
 from torch_init.rbm.layer_training import LayerReport
@@ -49,8 +51,17 @@ __all__ = [
     "log_partition",
     "mosaic",
     "pseudo_likelihood",
-    "raise_bound",
     "rbm_pretrain",
     "receptive_fields",
+    "reverse_ais",
     "write_history",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import RBMTransformer when it is asked for: it is made of scikit-learn's classes."""
+    if name != "RBMTransformer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from torch_init.rbm.estimator import RBMTransformer
+
+    return RBMTransformer

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""log Z from below and above by annealing, where enumeration is too much."""
+"""log Z by annealing, from the base machine and back to it, where enumeration is too much."""
 
 import itertools
 import math
@@ -11,25 +11,26 @@ from torch import Tensor
 
 from torch_init.errors import check_positive_int, describe
 from torch_init.keys import check_seed
+from torch_init.rbm.biases import base_rate
 from torch_init.rbm.likelihood import in_float64
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.sampling import Noise
-from torch_init.rbm.units import Bernoulli, Gaussian, NReLU, Spin
+from torch_init.rbm.units import NReLU
 
 LOW_EFFICIENCY = 0.1
-"""The effective sample size, as a share of the chains, below which ais() warns."""
+"""The effective sample size, as a share of the chains, below which an estimate warns."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimate of log Z, or of a likelihood, from independent chains.
+    """An estimate of log Z from independent chains; print it.
 
     Attributes:
         value: the estimate.
         low, high: three standard errors of the averaged weights below and above, as Salakhutdinov
-            & Murray (2008) report them; low is -inf if the weights vary too much for it.
-        effective_sample_size: (sum w)^2 / sum w^2 of the chains' weights.
-        log_weights: of each chain, float64.
+            & Murray (2008) report them; infinite where the weights vary too much for it.
+        effective_sample_size: (sum w)^2 / sum w^2 of the chains' weights, at most their number.
+        log_weights: (chains,), float64: each chain's own estimate of log Z.
     """
 
     value: float
@@ -37,6 +38,11 @@ class Estimate:
     high: float
     effective_sample_size: float
     log_weights: Tensor
+
+    def __str__(self) -> str:
+        efficiency = f"{self.effective_sample_size:.0f} of {len(self.log_weights)}"
+        interval = f"[{self.low:.2f}, {self.high:.2f}]"
+        return f"{self.value:.2f} {interval}, effective sample size {efficiency}"
 
 
 def linear_betas(num: int) -> Tensor:
@@ -47,27 +53,6 @@ def linear_betas(num: int) -> Tensor:
         tensor([0.0000, 0.5000, 1.0000], dtype=torch.float64)
     """
     return torch.linspace(0, 1, num, dtype=torch.float64)
-
-
-def base_rate(rbm: RBM, data: Tensor) -> Tensor:
-    """Return the visible biases, float64, of a machine without weights that fits the data's means.
-
-    Of Bernoulli units log(p / (1 - p)) with p = (sum + 5) / (N + 10), as in Salakhutdinov's code;
-    spin and softmax units likewise; Gaussian units the mean.
-
-    Example:
-        >>> torch_init.rbm.base_rate(torch_init.rbm.RBM(1, 1), torch.ones(10, 1))
-        tensor([1.0986], dtype=torch.float64)
-    """
-    rbm.check_states("base_rate", "data", data)
-    total, count = data.double().sum(0), len(data)
-    if isinstance(rbm.visible, Gaussian):
-        return total / max(count, 1)
-    if isinstance(rbm.visible, Spin):
-        return 0.5 * torch.logit(((total + count) / 2 + 5) / (count + 10))
-    if isinstance(rbm.visible, Bernoulli):
-        return torch.logit((total + 5) / (count + 10))
-    return torch.log(total + 5)
 
 
 @torch.no_grad()
@@ -83,7 +68,7 @@ def ais(
 
     The chains go from a machine without weights to rbm; those of binary units in one native call.
     exp(value) is unbiased, so value is on average below log Z, and likelihoods made of it above the
-    true ones: see raise_bound.
+    true ones. reverse_ais comes from the other side: show both.
 
     Args:
         data: (N, visible); the base machine has its base rates, without which the estimate can be
@@ -94,11 +79,15 @@ def ais(
     Warns:
         UserWarning: an effective sample size below a tenth of the chains.
 
+    Raises:
+        TypeError, ValueError: NReLU hidden units; data, betas or chains that make no path.
+
     Example:
         >>> rbm = torch_init.rbm.RBM(5, 4, std=0.0)
-        >>> estimate = torch_init.rbm.ais(rbm, None, betas=10)
-        >>> abs(estimate.value - torch_init.rbm.log_partition(rbm)) < 1e-5
-        True
+        >>> print(torch_init.rbm.ais(rbm, None, betas=10))
+        6.24 [6.24, 6.24], effective sample size 100 of 100
+        >>> round(torch_init.rbm.log_partition(rbm), 2)
+        6.24
     """
     path = _Path("ais", rbm, data, betas)
     integers = rbm.integers()
@@ -109,17 +98,12 @@ def ais(
     else:
         log_weights = path.weights_from_base(chains, noise)
     estimate = _estimate(log_weights + path.base_log_z)
-    if estimate.effective_sample_size < LOW_EFFICIENCY * chains:
-        text = (
-            f"ais: an effective sample size of {estimate.effective_sample_size:.1f} of {chains} "
-            "chains: log Z is probably underestimated; use more betas or chains"
-        )
-        warnings.warn(text, stacklevel=2)
+    _warn_if_uneven("ais", estimate, "under")
     return estimate
 
 
 @torch.no_grad()
-def raise_bound(
+def reverse_ais(
     rbm: RBM,
     samples: Tensor,
     data: Tensor | None,
@@ -127,43 +111,57 @@ def raise_bound(
     betas: int | Tensor = 10_000,
     seed: int = 0,
 ) -> Estimate:
-    """Estimate log Z from above by reverse annealing (RAISE; Burda, Grosse, Salakhutdinov 2015).
+    """Estimate log Z by reverse AIS: chains go from samples of rbm to the base machine.
 
-    A chain goes from each sample of the machine to the base machine. On average the value is above
-    log Z if the samples are the machine's own (exact ones, or of chains run for long, from
-    rbm.sample); chains that start from test data instead bound their likelihood, up to the data's
-    distance from the model.
+    From exact samples, exp(-value) is an unbiased estimate of 1 / Z, so that value is on average
+    above log Z and encloses it together with ais: bidirectional Monte Carlo (Grosse, Ghahramani,
+    Adams 2015). From anything else it is no bound. Samples of chains that have not mixed, as
+    those of rbm.sample may be, can put both estimates on the same side of log Z with small
+    intervals. (RAISE, of Burda, Grosse, Salakhutdinov 2015, is another estimator: it bounds the
+    likelihood of test data.)
 
     Args:
-        samples: (N, visible), one chain each.
-        data, betas, seed: as ais takes them.
+        samples: (N, visible), N >= 1, one chain each.
+        data, betas, seed: as ais takes them; give both the same data.
 
     Returns:
-        The estimate log of 1 / mean(1 / w); its interval is that of the mean.
+        -log of the mean of the chains' estimates of 1 / Z; its interval is that of the mean.
+
+    Warns:
+        UserWarning: an effective sample size below a tenth of the chains.
+
+    Raises:
+        TypeError, ValueError: as ais, and samples that are no states, or none at all.
 
     Example:
         >>> rbm = torch_init.rbm.RBM(5, 4, seed=0)
-        >>> start = rbm.sample(50, steps=20, seed=1)
-        >>> above = torch_init.rbm.raise_bound(rbm, start, start, betas=100)
+        >>> samples = rbm.sample(50, steps=20, seed=1)
+        >>> above = torch_init.rbm.reverse_ais(rbm, samples, samples, betas=100)
         >>> abs(above.value - torch_init.rbm.log_partition(rbm)) < 0.05
         True
     """
-    path = _Path("raise_bound", rbm, data, betas)
-    rbm.check_states("raise_bound", "samples", samples)
-    noise = Noise(int(check_seed("raise_bound", seed)), f"{rbm.name}.raise")
+    path = _Path("reverse_ais", rbm, data, betas)
+    rbm.check_states("reverse_ais", "samples", samples)
+    if len(samples) == 0:
+        expected = "one sample of the machine or more"
+        raise ValueError(describe("reverse_ais", "samples", "none", expected))
+    noise = Noise(int(check_seed("reverse_ais", seed)), f"{rbm.name}.reverse_ais")
     integers = rbm.integers()
+    samples = samples.to(rbm.weight.device)
     if integers is not None and rbm.visible.are_states(samples):
         log_weights = -integers.anneal(path.betas.flip(0), path.base, noise, visible=samples)
     else:
         log_weights = path.weights_to_base(samples.double(), noise)
     inverse = _estimate(-(log_weights + path.base_log_z))
-    return Estimate(
+    estimate = Estimate(
         -inverse.value,
         -inverse.high,
         -inverse.low,
         inverse.effective_sample_size,
         -inverse.log_weights,
     )
+    _warn_if_uneven("reverse_ais", estimate, "over")
+    return estimate
 
 
 class _Path:
@@ -257,3 +255,13 @@ def _estimate(log_weights: Tensor) -> Estimate:
         (weights.sum() ** 2 / (weights**2).sum()).item(),
         log_weights,
     )
+
+
+def _warn_if_uneven(function: str, estimate: Estimate, side: str) -> None:
+    size, chains = estimate.effective_sample_size, len(estimate.log_weights)
+    if size < LOW_EFFICIENCY * chains:
+        text = (
+            f"{function}: an effective sample size of {size:.1f} of {chains} chains: "
+            f"log Z is probably {side}estimated; use more betas or chains"
+        )
+        warnings.warn(text, stacklevel=4)  # the caller: no_grad has a frame of its own

@@ -2,9 +2,11 @@
 """Checkpoints that a kill at any moment leaves whole: safetensors and JSON in a folder.
 
 A checkpoint's tensors are written under a name of their own; then checkpoint.json, which names
-them, takes the old one's place in one step. So there is the old or the new one, never half of one.
+them and holds their checksum, takes the old one's place in one step. So there is the old or the new
+one, never half of one, and files that were cut short or changed later are told from whole ones.
 """
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -22,19 +24,17 @@ def save(folder: Path, update: int, tensors: dict[str, Tensor], facts: dict[str,
     """Write a checkpoint and remove the one before it."""
     safetensors = _safetensors()
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"update-{update}.safetensors"
     copies = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    unfinished = folder / f"{name}.part"
-    safetensors.save_file(copies, unfinished)
-    _write_down(unfinished)
-    os.replace(unfinished, folder / name)
-    index = folder / f"{_INDEX}.part"
-    index.write_text(json.dumps(facts | {"update": update, "tensors": name}, indent=1))
-    _write_down(index)
-    os.replace(index, folder / _INDEX)
+    content = safetensors.save(copies)
+    checksum = _checksum(content)
+    # The checksum keeps another run's checkpoint of the same update whole until the index is new.
+    name = f"update-{update}-{checksum}.safetensors"
+    _replace(folder / name, content)
+    index = facts | {"update": update, "tensors": name, "checksum": checksum}
+    _replace(folder / _INDEX, json.dumps(index, indent=1).encode())
     for old in folder.glob("update-*.safetensors*"):
         if old.name != name:
-            old.unlink()
+            old.unlink(missing_ok=True)
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -42,14 +42,31 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises:
         FileNotFoundError: there is none.
+        ValueError: a file of it is damaged or missing.
     """
     safetensors = _safetensors()
     index = folder / _INDEX
     if not index.is_file():
         fix = "Leave resume=False for the first run"
         raise FileNotFoundError(describe("fit", "checkpoint", f"{folder}", f"a {_INDEX}", fix))
-    facts = json.loads(index.read_text())
-    return safetensors.load_file(folder / facts["tensors"]), facts
+    try:
+        facts = json.loads(index.read_bytes())
+        name, checksum = facts["tensors"], facts["checksum"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(index) from error
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise _damaged(folder / name) from error
+    if _checksum(content) != checksum:
+        raise _damaged(folder / name)
+    return safetensors.load(content), facts
+
+
+def _damaged(path: Path) -> ValueError:
+    fix = "Restore the file, or start anew with resume=False"
+    got = f"{path}, which is missing, cut short or changed"
+    return ValueError(describe("fit", "checkpoint", got, "the files as fit() wrote them", fix))
 
 
 def of_layer(options: dict[str, Any], number: int) -> dict[str, Any]:
@@ -93,20 +110,31 @@ def check_same(ours: dict[str, Any], theirs: dict[str, Any], may_differ: set[str
         raise ValueError(describe("fit", "resume", got, "what the checkpoint's run had"))
 
 
-def _write_down(path: Path) -> None:
-    """Wait until a file's bytes are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _checksum(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all, also after the power has failed."""
+    unfinished = path.with_name(f"{path.name}.part")
+    with unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _safetensors() -> Any:
     try:
         import safetensors.torch
     except ImportError as error:
-        fix = "Install it: pip install 'torch_init[rbm]'"
+        fix = "Install it: pip install 'torch-init[rbm]'"
         text = describe("fit", "checkpoint", "no safetensors", "the package safetensors", fix)
         raise ImportError(text) from error
     return safetensors.torch

@@ -203,9 +203,9 @@ class ConvRBM(RBM):
         """Return W * s(v), shape (N, hidden)."""
         return self.convolution.up(self.statistic(visible), self.weight)
 
-    def hidden_change(self, unit: Tensor, change: Tensor) -> Tensor:
-        """Return by how much W * v changes with one visible unit of each row, (N,), by (N, 1)."""
-        rows = change.new_zeros(len(unit), self.visible.size).scatter_(1, unit[:, None], change)
+    def hidden_input_of(self, unit: Tensor) -> Tensor:
+        """Return W * s(v) of one visible unit for each row, numbers (N,), in state 1."""
+        rows = functional.one_hot(unit, self.visible.size).to(self.weight.dtype)
         return self.convolution.up(rows, self.weight)
 
     def hidden_field(self, visible: Tensor) -> Tensor:

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training data: arrays, tensors, memory maps, datasets, loaders and iterables as batches."""
+"""Training data: arrays, tensors, memory maps, datasets, loaders and iterables as batches.
 
+Every row is checked before a machine learns from it: those of an array before the run, those of
+datasets and loaders as they are read.
+"""
+
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -9,66 +14,120 @@ import torch
 from torch import Tensor
 
 from torch_init.errors import describe
-from torch_init.rbm.labelled import Labelled
 from torch_init.rbm.machine import RBM
-from torch_init.rbm.units import Bernoulli, Gaussian, Softmax, Spin
+from torch_init.rbm.states import (
+    EXPECTED,
+    check_dense,
+    check_rows,
+    greatest_byte,
+    no_rows,
+    refuse_binary_bytes,
+    rows_at_once,
+    to_states,
+    to_tensor,
+)
 
-_SCAN = 4096  # rows looked at at once
 PROBE = 512
 """How many rows the monitors look at."""
 
 
 class Rows:
-    """Data whose rows can be picked by number: a tensor, a NumPy array or memory map, a Dataset."""
+    """Data whose rows can be picked by number: a tensor, a NumPy array or memory map, a Dataset.
 
-    def __init__(self, function: str, data: Any, machine: RBM) -> None:
-        self._function, self._data, self._machine = function, data, machine
+    Attributes:
+        count: the number of rows.
+        scanned: of how many rows scan has made the mean.
+        are_states: whether all rows are known to be states of binary units.
+    """
+
+    def __init__(self, function: str, argument: str, data: Any, machine: RBM) -> None:
+        self._function, self._argument, self._machine = function, argument, machine
+        self._data, self._is_array = data, isinstance(data, (Tensor, np.ndarray))
+        if isinstance(data, Tensor):
+            check_dense(function, argument, data)
+            self._data = data.detach()
         try:
             self.count = len(data)
         except TypeError as error:
-            raise TypeError(describe(function, "data", type(data).__name__, EXPECTED)) from error
+            got = type(data).__name__
+            raise TypeError(describe(function, argument, got, EXPECTED)) from error
         if self.count == 0:
-            raise ValueError(describe(function, "data", "no rows", "at least one"))
-        self._is_array = isinstance(data, (Tensor, np.ndarray))
-        self.are_states = False  # until scan has seen all of them
+            raise ValueError(describe(function, argument, "no rows", "at least one"))
+        self.are_states = self._all_seen = False  # until scan has seen all of them
+        self.scanned = 0
+        self._probe: Tensor | None = None
 
     def pick(self, numbers: Tensor) -> Tensor:
-        """Return the rows of those numbers, prepared for the machine."""
+        """Return the rows of those numbers, prepared for the machine and checked."""
+        if len(numbers) == 0:
+            return no_rows(self._machine)
+        return self._prepare(self._read(numbers), numbers)
+
+    def _read(self, numbers: Tensor) -> Tensor:
         if isinstance(self._data, Tensor):
-            rows: Any = self._data[numbers.to(self._data.device)]
-        elif self._is_array:
+            return self._data[numbers.to(self._data.device)]
+        if self._is_array:
             # In the file's order, as a memory map is read fastest; then in the order asked for.
             order = numbers.argsort()
-            picked = np.ascontiguousarray(self._data[numbers[order].numpy()])
-            rows = torch.from_numpy(picked)[order.argsort()]
-        else:
-            rows = torch.stack([to_tensor(self._function, self._data[i]) for i in numbers.tolist()])
-        return to_states(self._function, rows, self._machine)
+            picked = to_tensor(self._function, self._data[numbers[order].numpy()])
+            return picked[order.argsort()]
+        rows = [to_tensor(self._function, self._data[i]) for i in numbers.tolist()]
+        shapes = {tuple(row.shape) for row in rows}
+        if len(shapes) > 1:
+            got = f"examples of shapes {' and '.join(map(str, sorted(shapes)))}"
+            raise ValueError(describe(self._function, self._argument, got, "one shape"))
+        return torch.stack(rows)
 
+    def _prepare(self, rows: Tensor, numbers: Tensor) -> Tensor:
+        states = to_states(self._function, self._argument, rows, self._machine)
+        if not self._all_seen:
+
+            def name(row: int) -> str:
+                return f"{self._argument}[{numbers[row]}]"
+
+            check_rows(self._function, self._argument, self._machine, states, name)
+        return states
+
+    @torch.no_grad()
     def scan(self) -> Tensor:
-        """Check every row of an array, some of others, and return the mean, (visible,), float64."""
-        last = self.count if self._is_array else min(self.count, _SCAN)
-        total = torch.zeros(self._machine.visible.size, dtype=torch.float64)
-        self.are_states = self._is_array
-        for numbers in torch.arange(last).split(_SCAN):
-            rows = self.pick(numbers)
-            self._machine.check_states(self._function, "data", rows)
-            total += rows.double().sum(0).cpu()
-            self.are_states = self.are_states and self._machine.visible.are_states(rows)
-        self._refuse_binary_bytes()
-        return total / last
+        """Look at all rows of an array, some of others; return their mean, (visible,), float64.
 
-    def _refuse_binary_bytes(self) -> None:
-        data = self._data
-        if not self._is_array or data.dtype not in (torch.uint8, np.uint8):
-            return
-        if int(data.max()) <= 1:
-            fix = "uint8 is read as grey levels of 255; pass bool or float for states"
-            raise ValueError(describe(self._function, "data", "uint8 of 0 and 1", EXPECTED, fix))
+        Of a Dataset these are at most 4,096 rows, evenly spaced.
+        """
+        machine = self._machine
+        at_once = rows_at_once(machine)
+        chosen = torch.arange(self.count) if self._is_array else self._spread(at_once)
+        total = torch.zeros(machine.visible.size, dtype=torch.float64)
+        are_states, greatest = self._is_array, 0
+        for numbers in chosen.split(at_once):
+            rows = self._read(numbers)
+            states = self._prepare(rows, numbers)
+            greatest = max(greatest, greatest_byte(rows))
+            total += states.double().sum(0).cpu()
+            are_states = are_states and machine.visible.are_states(states)
+        refuse_binary_bytes(self._function, self._argument, greatest)
+        self.are_states, self._all_seen = are_states, self._is_array
+        self.scanned = len(chosen)
+        return total / len(chosen)
+
+    def whole(self) -> Tensor:
+        """Return all rows, prepared and checked."""
+        self.scan()
+        numbers = torch.arange(self.count).split(rows_at_once(self._machine))
+        return torch.cat([self.pick(part) for part in numbers])
 
     def probe(self) -> Tensor:
-        """Return the rows that the monitors look at."""
-        return self.pick(torch.arange(min(PROBE, self.count)))
+        """Return the rows that the monitors look at: at most 512, evenly spaced."""
+        if self._probe is None:
+            numbers = self._spread(PROBE)
+            rows = self._read(numbers)
+            refuse_binary_bytes(self._function, self._argument, greatest_byte(rows))
+            self._probe = self._prepare(rows, numbers)
+        return self._probe
+
+    def _spread(self, most: int) -> Tensor:
+        number = min(most, self.count)
+        return torch.arange(number) * self.count // number
 
     def batches(self, epoch: int, batch_size: int, shuffle: bool, seed: int) -> Iterator[Tensor]:
         """Yield the numbers of the rows of each batch: a function of (seed, epoch)."""
@@ -80,115 +139,102 @@ class Rows:
 
 
 class Stream:
-    """Data that come as batches, in an order of their own: a DataLoader or another iterable."""
+    """Data that come as batches, in an order of their own: a DataLoader or another iterable.
+
+    A run opens it once for each epoch: the batches that scan looked at begin the first one.
+
+    Attributes:
+        scanned: of how many rows scan has made the mean.
+        order: the state of the loader's generator before the first epoch; None if it has none.
+    """
 
     count = None
     are_states = False
 
-    def __init__(self, function: str, data: Iterable[Any], machine: RBM) -> None:
+    def __init__(self, function: str, argument: str, data: Iterable[Any], machine: RBM) -> None:
         if iter(data) is data:
             fix = "Pass a list, a DataLoader, or an object whose __iter__ starts anew"
             got = "an iterator, which can be read only once"
-            raise TypeError(describe(function, "data", got, "an iterable of batches", fix))
-        self._function, self._data, self._machine = function, data, machine
+            raise TypeError(describe(function, argument, got, "an iterable of batches", fix))
+        self._function, self._argument, self._machine = function, argument, machine
+        self._data, self.scanned = data, 0
+        self._begun: Iterator[Tensor] | None = None
+        self._probe: Tensor | None = None
+        self._greatest_byte = 0
+        generator = getattr(data, "generator", None)
+        self._generator = generator if isinstance(generator, torch.Generator) else None
+        self.order = None if self._generator is None else self._generator.get_state()
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield the prepared and checked batches of one pass."""
-        empty = True
-        for batch in self._data:
-            tensor = to_tensor(self._function, batch)
-            if tensor.dim() and len(tensor) == 0:
+        batches, self._begun = self._begun or self._read(), None
+        yield from batches
+
+    def _read(self) -> Iterator[Tensor]:
+        for number, batch in enumerate(self._data):
+            rows = to_tensor(self._function, batch)
+            if rows.dim() and len(rows) == 0:
+                yield no_rows(self._machine)
                 continue
-            states = to_states(self._function, tensor, self._machine)
-            self._machine.check_states(self._function, "data", states)
-            empty = False
+            self._greatest_byte = max(self._greatest_byte, greatest_byte(rows))
+            states = to_states(self._function, self._argument, rows, self._machine)
+
+            def name(row: int, number: int = number) -> str:
+                return f"{self._argument}, row {row} of batch {number}"
+
+            check_rows(self._function, self._argument, self._machine, states, name)
             yield states
-        if empty:
-            raise ValueError(describe(self._function, "data", "no batches", "at least one"))
 
-    def first(self) -> Tensor:
-        """Return the first batch."""
-        return next(iter(self))
-
+    @torch.no_grad()
     def scan(self) -> Tensor:
-        """Return the mean of the first batch, (visible,), float64."""
-        return self.first().double().mean(0).cpu()
+        """Return the mean of the first batches, of at most 4,096 rows, (visible,), float64."""
+        batches, head, missing = self._read(), [], rows_at_once(self._machine)
+        for states in batches:
+            head.append(states)
+            missing -= len(states)
+            if missing <= 0:
+                break
+        rows = torch.cat(head) if head else torch.empty(0)
+        if len(rows) == 0:
+            got = "no batches"
+            raise ValueError(describe(self._function, self._argument, got, "at least one"))
+        refuse_binary_bytes(self._function, self._argument, self._greatest_byte)
+        self._begun = itertools.chain(head, batches)
+        self._probe, self.scanned = rows[:PROBE].clone(), len(rows)
+        return rows.double().mean(0).cpu()
+
+    def rewind(self, order: Tensor) -> None:
+        """Begin anew in the order of another run's generator, if the loader has one."""
+        if self._generator is not None:
+            self._generator.set_state(order)
+            self.order, self._begun = order, None
 
     def probe(self) -> Tensor:
-        """Return the rows that the monitors look at."""
-        return self.first()[:PROBE]
+        """Return the rows that the monitors look at: the first 512."""
+        if self._probe is None:
+            self.scan()
+        assert self._probe is not None
+        return self._probe
 
 
 Source = Rows | Stream
-EXPECTED = "a tensor, NumPy array, Dataset, DataLoader or iterable of batches of (N, visible)"
 
 
-def as_source(function: str, data: Any, machine: RBM) -> Source:
+def as_source(function: str, data: Any, machine: RBM, argument: str = "data") -> Source:
     """Return data as Rows or a Stream.
 
     Raises:
         TypeError, ValueError: data of another kind, or empty.
     """
-    if isinstance(data, (list, tuple)) and data and isinstance(data[0], (float, int, list, tuple)):
-        data = np.asarray(data)
     if isinstance(data, Source):
         return data
-    if isinstance(data, (Tensor, np.ndarray)):
-        return Rows(function, data, machine)
-    if (
-        hasattr(data, "__getitem__")
-        and hasattr(data, "__len__")
-        and not isinstance(data, (list, tuple))
-    ):
-        return Rows(function, data, machine)
+    if isinstance(data, (list, tuple)) and data and isinstance(data[0], (float, int, list, tuple)):
+        data = np.asarray(data)
+    if hasattr(data, "iloc"):
+        data = np.asarray(data)  # a DataFrame, whose [] picks columns
+    has_rows = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    if has_rows and not isinstance(data, (list, tuple, str, bytes, dict)):
+        return Rows(function, argument, data, machine)
     if isinstance(data, Iterable) and not isinstance(data, (str, bytes, dict)):
-        return Stream(function, data, machine)
-    raise TypeError(describe(function, "data", type(data).__name__, EXPECTED))
-
-
-def to_tensor(function: str, item: Any) -> Tensor:
-    """Return the input of a batch or example: its first part if it has labels too."""
-    if isinstance(item, (tuple, list)) and item and not isinstance(item[0], (float, int)):
-        item = item[0]
-    if isinstance(item, Tensor):
-        return item
-    try:
-        return torch.as_tensor(np.asarray(item))
-    except (TypeError, ValueError) as error:
-        raise TypeError(describe(function, "data", type(item).__name__, EXPECTED)) from error
-
-
-def to_states(function: str, rows: Tensor, machine: RBM) -> Tensor:
-    """Return rows flattened to (N, visible), as the machine's dtype, on its device.
-
-    uint8 is grey levels: divided by 255.
-    """
-    if rows.is_complex() or rows.dim() == 0:
-        got = f"{rows.dtype} of shape {tuple(rows.shape)}"
-        raise TypeError(describe(function, "data", got, EXPECTED))
-    rows = rows.flatten(1) if rows.dim() > 1 else rows
-    if rows.dim() != 2 or rows.shape[1] != machine.visible.size:
-        got = f"shape {tuple(rows.shape)}"
-        raise ValueError(describe(function, "data", got, f"shape (N, {machine.visible.size})"))
-    states = rows.to(machine.weight.device, machine.weight.dtype, non_blocking=True)
-    return states / 255 if rows.dtype == torch.uint8 else states
-
-
-@torch.no_grad()
-def set_visible_bias(machine: RBM, means: Tensor, count: int) -> None:
-    """Hinton (2010), section 8.1: the biases that fit the means of units without weights."""
-    units, least = machine.visible, max(1 / max(count, 2), 1e-3)
-    means = machine.means_of_biases(means.to(machine.visible_bias.device))
-    if isinstance(units, Gaussian):
-        bias = means
-    elif isinstance(units, Softmax):
-        bias = means.clamp(least, 1).log()
-    elif isinstance(units, Spin):
-        bias = 0.5 * torch.logit(((1 + means) / 2).clamp(least, 1 - least))
-    elif isinstance(units, Labelled):
-        label = means[-units.classes :].clamp(least, 1).log()
-        bias = torch.cat([torch.logit(means[: -units.classes].clamp(least, 1 - least)), label])
-    else:
-        assert isinstance(units, Bernoulli)
-        bias = torch.logit(means.clamp(least, 1 - least))
-    machine.visible_bias.copy_(bias)
+        return Stream(function, argument, data, machine)
+    raise TypeError(describe(function, argument, type(data).__name__, EXPECTED))

@@ -2,25 +2,23 @@
 """Deep belief nets: machines stacked greedily, fine-tuned up and down, unrolled."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from torch_init.errors import check_positive_int, describe
+from torch_init.errors import check_not_negative, check_positive_int, describe
 from torch_init.keys import check_seed, draw_seed
-from torch_init.rbm.checkpoint import of_layer
 from torch_init.rbm.data import Rows, as_source
+from torch_init.rbm.greedy import check_options, train_greedily
 from torch_init.rbm.history import History
-from torch_init.rbm.labelled import Labelled
+from torch_init.rbm.labelled import Labelled, one_hot
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.sampling import Noise
-from torch_init.rbm.units import Bernoulli, Gaussian, NReLU, Spin, Units, as_units
-from torch_init.rbm.updown import up_down
-
-_CHUNK = 2048
+from torch_init.rbm.units import Bernoulli, Gaussian, NReLU, Units, as_units
+from torch_init.rbm.unrolled import unroll
+from torch_init.rbm.updown import check_units, up_down
 
 
 class DBN(nn.Module):
@@ -79,82 +77,125 @@ class DBN(nn.Module):
         """The top machine, an undirected model."""
         return self._machine(len(self.machines) - 1)
 
+    def each(self) -> Iterator[RBM]:
+        """Yield the machines, bottom first."""
+        return (self._machine(number) for number in range(len(self.machines)))
+
     def _machine(self, number: int) -> RBM:
         machine = self.machines[number]
         assert isinstance(machine, RBM)
         return machine
 
-    def fit(self, data: Any, labels: Any = None, **options: Any) -> list[History]:
+    def fit(
+        self, data: Any, labels: Any = None, *, validation: Any = None, **options: Any
+    ) -> list[History]:
         """Train the machines greedily, each on the means of the one below.
 
         A machine whose layers mirror those of the one below starts from its weights transposed,
-        which cannot lower the variational bound (Hinton et al. 2006).
+        which cannot lower the variational bound (Hinton et al. 2006). What up_down has learned of
+        generative weights is forgotten.
 
         Args:
             data: rows, as torch_init.rbm.fit takes them (no loader).
             labels: (N,) class numbers, needed if the net has classes.
+            validation: held-out rows for the monitors; if the net has classes, (rows, labels).
             options: of torch_init.rbm.fit, for every machine; each has its own folder in
                 `checkpoint`.
 
         Returns:
             The history of each machine.
+
+        Raises:
+            TypeError, ValueError: data, labels or options that a machine of the net cannot take,
+                before any of them is changed.
         """
-        features = self._rows("DBN.fit", data)
-        one_hot = self._one_hot("DBN.fit", labels, len(features))
-        histories = []
-        for number in range(len(self.machines)):
-            machine, below = self._machine(number), self._machine(max(number - 1, 0))
-            start = {} if number == 0 else self._mirror(below, machine)
-            if machine is self.top and one_hot is not None:
-                features = torch.cat([features, one_hot], 1)
-            histories.append(machine.fit(features, **(start | of_layer(options, number))))
-            features = _in_chunks(machine.hidden_mean, features)
-        return histories
+        check_options("DBN.fit", self, options)
+        examples = self._examples("DBN.fit", "data", data, labels)
+        held_out = None
+        if validation is not None:
+            pair = (validation, None) if self.classes is None else validation
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                got = type(pair).__name__
+                raise TypeError(describe("DBN.fit", "validation", got, "a pair (rows, labels)"))
+            held_out = self._examples("DBN.fit", "validation", *pair)
+        self.generative = nn.ParameterList()
+        return train_greedily(self, examples, held_out, options)
 
-    @staticmethod
-    @torch.no_grad()
-    def _mirror(below: RBM, machine: RBM) -> dict[str, str]:
-        mirrored = below.visible.size == machine.hidden.size
-        same = type(below.visible) is type(machine.hidden)
-        if not (mirrored and same and type(below.hidden) is type(machine.visible)):
-            return {}
-        machine.weight.copy_(below.weight.T)
-        machine.visible_bias.copy_(below.hidden_bias)
-        machine.hidden_bias.copy_(below.visible_bias)
-        return {"visible_bias": "keep"}
-
-    def _rows(self, function: str, data: Any) -> Tensor:
-        source = as_source(function, data, self._machine(0))
+    def _examples(
+        self, function: str, argument: str, data: Any, labels: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return all rows, and their labels one-hot if the net has classes."""
+        source = as_source(function, data, self._machine(0), argument)
         if not isinstance(source, Rows):
             got = f"a {type(data).__name__}"
-            raise TypeError(describe(function, "data", got, "a tensor, NumPy array or Dataset"))
-        source.scan()
-        return torch.cat([source.pick(part) for part in torch.arange(source.count).split(_CHUNK)])
+            raise TypeError(describe(function, argument, got, "a tensor, NumPy array or Dataset"))
+        return source.whole(), self._one_hot(function, labels, source.count)
 
     def _one_hot(self, function: str, labels: Any, count: int) -> Tensor | None:
-        if self.classes is None:
-            if labels is not None:
-                fix = "Make the net with classes="
-                raise ValueError(describe(function, "labels", "labels", "None", fix))
-            return None
-        if labels is None:
-            raise ValueError(describe(function, "labels", "None", f"{count} class numbers"))
-        labels = torch.as_tensor(labels).long()
-        if labels.shape != (count,) or not bool(((labels >= 0) & (labels < self.classes)).all()):
-            got = f"shape {tuple(labels.shape)}"
-            expected = f"({count},) numbers in [0, {self.classes})"
-            raise ValueError(describe(function, "labels", got, expected))
-        like = self.top.weight
-        return functional.one_hot(labels, self.classes).to(like)
+        if self.classes is not None:
+            return one_hot(function, labels, count, self.classes).to(self.top.weight)
+        if labels is not None:
+            fix = "Make the net with classes="
+            raise ValueError(describe(function, "labels", "labels", "None", fix))
+        return None
 
-    def up_down(self, data: Any, labels: Any = None, **options: Any) -> None:
-        """Fine-tune all weights by the contrastive wake-sleep algorithm; see rbm.updown.up_down."""
-        features = self._rows("DBN.up_down", data)
-        one_hot = self._one_hot("DBN.up_down", labels, len(features))
+    def up_down(
+        self,
+        data: Any,
+        labels: Any = None,
+        *,
+        epochs: int = 10,
+        batch_size: int = 100,
+        learning_rate: float = 0.01,
+        k: int = 3,
+        seed: int | None = None,
+    ) -> None:
+        """Fine-tune all weights by the up-down algorithm (Hinton, Osindero, Teh 2006, appendix B).
+
+        Recognition and generative weights, tied until then, part. Wake: states are drawn from the
+        data up, and the generative weights learn to predict each layer from the one above. Top: k
+        sweeps of the top machine, contrastively. Sleep: states are drawn down from there, and the
+        recognition weights learn to predict each layer from the one below.
+
+        Args:
+            data, labels: as fit takes them.
+            epochs, batch_size, learning_rate, k: of the fine-tuning.
+            seed: of its noise and the order of rows; None: the net's.
+
+        Raises:
+            TypeError, ValueError: layers of other than Bernoulli units, bad arguments, data or
+                labels, before the net is changed.
+            FloatingPointError: the parameters diverged.
+
+        Example:
+            >>> dbn = torch_init.rbm.DBN([6, 4, 3], seed=0)
+            >>> dbn.up_down(torch.eye(6), epochs=1)
+            >>> len(dbn.generative)
+            1
+        """
+        check_units("DBN.up_down", self)
+        for name, value in (("epochs", epochs), ("batch_size", batch_size), ("k", k)):
+            check_positive_int("DBN.up_down", name, value)
+        rate = check_not_negative("DBN.up_down", "learning_rate", learning_rate)
+        seed = self.seed if seed is None else int(check_seed("DBN.up_down", seed))
+        features, one_hot_labels = self._examples("DBN.up_down", "data", data, labels)
         if not self.generative:
-            weights = [self._machine(n).weight.detach() for n in range(len(self.machines) - 1)]
-            self.generative.extend(nn.Parameter(weight.clone()) for weight in weights)
-        up_down(self, features, one_hot, **options)
+            self._untie()
+        up_down(self, features, one_hot_labels, epochs, batch_size, rate, k, Noise(seed, self.name))
+
+    def _untie(self) -> None:
+        lower = list(self.each())[:-1]
+        weights = (nn.Parameter(machine.weight.detach().clone()) for machine in lower)
+        self.generative = nn.ParameterList(weights)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        # Whether the weights are tied is part of the state.
+        is_untied = any(name.startswith(f"{prefix}generative.") for name in state_dict)
+        if is_untied and not self.generative:
+            self._untie()
+        elif not is_untied:
+            self.generative = nn.ParameterList()
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(self, visible: Tensor) -> Tensor:
         """Return what transform does."""
@@ -194,57 +235,72 @@ class DBN(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, num: int, steps: int = 1000, *, label: int | None = None, seed: int | None = None
+        self,
+        num: int,
+        steps: int = 1000,
+        *,
+        label: int | Tensor | None = None,
+        seed: int | None = None,
     ) -> Tensor:
         """Return the visible means of num samples, (num, visible): a chain at the top, then down.
 
         Args:
             steps: sweeps of the top machine.
-            label: a class whose units are clamped while the chain runs.
+            label: a class, or (num,) of them, whose units are clamped while the chains run.
             seed: None draws one from torch's default generator.
+
+        Example:
+            >>> dbn = torch_init.rbm.DBN([6, 4, 3], classes=2, seed=0)
+            >>> dbn.sample(2, steps=5, label=torch.tensor([0, 1]), seed=0).shape
+            torch.Size([2, 6])
         """
         check_positive_int("DBN.sample", "num", num)
+        check_positive_int("DBN.sample", "steps", steps)
+        wanted = None
+        if label is not None:
+            labels = torch.as_tensor(label)
+            labels = labels.expand(num) if labels.dim() == 0 else labels
+            wanted = self._one_hot("DBN.sample", labels, num)
         seed = draw_seed(None) if seed is None else int(check_seed("DBN.sample", seed))
-        top = self.top
-        noise = Noise(seed, f"{self.name}.sample")
+        noise, top, classes = Noise(seed, f"{self.name}.sample"), self.top, self.classes or 0
         start = top.visible_bias.detach().expand(num, -1).contiguous()
         states = top.visible.sample(start, top.log_variance, noise.at("start", 0, start))
+        states = states.to(start.dtype)
+        features = top.visible.size - classes
         clamp = None
-        if label is not None:
-            if self.classes is None or not 0 <= label < self.classes:
-                expected = f"None or a class of {self.classes}"
-                raise ValueError(describe("DBN.sample", "label", f"{label}", expected))
-            states[:, -self.classes :] = 0
-            states[:, label - self.classes] = 1
-            clamp = torch.arange(states.shape[1], device=states.device) >= (
-                states.shape[1] - self.classes
-            )
-        states, _ = top.run_chains(states, noise, 0, steps, clamp=clamp)
-        if self.classes is not None:
-            states = states[:, : -self.classes]
+        if wanted is not None:
+            states[:, features:] = wanted
+            clamp = torch.arange(top.visible.size, device=states.device) >= features
+        states, hidden = top.run_chains(states, noise, 0, steps, clamp=clamp)
+        if len(self.machines) == 1:
+            return top.visible_mean(hidden)
+        states = states[:, :features]
         for number in reversed(range(len(self.machines) - 1)):
-            field = self.down_field(number, states)
-            machine = self._machine(number)
+            machine, field = self._machine(number), self.down_field(number, states)
+            if number == 0:
+                return machine.visible.mean(field)
             draw = noise.at(f"down{number}.", 0, field)
-            is_data = number == 0
-            states = (
-                machine.visible.mean(field)
-                if is_data
-                else machine.visible.sample(field, machine.log_variance, draw)
-            )
+            states = machine.visible.sample(field, machine.log_variance, draw).to(field.dtype)
         return states
 
     def down_field(self, number: int, states: Tensor) -> Tensor:
         """Return the fields of machine `number`'s visible units by the generative weights."""
-        machine = self._machine(number)
-        weight = self.generative[number] if len(self.generative) else machine.weight
-        return torch.addmm(machine.visible_bias, states, weight)
+        bias = self._machine(number).visible_bias
+        return torch.addmm(bias, states, self.weight_down(number))
+
+    def weight_down(self, number: int) -> Tensor:
+        """Return the generative weights of machine `number`, (hidden, visible)."""
+        if number < len(self.generative):
+            weight: Tensor = self.generative[number]
+            return weight
+        return self._machine(number).weight
 
     def autoencoder(self) -> tuple[nn.Sequential, nn.Sequential]:
         """Return (encoder, decoder), the net unrolled (Hinton & Salakhutdinov 2006).
 
         Both have parameters of their own, copied from the net, ready for fine-tuning by
-        back-propagation. The code is the top layer's means.
+        back-propagation. The code is the top layer's means. NReLU features are Gaussian data to
+        the machine above, so a layer of the decoder that gives them is linear.
 
         Raises:
             TypeError: the net has classes.
@@ -257,36 +313,4 @@ class DBN(nn.Module):
         if self.classes is not None:
             fix = "Train a net without classes"
             raise TypeError(describe("DBN.autoencoder", "self", "classes", "none", fix))
-        up: list[nn.Module] = []
-        down: list[nn.Module] = []
-        for number in range(len(self.machines)):
-            machine = self._machine(number)
-            with torch.no_grad():
-                scale = 1.0 if machine.log_variance is None else (-machine.log_variance).exp()
-                last = number >= len(self.generative)
-                back = machine.weight if last else self.generative[number]
-                up += _layer(machine.weight * scale, machine.hidden_bias, machine.hidden)
-                down[:0] = _layer(back.T, machine.visible_bias, machine.visible)
-        return nn.Sequential(*up), nn.Sequential(*down)
-
-
-def _layer(weight: Tensor, bias: Tensor, units: Units) -> list[nn.Module]:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device)
-    with torch.no_grad():
-        linear.weight.copy_(weight)
-        linear.bias.copy_(bias)
-    if isinstance(units, Bernoulli):
-        return [linear, nn.Sigmoid()]
-    if isinstance(units, Spin):
-        return [linear, nn.Tanh()]
-    if isinstance(units, NReLU):
-        return [linear, nn.Softplus()]
-    if isinstance(units, Gaussian):
-        return [linear]
-    expected = "Bernoulli, Spin, Gaussian or NReLU units"
-    raise TypeError(describe("DBN.autoencoder", "units", type(units).__name__, expected))
-
-
-@torch.no_grad()
-def _in_chunks(function: Any, rows: Tensor) -> Tensor:
-    return torch.cat([function(part) for part in rows.split(_CHUNK)])
+        return unroll(self)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The face of scikit-learn's estimators: an RBM as a step of a Pipeline."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +8,24 @@ import numpy as np
 import torch
 
 from torch_init.errors import check_choice, describe
-from torch_init.rbm.data import Rows, as_source
-from torch_init.rbm.history import History
+from torch_init.rbm.data import Rows
 from torch_init.rbm.likelihood import pseudo_likelihood
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.units import Bernoulli, Gaussian, NReLU, Spin, Units
 
-_UNITS: dict[str, Callable[[int], Units]] = {
+try:
+    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.metaestimators import available_if
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    fix = "Install it: pip install 'torch-init[rbm]'"
+    expected = "the package scikit-learn, 1.6 or newer"
+    raise ImportError(
+        describe("rbm", "RBMTransformer", "no scikit-learn", expected, fix)
+    ) from error
+
+_VISIBLE: dict[str, Callable[[int], Units]] = {
     "bernoulli": Bernoulli,
     "spin": Spin,
     "gaussian": Gaussian,
@@ -23,22 +33,40 @@ _UNITS: dict[str, Callable[[int], Units]] = {
 _HIDDEN: dict[str, Callable[[int], Units]] = {"bernoulli": Bernoulli, "spin": Spin, "nrelu": NReLU}
 
 
-class RBMTransformer:
+_TRAINING = (
+    "batch_size",
+    "algorithm",
+    "k",
+    "learning_rate",
+    "momentum",
+    "weight_decay",
+    "schedule",
+)
+
+
+def _has_pseudo_likelihood(estimator: "RBMTransformer") -> bool:
+    return estimator.visible != "gaussian"
+
+
+class RBMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A restricted Boltzmann machine with scikit-learn's interface; arrays in, arrays out.
 
-    It needs no scikit-learn, and works in its Pipeline, clone and GridSearchCV. It can be pickled.
+    For Pipeline, GridSearchCV, set_output and the rest; it can be cloned and pickled.
 
     Args:
         n_components: hidden units.
-        visible: "bernoulli" (data in [0, 1]), "spin" or "gaussian"; hidden: "bernoulli", "spin" or
-            "nrelu".
+        visible: "bernoulli" (data in [0, 1]), "spin" ([-1, 1]) or "gaussian"; hidden: "bernoulli",
+            "spin" or "nrelu".
         learning_rate, batch_size, n_iter: of training; n_iter counts epochs.
         algorithm, k, momentum, weight_decay, schedule: see torch_init.rbm.fit.
         verbose: show a progress bar.
-        random_state: an int, the seed.
+        random_state: an int, the seed; a numpy RandomState that a seed is drawn from; None: from
+            NumPy's own.
 
     Attributes:
-        machine_: the trained RBM. n_features_in_: its visible units. history_: of fit.
+        machine_: the trained RBM.
+        history_: what fit recorded.
+        n_features_in_, feature_names_in_: how many features X had, and their names if it had any.
 
     Example:
         >>> import numpy as np
@@ -62,7 +90,7 @@ class RBMTransformer:
         weight_decay: float = 2e-4,
         schedule: str = "constant",
         verbose: bool = False,
-        random_state: int = 0,
+        random_state: Any = 0,
     ) -> None:
         self.n_components = n_components
         self.visible, self.hidden = visible, hidden
@@ -70,105 +98,60 @@ class RBMTransformer:
         self.algorithm, self.k, self.momentum = algorithm, k, momentum
         self.weight_decay, self.schedule = weight_decay, schedule
         self.verbose, self.random_state = verbose, random_state
-        self.machine_: RBM | None = None
-        self.history_: History | None = None
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
-        return f"RBMTransformer({arguments})"
 
     def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import Tags, TargetTags, TransformerTags
-
-        return Tags(
-            estimator_type="transformer",
-            target_tags=TargetTags(required=False),
-            transformer_tags=TransformerTags(),
-        )
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return self.machine_ is not None
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
-        names = list(inspect.signature(type(self).__init__).parameters)[1:]
-        return {name: getattr(self, name) for name in names}
-
-    def set_params(self, **params: Any) -> "RBMTransformer":
-        """Set arguments of the constructor."""
-        known = self.get_params()
-        for name, value in params.items():
-            if name not in known:
-                expected = "one of " + ", ".join(known)
-                raise ValueError(describe("RBMTransformer", "params", repr(name), expected))
-            setattr(self, name, value)
-        return self
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
 
     def fit(self, X: Any, y: Any = None) -> "RBMTransformer":
         """Train a new machine on X, (samples, features)."""
-        check_choice("RBMTransformer", "visible", self.visible, tuple(_UNITS))
+        check_choice("RBMTransformer", "visible", self.visible, tuple(_VISIBLE))
         check_choice("RBMTransformer", "hidden", self.hidden, tuple(_HIDDEN))
-        X = np.asarray(X) if not isinstance(X, torch.Tensor) else X
-        if X.ndim != 2:
-            got = f"shape {tuple(X.shape)}"
-            raise ValueError(describe("RBMTransformer.fit", "X", got, "(samples, features)"))
-        machine = RBM(
-            _UNITS[self.visible](X.shape[1]),
-            _HIDDEN[self.hidden](self.n_components),
-            seed=self.random_state,
-        )
-        self.history_ = machine.fit(
-            X,
-            epochs=self.n_iter,
-            batch_size=self.batch_size,
-            algorithm=self.algorithm,
-            k=self.k,
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            progress=self.verbose,
-        )
-        self.machine_, self.n_features_in_ = machine, X.shape[1]
+        X = validate_data(self, X)
+        visible = _VISIBLE[self.visible](X.shape[1])
+        hidden = _HIDDEN[self.hidden](_plain(self.n_components))
+        machine = RBM(visible, hidden, seed=self._seed())
+        options = {name: _plain(getattr(self, name)) for name in _TRAINING}
+        epochs = _plain(self.n_iter)
+        self.history_ = machine.fit(X, epochs=epochs, progress=bool(self.verbose), **options)
+        self.machine_ = machine
         return self
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the hidden units' means, (samples, n_components), float32."""
-        machine = self._fitted("transform")
+        states = self._states("transform", X)
         with torch.no_grad():
-            features: np.ndarray = machine.hidden_mean(self._states("transform", X)).numpy()
+            features: np.ndarray = self.machine_.hidden_mean(states).numpy()
         return features
 
-    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
-        """Train on X and return its features."""
-        return self.fit(X).transform(X)
-
+    @available_if(_has_pseudo_likelihood)
     def score_samples(self, X: Any) -> np.ndarray:
         """Return the pseudo-likelihood of each sample, in nats over all features: exact.
 
-        scikit-learn's BernoulliRBM estimates the same figure from one feature of each sample.
+        scikit-learn's BernoulliRBM estimates the same figure from one feature of each sample. Grey
+        levels are means: see torch_init.rbm.pseudo_likelihood. Gaussian units have none.
         """
-        machine = self._fitted("score_samples")
-        with torch.no_grad():
-            scores = pseudo_likelihood(machine, self._states("score_samples", X))
+        scores = pseudo_likelihood(self.machine_, self._states("score_samples", X))
         result: np.ndarray = scores.numpy()
         return result
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Return rbm0, rbm1, ..."""
-        return np.asarray([f"rbm{i}" for i in range(self.n_components)], dtype=object)
+    @property
+    def _n_features_out(self) -> int:
+        """Asked by get_feature_names_out: rbmtransformer0, rbmtransformer1, ..."""
+        return self.machine_.hidden.size
 
-    def _fitted(self, function: str) -> RBM:
-        if self.machine_ is None:
-            text = describe(f"RBMTransformer.{function}", "self", "no machine", "a fitted one")
-            raise AttributeError(text)
-        return self.machine_
+    def _seed(self) -> int:
+        if isinstance(self.random_state, (int, np.integer)):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _states(self, function: str, X: Any) -> torch.Tensor:
-        machine = self._fitted(function)
-        X = X if isinstance(X, torch.Tensor) else np.asarray(X)
-        source = as_source(f"RBMTransformer.{function}", X, machine)
-        assert isinstance(source, Rows)
-        states = source.pick(torch.arange(source.count))
-        machine.check_states(f"RBMTransformer.{function}", "X", states)
-        return states
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False)
+        return Rows(f"RBMTransformer.{function}", "X", X, self.machine_).whole()
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's, as grids of parameters hold them, as one of Python's."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from torch_init.errors import describe
 from torch_init.rbm.chain import Layer, capturing
-from torch_init.rbm.data import EXPECTED, to_tensor
+from torch_init.rbm.states import EXPECTED, to_tensor
 
 _FUNCTION = "rbm_pretrain"
 _PROBE = 8

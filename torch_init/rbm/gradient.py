@@ -8,8 +8,6 @@ from torch import Tensor
 
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.parallel import Processes
-from torch_init.rbm.sampling import integer_pairs
-from torch_init.rbm.units import Bernoulli
 
 
 @dataclass(frozen=True)
@@ -37,25 +35,17 @@ def statistics(
     hidden: Tensor,
     count: int,
     processes: Processes,
-    states: bool = False,
 ) -> Statistics:
     """Add up over this process's states, then over all processes'.
 
-    Sums of sampled binary states are integers below 2^24, hence exact in float32, in any order.
+    Those of half precision are float32.
 
     Args:
         visible, hidden: (N, visible) states or means, and (N, hidden).
         count: number of rows of all processes together.
-        states: both sides are states of binary units: the integers are added up natively.
     """
-    s = machine.statistic(visible)
-    natively = states and isinstance(machine.visible, Bernoulli)
-    natively = natively and isinstance(machine.hidden, Bernoulli)
-    if natively:
-        sums = integer_pairs(hidden, visible), s.sum(0), hidden.sum(0)
-    else:
-        sums = machine.sums(s, hidden)
-    parts = [part.flatten() for part in sums]
+    s, hidden = wide(machine.statistic(visible)), wide(hidden)
+    parts = [part.flatten() for part in machine.sums(s, hidden)]
     learned = isinstance(machine.log_variance, torch.nn.Parameter)
     if learned:
         assert machine.log_variance is not None
@@ -65,6 +55,11 @@ def statistics(
     return Statistics(
         added[0].view_as(machine.weight), added[1], added[2], added[3] if learned else None, count
     )
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """Return a tensor of half precision as float32, others as they are."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 @dataclass
@@ -90,15 +85,15 @@ class Offsets:
     RATE = 0.01  # Melchior, Fischer, Wiskott (2016), section 4.1
 
     def __init__(self, machine: RBM) -> None:
-        self.visible = torch.zeros_like(machine.visible_bias.detach())
-        self.hidden = torch.zeros_like(machine.hidden_bias.detach())
+        self.visible = wide(torch.zeros_like(machine.visible_bias.detach()))
+        self.hidden = wide(torch.zeros_like(machine.hidden_bias.detach()))
         self.started = torch.zeros((), dtype=torch.bool)
 
-    def follow_(self, data: Statistics) -> None:
+    def follow_(self, visible: Tensor, hidden: Tensor) -> None:
         """Move towards the data's means; go there at once the first time."""
         rate = self.RATE if self.started else 1.0
-        for offset, total in ((self.visible, data.visible), (self.hidden, data.hidden)):
-            offset.mul_(1 - rate).add_(total / data.count, alpha=rate)
+        for offset, mean in ((self.visible, visible), (self.hidden, hidden)):
+            offset.mul_(1 - rate).add_(mean, alpha=rate)
         self.started.fill_(True)
 
 

@@ -2,6 +2,7 @@
 """The visible layer of a deep belief net's top machine: features and a label, side by side."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,8 +40,12 @@ class Labelled(Units):
         return tensor[..., : -self.classes], tensor[..., -self.classes :]
 
     @property
-    def _parts(self) -> tuple[Bernoulli, Softmax]:
+    def _units(self) -> tuple[Bernoulli, Softmax]:
         return Bernoulli(self.size - self.classes), Softmax(self.classes, self.classes)
+
+    def parts(self, tensor: Tensor) -> list[tuple[Units, Tensor]]:
+        """Return the features' units and the label's, each with its part of the tensor."""
+        return list(zip(self._units, self._split(tensor), strict=True))
 
     def log_partition(self, field: Tensor, bias: Tensor, log_variance: Tensor | None) -> Tensor:
         features, label = self._split(field)
@@ -63,15 +68,34 @@ class Labelled(Units):
         return torch.cat([*states, functional.one_hot(chosen, self.classes).to(field.dtype)], -1)
 
     def states(self) -> Tensor:
-        bernoulli, softmax = (part.states() for part in self._parts)
+        bernoulli, softmax = (part.states() for part in self._units)
         rows = [bernoulli.repeat_interleave(len(softmax), 0), softmax.repeat(len(bernoulli), 1)]
         return torch.cat(rows, 1)
 
     @property
     def num_states(self) -> float:
-        return self._parts[0].num_states * self.classes
+        return self._units[0].num_states * self.classes
 
     def problem(self, data: Tensor) -> str | None:
-        features, label = self._split(data)
-        bernoulli, softmax = self._parts
-        return bernoulli.problem(features) or softmax.problem(label)
+        problems = [units.problem(part) for units, part in self.parts(data)]
+        return problems[0] or problems[1]
+
+
+def one_hot(function: str, labels: Any, count: int, classes: int) -> Tensor:
+    """Return count class numbers as rows of a label's units, (count, classes), int64.
+
+    Raises:
+        TypeError, ValueError: labels that are not count ints in [0, classes).
+    """
+    expected = f"({count},) numbers in [0, {classes})"
+    if labels is None:
+        raise ValueError(describe(function, "labels", "None", expected))
+    labels = torch.as_tensor(labels)
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(describe(function, "labels", f"{labels.dtype}", f"{expected}, of ints"))
+    if labels.shape != (count,) or not bool(((labels >= 0) & (labels < classes)).all()):
+        got = f"shape {tuple(labels.shape)}"
+        if labels.numel():
+            got += f", values in [{int(labels.min())}, {int(labels.max())}]"
+        raise ValueError(describe(function, "labels", got, expected))
+    return functional.one_hot(labels.long(), classes)

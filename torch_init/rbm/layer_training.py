@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from torch_init.errors import describe
+from torch_init.rbm.biases import set_visible_bias
 from torch_init.rbm.chain import ACTIVATIONS, Layer
 from torch_init.rbm.convolution import ConvRBM
-from torch_init.rbm.data import set_visible_bias
 from torch_init.rbm.examples import Examples, Features
 from torch_init.rbm.history import History
 from torch_init.rbm.likelihood import log_likelihood

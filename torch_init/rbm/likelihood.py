@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from torch_init.errors import check_positive_int, describe
 from torch_init.rbm.machine import RBM
@@ -37,7 +38,7 @@ def log_partition(rbm: RBM) -> float:
     units = rbm.visible if over_visible else rbm.hidden
     if units.num_states > MAX_STATES:
         got = f"{rbm.visible.num_states:g} visible and {rbm.hidden.num_states:g} hidden states"
-        fix = "Estimate it by ais() and raise_bound()"
+        fix = "Estimate it by ais() and reverse_ais()"
         raise ValueError(describe("log_partition", "rbm", got, "at most 2**25 of either", fix))
     rbm = in_float64(rbm)
     free_energy = rbm.free_energy if over_visible else rbm.hidden_free_energy
@@ -83,12 +84,17 @@ def log_likelihood(rbm: RBM, data: Tensor, log_z: float | None = None) -> Tensor
 
 @torch.no_grad()
 def pseudo_likelihood(rbm: RBM, data: Tensor, *, flips: int | None = None, seed: int = 0) -> Tensor:
-    """Return sum_i log p(v_i | all other v), in nats for each row, shape (N,).
+    r"""Return sum_i log p(v_i | all other v), in nats for each row, shape (N,).
 
-    Divide by the number of visible units for a figure that compares across widths.
+    Divide by the number of visible units for a figure that compares across widths. A value between
+    the two states is a mean: it counts as the mean of log p over its states, and in the other
+    units' conditions as itself,
+
+    .. math:: \sum_i E[\log p(v_i \mid v_{-i})], \quad
+        \operatorname{logit} p(v_i = 1 \mid v_{-i}) = F(v_i = 0, v_{-i}) - F(v_i = 1, v_{-i}).
 
     Args:
-        data: (N, visible), states of Bernoulli or spin units.
+        data: (N, visible), states of Bernoulli or spin units, or means of them.
         flips: None: exactly, one pass for each unit. An int: estimated from so many units of each
             row, drawn at random, times visible / flips.
         seed: of the units drawn.
@@ -118,15 +124,16 @@ def pseudo_likelihood(rbm: RBM, data: Tensor, *, flips: int | None = None, seed:
         units = drawn.to(data.device)
     visible_bias, hidden_bias = rbm.unit_biases()
     field = rbm.hidden_field(data)
-    own = -rbm.hidden.log_partition(field, hidden_bias, None)
-    total = torch.zeros_like(own)
+    low = -1.0 if isinstance(rbm.visible, Spin) else 0.0
+    total = torch.zeros_like(field[:, 0])
     for unit in units.T:
         state = data.gather(1, unit[:, None])
-        flipped = (-state if isinstance(rbm.visible, Spin) else 1 - state) - state
-        moved = field + rbm.hidden_change(unit, flipped)
-        change = own + rbm.hidden.log_partition(moved, hidden_bias, None)
-        change = change + (flipped * visible_bias[unit, None]).squeeze(1)
-        total -= torch.nn.functional.softplus(change)  # -log(1 + p(flipped) / p(state))
+        one = rbm.hidden_input_of(unit)
+        up = rbm.hidden.log_partition(field + (1 - state) * one, hidden_bias, None)
+        down = rbm.hidden.log_partition(field + (low - state) * one, hidden_bias, None)
+        logit = up - down + (1 - low) * visible_bias[unit]
+        on = ((state - low) / (1 - low)).squeeze(1)
+        total += functional.logsigmoid(logit) * on + functional.logsigmoid(-logit) * (1 - on)
     return total * (size / units.shape[1])
 
 

@@ -138,9 +138,9 @@ class RBM(nn.Module):
         """Return W s(v), shape (N, hidden)."""
         return functional.linear(self.statistic(visible), self.weight)
 
-    def hidden_change(self, unit: Tensor, change: Tensor) -> Tensor:
-        """Return by how much W v changes with one visible unit of each row, (N,), by (N, 1)."""
-        return change * self.weight.T[unit]
+    def hidden_input_of(self, unit: Tensor) -> Tensor:
+        """Return W s(v) of one visible unit for each row, numbers (N,), in state 1: (N, hidden)."""
+        return self.weight.T[unit]
 
     def hidden_field(self, visible: Tensor) -> Tensor:
         """Return c + W s(v), shape (N, hidden)."""
@@ -203,6 +203,15 @@ class RBM(nn.Module):
         return IntegerMachine(self.weight, *biases, self.visible, self.hidden, spent)
 
     @torch.no_grad()
+    def draw(self, side: str, field: Tensor, noise: Noise, step: int, beta: Beta = 1.0) -> Tensor:
+        """Draw the states of side "h" or "v" from their fields, (N, units), in their dtype."""
+        units, log_variance = self.hidden, None
+        if side == "v":
+            units, log_variance = self.visible, self.log_variance
+        beta = _column(beta, field)
+        return units.sample(field, log_variance, noise.at(side, step, field), beta).to(field.dtype)
+
+    @torch.no_grad()
     def sample_hidden(
         self,
         visible: Tensor,
@@ -213,13 +222,22 @@ class RBM(nn.Module):
     ) -> Tensor:
         """Draw h given v, (N, visible), with the noise of a step.
 
-        States are sampled in exact integers if integers is given, means in float.
+        If integers is given, rows of states are sampled in exact integers, of Bernoulli units also
+        rows of levels u / 255 (at beta <= 1); other rows from fields in floating point. What is
+        drawn for a row depends on that row alone.
         """
-        if integers is not None and self.visible.are_states(visible):
+        if integers is None:
+            return self.draw("h", self.hidden_field(visible), noise, step, beta)
+        if self.visible.are_states(visible):
             return integers.sample("h", visible, noise, step, beta)
-        beta = _column(beta, visible)
-        field = self.hidden_field(visible)
-        return self.hidden.sample(field, None, noise.at("h", step, field), beta).to(field.dtype)
+        drawn, exact = integers.sample_levels(self.visible, visible, noise, step, beta)
+        if bool(exact.all()):
+            return drawn
+        # In float64 the rounding of a product does not show which rows share it.
+        statistic = self.statistic(visible).double()
+        field = functional.linear(statistic, self.weight.double(), self.hidden_bias.double())
+        other = self.draw("h", field, noise, step, beta).to(drawn.dtype)
+        return torch.where(exact.unsqueeze(1), drawn, other)
 
     @torch.no_grad()
     def sample_visible(
@@ -230,13 +248,10 @@ class RBM(nn.Module):
         beta: Beta = 1.0,
         integers: IntegerMachine | None = None,
     ) -> Tensor:
-        """Draw v given h, (N, hidden), as sample_hidden does."""
+        """Draw v given h, (N, hidden): in exact integers if integers is given and h are states."""
         if integers is not None and self.hidden.are_states(hidden):
             return integers.sample("v", hidden, noise, step, beta)
-        beta = _column(beta, hidden)
-        field = self.visible_field(hidden)
-        drawn = self.visible.sample(field, self.log_variance, noise.at("v", step, field), beta)
-        return drawn.to(field.dtype)
+        return self.draw("v", self.visible_field(hidden), noise, step, beta)
 
     @torch.no_grad()
     def gibbs(
@@ -253,9 +268,7 @@ class RBM(nn.Module):
 
         Each step draws h given v, then v given h; the h returned is drawn with the v returned
         (its cause). A chain's states depend on (seed, the machine's name, first_chain + row,
-        first_step + step) and its start only: batches may be split, and chains go on, at will. Not
-        so where a batch mixes rows of 0 and 1 with rows of grey levels: the latter take the whole
-        batch down the float path, which draws other words.
+        first_step + step) and its start only: batches may be split, and chains go on, at will.
 
         Args:
             visible: (N, visible), finite; means are allowed as a start.
@@ -300,13 +313,16 @@ class RBM(nn.Module):
         """
         integers = self.integers() if integers is None else integers
         if integers is not None and self.visible.are_states(visible):
-            return integers.run(visible, None, noise, first_step, steps, beta, clamp)
+            return integers.run(visible, noise, first_step, steps, beta, clamp)
         given = visible
         hidden = visible.new_empty(0)
         for step in range(first_step, first_step + steps):
             hidden = self.sample_hidden(visible, noise, step, beta, integers)
             visible = self.sample_visible(hidden, noise, step, beta, integers)
             visible = visible if clamp is None else torch.where(clamp, given, visible)
+            left = first_step + steps - 1 - step
+            if integers is not None and left > 0 and self.visible.are_states(visible):
+                return integers.run(visible, noise, step + 1, left, beta, clamp)
         return visible, hidden
 
     @torch.no_grad()

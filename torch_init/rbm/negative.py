@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from torch_init.distributions import Uniform
-from torch_init.rbm.gradient import Gradient
+from torch_init.rbm.exact import Phase
+from torch_init.rbm.gradient import Gradient, wide
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.options import Options
 from torch_init.rbm.parallel import Processes
-from torch_init.rbm.sampling import IntegerMachine, Noise
+from torch_init.rbm.sampling import IntegerMachine, Noise, to_bytes
 
 
 class ContrastiveDivergence:
@@ -31,6 +32,33 @@ class ContrastiveDivergence:
     def load(self, state: dict[str, Tensor]) -> None:
         """Take a checkpoint's state over."""
 
+    def phase(
+        self,
+        hidden: Tensor,
+        first_row: int,
+        update: int,
+        mask: Tensor | None,
+        integers: IntegerMachine,
+    ) -> Phase:
+        """Return the model's phase, given the data's sampled hidden states.
+
+        Args:
+            hidden: uint8 (N, hidden), of rows first_row, ... of the batch.
+            mask: (N, hidden), 0 where dropout took a unit out.
+        """
+        k, noise = self._options.k, self._noise.from_chain(first_row)
+        sampled = self._options.statistics == "samples"
+        sweeps = [(update * k, k)] if mask is None else [(update * k + i, 1) for i in range(k)]
+        hidden = hidden.clone()
+        for first, count in sweeps:
+            is_last = (first, count) == sweeps[-1]
+            means = is_last and not sampled
+            visible, hidden, out = integers.sweep(hidden, noise, first, count, means, means)
+            last = hidden if out is None else out
+            last = last if mask is None else last * mask.to(last.dtype)
+            hidden = hidden if out is not None else last
+        return Phase(visible, last)
+
     def states(
         self,
         hidden: Tensor,
@@ -39,40 +67,38 @@ class ContrastiveDivergence:
         mask: Tensor | None,
         integers: IntegerMachine | None,
     ) -> tuple[Tensor, Tensor]:
-        """Return (visible, hidden) of the model's phase, given sampled hidden states of the data.
+        """Return (visible, mean hidden) of the model's phase, as phase does, in floating point.
 
-        Args:
-            hidden: (N, hidden), of rows first_row, ... of the batch.
-            mask: (N, hidden), 0 where dropout took a unit out.
-            integers: the machine's, made once for each update.
+        The visible units' means take the place of states if the options say so.
         """
         machine, options = self._machine, self._options
         noise = self._noise.from_chain(first_row)
+        means = options.reconstruction == "means"
         first, last = update * options.k, (update + 1) * options.k
-        if integers is not None and mask is None and options.reconstruction == "samples":
-            if options.k > 1:
-                _, hidden = integers.run(None, hidden, noise, first, options.k - 1)
-            visible = integers.sample("v", hidden, noise, last - 1)
-            return visible, last_hidden(machine, visible, noise, last, options, integers)
-        visible = self._reconstruct(hidden, noise, first)
-        for step in range(first + 1, last):
-            hidden = machine.sample_hidden(visible, noise, step)
-            visible = self._reconstruct(hidden if mask is None else hidden * mask, noise, step)
-        hidden = last_hidden(machine, visible, noise, last, options, integers)
+        for step in range(first, last):
+            if means:
+                with torch.no_grad():
+                    visible = machine.visible_mean(hidden)
+            else:
+                visible = machine.sample_visible(hidden, noise, step, integers=integers)
+            if step < last - 1:
+                hidden = machine.sample_hidden(visible, noise, step, integers=integers)
+                hidden = hidden if mask is None else hidden * mask
+        with torch.no_grad():
+            hidden = machine.hidden_mean(visible)
         return visible, hidden if mask is None else hidden * mask
 
-    def _reconstruct(self, hidden: Tensor, noise: Noise, step: int) -> Tensor:
-        if self._options.reconstruction == "means":
-            with torch.no_grad():
-                return self._machine.visible_mean(hidden)
-        return self._machine.sample_visible(hidden, noise, step)
-
     def after(self, gradient: Gradient) -> None:
-        """Told of each update's gradient."""
+        """Told of each update's gradient of the likelihood."""
 
 
-class Persistent:
-    """PCD-k, or stochastic maximum likelihood (Tieleman 2008): chains that go on."""
+class Chains:
+    """Chains that go on from update to update, each process with its share of them.
+
+    Attributes:
+        count: their number.
+        chains: what is kept of them: this process's rows.
+    """
 
     def __init__(
         self, machine: RBM, options: Options, noise: Noise, start: Tensor, processes: Processes
@@ -81,15 +107,34 @@ class Persistent:
         self.count = len(start)
         own = processes.share(self.count)
         self._noise = noise.from_chain(own.start)
-        self.visible = start[own].clone()
+        self.chains = start[own].clone()
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps: the chains of all processes."""
-        return {"chains": self._processes.gather_rows(self.visible, self.count)}
+        return {"chains": self._processes.gather_rows(self.chains, self.count)}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Take a checkpoint's chains over."""
-        self.visible = state["chains"][self._processes.share(self.count)].to(self.visible)
+        self.chains = state["chains"][self._processes.share(self.count)].to(self.chains)
+
+    def advance(self, update: int, integers: IntegerMachine | None) -> Tensor:
+        """Run the chains for k sweeps and return their visible states."""
+        raise NotImplementedError
+
+    def phase(
+        self,
+        hidden: Tensor,
+        first_row: int,
+        update: int,
+        mask: Tensor | None,
+        integers: IntegerMachine,
+    ) -> Phase:
+        """Run the chains for k sweeps and return the model's phase."""
+        visible = to_bytes(self.advance(update, integers))
+        if self._options.statistics == "means":
+            return Phase(visible, integers.hidden_means(visible))
+        noise = replace(self._noise, name=f"{self._noise.name}.last")
+        return Phase(visible, integers.hidden(visible, noise, (update + 1) * self._options.k)[0])
 
     def states(
         self,
@@ -99,26 +144,69 @@ class Persistent:
         mask: Tensor | None,
         integers: IntegerMachine | None,
     ) -> tuple[Tensor, Tensor]:
-        """Run the chains for k sweeps and return their (visible, hidden)."""
-        first, k = update * self._options.k, self._options.k
-        noise = self._noise
-        self.visible, _ = self._run(self.visible, noise, first, integers)
-        hidden = last_hidden(self._machine, self.visible, noise, first + k, self._options, integers)
-        return self.visible, hidden
-
-    def _run(
-        self, visible: Tensor, noise: Noise, first: int, integers: IntegerMachine | None
-    ) -> tuple[Tensor, Tensor]:
-        k = self._options.k
-        if integers is not None:
-            return integers.run(visible, None, noise, first, k)
-        return self._machine.run_chains(visible, noise, first, k)
+        """Run the chains for k sweeps and return their (visible, mean hidden)."""
+        visible = self.advance(update, integers)
+        with torch.no_grad():
+            return visible, self._machine.hidden_mean(visible)
 
     def after(self, gradient: Gradient) -> None:
-        """Told of each update's gradient."""
+        """Told of each update's gradient of the likelihood."""
 
 
-class FastPersistent(Persistent):
+class Persistent(Chains):
+    """PCD-k, or stochastic maximum likelihood (Tieleman 2008): chains that go on.
+
+    What is kept of them is hidden states, drawn with the means that the statistics need.
+    """
+
+    def __init__(
+        self, machine: RBM, options: Options, noise: Noise, start: Tensor, processes: Processes
+    ) -> None:
+        super().__init__(machine, options, noise, start, processes)
+        noise = replace(self._noise, name=f"{noise.name}.first")
+        self.chains = machine.sample_hidden(self.chains, noise, 0, integers=machine.integers())
+        if machine.exact:
+            self.chains = to_bytes(self.chains)
+
+    def phase(
+        self,
+        hidden: Tensor,
+        first_row: int,
+        update: int,
+        mask: Tensor | None,
+        integers: IntegerMachine,
+    ) -> Phase:
+        """Run the chains for k sweeps and return the model's phase."""
+        k, means = self._options.k, self._options.statistics == "means"
+        visible, self.chains, out = integers.sweep(
+            self.chains, self._noise, update * k, k, means, only=False
+        )
+        return Phase(visible, self.chains if out is None else out)
+
+    def states(
+        self,
+        hidden: Tensor,
+        first_row: int,
+        update: int,
+        mask: Tensor | None,
+        integers: IntegerMachine | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Run the chains for k sweeps and return their (visible, mean hidden)."""
+        machine, k = self._machine, self._options.k
+        if integers is not None:
+            phase = self.phase(hidden, first_row, update, mask, integers)
+            visible = integers.states("v", phase.visible)
+            with torch.no_grad():
+                return visible, machine.hidden_mean(visible)
+        for step in range(update * k, (update + 1) * k):
+            visible = machine.sample_visible(self.chains, self._noise, step)
+            with torch.no_grad():
+                field = machine.hidden_field(visible)
+            self.chains = machine.draw("h", field, self._noise, step)
+        return visible, machine.hidden.mean(field)
+
+
+class FastPersistent(Chains):
     """FPCD (Tieleman & Hinton 2009): fast weights, which decay, drive the chains on.
 
     fast = 19/20 fast + rate * gradient; the chains see the weights plus the fast ones.
@@ -132,7 +220,9 @@ class FastPersistent(Persistent):
         super().__init__(machine, options, noise, start, processes)
         self._rate = options.rate(machine.visible, machine.hidden)
         names = ("weight", "visible_bias", "hidden_bias")
-        self._fast = {name: torch.zeros_like(getattr(machine, name).detach()) for name in names}
+        self._fast = {
+            name: wide(torch.zeros_like(getattr(machine, name).detach())) for name in names
+        }
         self._shifted = copy.deepcopy(machine)
 
     def state(self) -> dict[str, Tensor]:
@@ -145,15 +235,16 @@ class FastPersistent(Persistent):
         for name, value in self._fast.items():
             value.copy_(state[f"fast_{name}"])
 
-    def _run(
-        self, visible: Tensor, noise: Noise, first: int, integers: IntegerMachine | None
-    ) -> tuple[Tensor, Tensor]:
+    def advance(self, update: int, integers: IntegerMachine | None) -> Tensor:
+        """Run the chains, with the fast weights, for k sweeps and return their visible states."""
         with torch.no_grad():
             for name, parameter in self._shifted.named_parameters():
                 parameter.copy_(getattr(self._machine, name))
                 if name in self._fast:
                     parameter.add_(self._fast[name])
-        return self._shifted.run_chains(visible, noise, first, self._options.k)
+        k = self._options.k
+        self.chains, _ = self._shifted.run_chains(self.chains, self._noise, update * k, k)
+        return self.chains
 
     def after(self, gradient: Gradient) -> None:
         """Move the fast weights."""
@@ -161,7 +252,7 @@ class FastPersistent(Persistent):
             fast.mul_(self.DECAY).add_(getattr(gradient, name), alpha=self._rate)
 
 
-class Tempered(Persistent):
+class Tempered(Chains):
     """Parallel tempering (Desjardins et al. 2010; Cho et al. 2010).
 
     Each chain has replicas at inverse temperatures from 1 to 0, evenly spaced. After k sweeps,
@@ -174,8 +265,8 @@ class Tempered(Persistent):
     ) -> None:
         super().__init__(machine, options, noise, start, processes)
         self._rungs = options.temperatures
-        self.visible = self.visible.repeat(self._rungs, 1)
-        dtype = self.visible.dtype
+        self.chains = self.chains.repeat(self._rungs, 1)
+        dtype = self.chains.dtype
         self.betas = torch.linspace(1, 0, self._rungs, dtype=dtype) if self._rungs > 1 else None
 
     def state(self) -> dict[str, Tensor]:
@@ -186,20 +277,13 @@ class Tempered(Persistent):
     def load(self, state: dict[str, Tensor]) -> None:
         """Take a checkpoint's replicas over."""
         own = state["chains"][:, self._processes.share(self.count)]
-        self.visible = own.flatten(0, 1).to(self.visible)
+        self.chains = own.flatten(0, 1).to(self.chains)
 
     def _by_rung(self) -> Tensor:
-        return self.visible.view(self._rungs, -1, self.visible.shape[1])
+        return self.chains.view(self._rungs, -1, self.chains.shape[1])
 
-    def states(
-        self,
-        hidden: Tensor,
-        first_row: int,
-        update: int,
-        mask: Tensor | None,
-        integers: IntegerMachine | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Sweep all replicas, swap, and return (visible, hidden) of those at beta = 1."""
+    def advance(self, update: int, integers: IntegerMachine | None) -> Tensor:
+        """Sweep all replicas, swap, and return the visible states of those at beta = 1."""
         machine, options = self._machine, self._options
         first, rungs = update * options.k, list(self._by_rung())
         for rung, visible in enumerate(rungs):
@@ -209,9 +293,8 @@ class Tempered(Persistent):
                 visible, noise, first, options.k, beta, integers=integers
             )
         swap_(machine, rungs, self.betas, self._noise, update)
-        self.visible = torch.cat(rungs)
-        noise, last = self._noise, first + options.k
-        return rungs[0], last_hidden(machine, rungs[0], noise, last, options, integers)
+        self.chains = torch.cat(rungs)
+        return rungs[0]
 
 
 @torch.no_grad()
@@ -248,19 +331,3 @@ def _log_p(machine: RBM, visible: Tensor, beta: Tensor) -> Tensor:
     energy = machine.visible.energy(visible, visible_bias, machine.log_variance).double()
     summed = machine.hidden.log_partition(beta * field, beta * hidden_bias, None)
     return summed - beta * energy
-
-
-def last_hidden(
-    machine: RBM,
-    visible: Tensor,
-    noise: Noise,
-    step: int,
-    options: Options,
-    integers: IntegerMachine | None,
-) -> Tensor:
-    """The hidden side of a phase's statistics: means, or states drawn in integers."""
-    if options.statistics == "means":
-        with torch.no_grad():
-            return machine.hidden_mean(visible)
-    assert integers is not None  # Options.check: such statistics are of binary units
-    return integers.sample("h", visible, replace(noise, name=f"{noise.name}.last"), step)

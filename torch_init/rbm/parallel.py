@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data-parallel training: which rows are a process's own, and sums over all of them."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,9 +49,25 @@ class Processes:
         whole[self.share(count)] = rows
         return self.sum_(whole)
 
-    def offset(self, count: int, device: torch.device) -> tuple[int, int]:
-        """Return (rows before this process's, all rows), of processes with count rows each."""
-        counts = torch.zeros(self.size, dtype=torch.int64, device=device)
-        counts[self.rank] = count
-        counts = self.sum_(counts)
-        return int(counts[: self.rank].sum()), int(counts.sum())
+    def together(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, int, int]]:
+        """Yield this process's rows of each batch, how many come before them, and all rows' number.
+
+        Batches without rows are left out. A process whose batches end before those of others goes
+        on with no rows, as all of them take part in the sums.
+        """
+        if self.size == 1:
+            yield from ((rows, 0, len(rows)) for rows in batches if len(rows))
+            return
+        own = iter(batches)
+        rows, has_ended = next(own), False
+        while True:
+            counts = torch.zeros(self.size, dtype=torch.int64, device=rows.device)
+            counts[self.rank] = -1 if has_ended else len(rows)
+            counts = self.sum_(counts)
+            if bool((counts < 0).all()):
+                return
+            counts = counts.clamp(min=0)
+            if counts.any():
+                yield rows, int(counts[: self.rank].sum()), int(counts.sum())
+            found = next(own, None)
+            rows, has_ended = (rows[:0], True) if found is None else (found, False)

@@ -8,26 +8,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torch_init import _ops
 from torch_init.distributions import Uniform
 from torch_init.errors import describe
 from torch_init.rbm import checkpoint as files
-from torch_init.rbm.data import Rows, Source, set_visible_bias
+from torch_init.rbm.biases import set_visible_bias
+from torch_init.rbm.data import Rows, Source, Stream
+from torch_init.rbm.divergence import check_parameters
+from torch_init.rbm.exact import Difference, Phase, ascend, exact_rows, gradient
 from torch_init.rbm.gradient import (
     Gradient,
     Offsets,
     add_outer_,
     likelihood_gradient,
     statistics,
+    wide,
 )
 from torch_init.rbm.history import History
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.monitors import HIGHER_IS_BETTER, Moment, look
 from torch_init.rbm.negative import (
+    Chains,
     ContrastiveDivergence,
     FastPersistent,
     Persistent,
     Tempered,
-    last_hidden,
 )
 from torch_init.rbm.options import MOMENTUM_EPOCH, Options
 from torch_init.rbm.parallel import Processes
@@ -67,6 +72,7 @@ class Training:
         self.update = 0
         self.gradient_norm = 0.0
         self.integers: IntegerMachine | None = None
+        self.difference: Difference | None = None
 
     def begin(self, means: Tensor) -> None:
         """Set the visible biases and make everything at its start."""
@@ -74,14 +80,16 @@ class Training:
         bias, wanted = machine.visible_bias, options.visible_bias
         untouched = bias.requires_grad and not bias.detach().any()
         if wanted == "data" or (wanted is None and untouched):
-            set_visible_bias(machine, means, self.source.count or options.batch_size)
+            set_visible_bias(machine, means, self.source.scanned)
         for parameter in machine.parameters():
             self.processes.from_first_(parameter.data)
-        self.velocity = {n: torch.zeros_like(p.detach()) for n, p in machine.named_parameters()}
+        # Of a machine of half precision, parameters move by less than it can tell apart.
+        self.masters = {name: wide(p.detach()) for name, p in machine.named_parameters()}
+        self.velocity = {name: torch.zeros_like(p) for name, p in self.masters.items()}
         self.offsets = Offsets(machine)
-        self.activity = torch.zeros_like(machine.hidden_bias.detach())
+        self.activity = torch.zeros_like(self.offsets.hidden)
         chains = Noise(self.seed, f"{machine.name}.chains")
-        self.negative: ContrastiveDivergence | Persistent
+        self.negative: ContrastiveDivergence | Chains
         if options.algorithm == "cd":
             self.negative = ContrastiveDivergence(machine, options, chains)
             return
@@ -117,7 +125,13 @@ class Training:
                     if done <= self.update:
                         continue
                     assert rows is not None
-                    self._step(rows, first_row, count, epoch)
+                    try:
+                        self._step(rows, first_row, count, epoch)
+                    except ValueError:
+                        check_parameters(
+                            "fit", self.machine, epoch + 1
+                        )  # chains refuse such parameters too
+                        raise
                     self.update = done
                     bar.update(1)
                     if folder is not None and done % every == 0:
@@ -144,8 +158,7 @@ class Training:
                 rows = self.source.pick(numbers[own]) if done > self.update else None
                 yield rows, own.start, len(numbers)
             return
-        for rows in self.source:
-            yield rows, *self.processes.offset(len(rows), rows.device)
+        yield from self.processes.together(self.source)
 
     def _progress(self, epoch: int) -> float:
         per_epoch = self.updates_per_epoch
@@ -172,28 +185,100 @@ class Training:
             drawn = noise.at("dropout", self.update, field)(Uniform(0.0, 1.0), field.shape[1])
             mask = (drawn >= options.dropout).to(field.dtype)
         integers = self.integers = machine.integers(self.integers)
-        hidden = last_hidden(machine, visible, noise, self.update, options, integers)
+        exact = None
+        if options.reconstruction == "samples":
+            are_states = self.source.are_states or options.binarize is not None
+            exact = exact_rows(machine, visible, self.processes, are_states)
+        if exact is not None and integers is not None:
+            self._exact_update(exact, (first_row, count, epoch), noise, mask, integers)
+        else:
+            self._float_update(visible, (first_row, count, epoch), noise, mask)
+
+    def _exact_update(
+        self,
+        rows: tuple[Tensor, int],
+        where: tuple[int, int, int],
+        noise: Noise,
+        mask: Tensor | None,
+        integers: IntegerMachine,
+    ) -> None:
+        """From statistics in integers. where: first row, rows of all processes, epoch."""
+        machine, options = self.machine, self.options
+        (visible, levels), (first_row, count, epoch) = rows, where
+        wants_means = options.statistics == "means"
+        start, means = visible, None
+        if options.algorithm == "cd" or not wants_means:
+            start, means = integers.hidden(visible, noise, self.update, levels, means=wants_means)
+        else:
+            means = integers.hidden_means(visible, levels)
+        hidden = start if means is None else means
+        if mask is not None:
+            start, hidden = start * mask.to(start.dtype), hidden * mask.to(hidden.dtype)
+        data = Phase(visible, hidden, levels)
+        model = self.negative.phase(start, first_row, self.update, mask, integers)
+        counts = (count, self._model_count(count))
+        room = None if self.difference is None else self.difference.room
+        difference = Difference(machine, (data, model), counts, self.processes, room)
+        self.difference = difference
+        if options.centered:
+            self.offsets.follow_(*difference.data)
+        offsets = self.offsets if options.centered else None
+        weight = self.masters["weight"]
+        pull = self._pull(difference.data[1])
+        if not weight.is_cpu or weight.dtype != torch.float32 or not weight.is_contiguous():
+            self._climb(gradient(difference, offsets), pull, difference.data[0], epoch)
+            return
+        rate, momentum = self._pace(epoch)
+        trained = machine.weight.requires_grad
+        none = torch.zeros_like(difference.data[1])
+        pace = _ops.Pace(
+            rate if trained else 0.0,
+            momentum,
+            options.weight_decay,
+            options.l1,
+            none if pull is None else pull,
+            difference.data[0],
+        )
+        wanted = self._wants_norm(epoch) or options.algorithm == "fpcd"
+        out = torch.empty_like(weight) if wanted else None
+        velocity = self.velocity["weight"] if trained and any(options.momenta()) else None
+        slope = ascend(difference, offsets, weight, velocity, pace, out)
+        if weight.dtype != machine.weight.dtype:
+            machine.weight.copy_(weight)
+        if self._wants_norm(epoch):
+            self.gradient_norm = slope.norm()
+        self.negative.after(slope)
+        self._move("visible_bias", slope.visible_bias, rate, momentum)
+        if pull is not None:
+            slope.hidden_bias.add_(pull)
+        self._move("hidden_bias", slope.hidden_bias, rate, momentum)
+
+    def _float_update(
+        self, visible: Tensor, where: tuple[int, int, int], noise: Noise, mask: Tensor | None
+    ) -> None:
+        """From statistics in floating point, of hidden means."""
+        machine, options, integers = self.machine, self.options, self.integers
+        first_row, count, epoch = where
+        hidden = machine.hidden_mean(visible)
         hidden = hidden if mask is None else hidden * mask
-        sampled = options.statistics == "samples"
-        data = statistics(machine, visible, hidden, count, self.processes, sampled)
+        data = statistics(machine, visible, hidden, count, self.processes)
         start = hidden
-        if options.algorithm == "cd" and options.statistics == "means":
+        if options.algorithm == "cd":
             start = machine.sample_hidden(visible, noise, self.update, 1.0, integers)
             start = start if mask is None else start * mask
-        model_visible, model_hidden = self.negative.states(
-            start, first_row, self.update, mask, integers
-        )
-        model_count = count if options.algorithm == "cd" else self.negative.count  # type: ignore[union-attr]
-        model = statistics(
-            machine, model_visible, model_hidden, model_count, self.processes, sampled
-        )
+        phase = self.negative.states(start, first_row, self.update, mask, integers)
+        model = statistics(machine, *phase, self._model_count(count), self.processes)
+        means = data.visible / data.count, data.hidden / data.count
         if options.centered:
-            self.offsets.follow_(data)
-        gradient = likelihood_gradient(data, model, self.offsets if options.centered else None)
-        if "gradient_norm" in options.monitors and self._may_be_recorded(epoch + 1):
-            self.gradient_norm = gradient.norm()
-        self._climb(gradient, data.visible / data.count, data.hidden / data.count, epoch)
-        self.negative.after(gradient)
+            self.offsets.follow_(*means)
+        slope = likelihood_gradient(data, model, self.offsets if options.centered else None)
+        self._climb(slope, self._pull(means[1]), means[0], epoch)
+
+    def _model_count(self, count: int) -> int:
+        return count if isinstance(self.negative, ContrastiveDivergence) else self.negative.count
+
+    def _wants_norm(self, epoch: int) -> bool:
+        return "gradient_norm" in self.options.monitors and self._may_be_recorded(epoch + 1)
 
     def _binarized(self, rows: Tensor, noise: Noise) -> Tensor:
         if self.options.binarize is None:
@@ -208,29 +293,53 @@ class Training:
         on = (mean > limit).to(rows.dtype)
         return 2 * on - 1 if is_spin else on
 
-    def _climb(self, gradient: Gradient, visible: Tensor, hidden: Tensor, epoch: int) -> None:
+    @property
+    def _is_half(self) -> bool:
+        return self.masters["weight"].dtype != self.machine.weight.dtype
+
+    def _pull(self, hidden: Tensor) -> Tensor | None:
+        """What the sparsity target adds to the slope in a hidden unit's total input."""
+        options = self.options
+        if options.sparsity_target is None:
+            return None
+        # Hinton (2010), section 11: the cross-entropy's slope.
+        self.activity.lerp_(hidden, 1.0 if self.update == 0 else 1 - _SPARSITY_DECAY)
+        return options.sparsity_cost * (options.sparsity_target - self.activity)
+
+    def _pace(self, epoch: int) -> tuple[float, float]:
+        """The learning rate and the momentum of this update."""
+        machine, options = self.machine, self.options
+        rate = options.rate(machine.visible, machine.hidden) * options.factor(self._progress(epoch))
+        return rate, options.momenta()[epoch >= MOMENTUM_EPOCH]
+
+    def _climb(self, slope: Gradient, pull: Tensor | None, visible: Tensor, epoch: int) -> None:
         """Move the parameters along the gradient, the penalties and the momentum."""
         machine, options = self.machine, self.options
-        gradient.weight.add_(machine.weight, alpha=-options.weight_decay)
+        if self._wants_norm(epoch):
+            self.gradient_norm = slope.norm()
+        self.negative.after(slope)
+        weight = self.masters["weight"]
+        slope.weight.add_(weight, alpha=-options.weight_decay)
         if options.l1:
-            gradient.weight.add_(machine.weight.sign(), alpha=-options.l1)
-        if options.sparsity_target is not None:
-            # Hinton (2010), section 11: the cross-entropy's slope in a unit's total input.
-            first = self.update == 0
-            self.activity.lerp_(hidden, 1.0 if first else 1 - _SPARSITY_DECAY)
-            pull = options.sparsity_cost * (options.sparsity_target - self.activity)
-            gradient.hidden_bias.add_(pull)
-            add_outer_(gradient.weight, pull, visible)
-        rate = options.rate(machine.visible, machine.hidden) * options.factor(self._progress(epoch))
-        momentum = options.momenta()[epoch >= MOMENTUM_EPOCH]
-        for name, parameter in machine.named_parameters():
-            if not parameter.requires_grad:
-                continue  # a frozen parameter stays
-            velocity = self.velocity[name]
-            velocity.mul_(momentum).add_(getattr(gradient, name), alpha=rate)
-            parameter.add_(velocity)
+            slope.weight.add_(weight.sign(), alpha=-options.l1)
+        if pull is not None:
+            slope.hidden_bias.add_(pull)
+            add_outer_(slope.weight, pull, visible)
+        for name, _ in machine.named_parameters():
+            self._move(name, getattr(slope, name), *self._pace(epoch))
         if isinstance(machine.log_variance, torch.nn.Parameter):
-            machine.log_variance.clamp_(*_LOG_VARIANCES)
+            master = self.masters["log_variance"].clamp_(*_LOG_VARIANCES)
+            machine.log_variance.copy_(master)
+
+    def _move(self, name: str, slope: Tensor, rate: float, momentum: float) -> None:
+        """Move a parameter along its slope; one that does not require a gradient stays."""
+        parameter = getattr(self.machine, name)
+        if not parameter.requires_grad:
+            return
+        velocity = self.velocity[name].mul_(momentum).add_(slope, alpha=rate)
+        master = self.masters[name].add_(velocity)
+        if master.dtype != parameter.dtype:
+            parameter.copy_(master)
 
     def _finish_epoch(
         self, epoch: int, bar: Any, callback: Callable[[RBM, dict[str, Any]], object] | None
@@ -241,11 +350,7 @@ class Training:
             return self.history.stopped_early
         if epoch % options.monitor_every and epoch != options.epochs:
             return False
-        if not all(p.isfinite().all() for p in self.machine.parameters()):
-            raise FloatingPointError(
-                f"torch_init.fit: the parameters are no longer finite after epoch {epoch}. "
-                "Lower learning_rate; Gaussian data should have unit variance"
-            )
+        check_parameters("fit", self.machine, epoch)
         moment = Moment(
             self.machine, self.source.probe(), self.validation, self.gradient_norm, epoch
         )
@@ -268,12 +373,18 @@ class Training:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint; every process takes part, the first one writes."""
+        check_parameters("fit", self.machine, len(self.history.records) + 1)
         tensors = {f"machine.{n}": v for n, v in self.machine.state_dict().items()}
+        if self._is_half:
+            tensors |= {f"master.{n}": v for n, v in self.masters.items()}
         tensors |= {f"velocity.{n}": v for n, v in self.velocity.items()}
         tensors |= {f"negative.{n}": v for n, v in self.negative.state().items()}
         offsets = self.offsets
         tensors |= {"mu": offsets.visible, "lambda": offsets.hidden, "centred": offsets.started}
         tensors["activity"] = self.activity
+        if isinstance(self.source, Stream) and self.source.order is not None:
+            order = self.source.order
+            tensors["order"] = self.processes.gather_rows(order[None], self.processes.size)
         facts = {
             "options": self.options.as_json(),
             "seed": self.seed,
@@ -310,7 +421,9 @@ class Training:
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take a checkpoint over."""
-        groups: dict[str, dict[str, Tensor]] = {"machine": {}, "velocity": {}, "negative": {}}
+        groups: dict[str, dict[str, Tensor]] = {
+            group: {} for group in ("machine", "master", "velocity", "negative")
+        }
         for name, value in tensors.items():
             group, _, rest = name.partition(".")
             if rest:
@@ -318,10 +431,14 @@ class Training:
         self.machine.load_state_dict(groups["machine"])
         for name, velocity in self.velocity.items():
             velocity.copy_(groups["velocity"][name])
+            if self._is_half:
+                self.masters[name].copy_(groups["master"][name])
         self.negative.load(groups["negative"])
         self.offsets.visible.copy_(tensors["mu"])
         self.offsets.hidden.copy_(tensors["lambda"])
         self.offsets.started.copy_(tensors["centred"])
         self.activity.copy_(tensors["activity"])
+        if isinstance(self.source, Stream) and "order" in tensors:
+            self.source.rewind(tensors["order"][self.processes.rank])
         self.update, self.gradient_norm = facts["update"], facts["gradient_norm"]
         self.history = History(facts["records"], facts["stopped_early"])

@@ -6,6 +6,7 @@ the batch it is drawn in, the number of threads or processes, or the device.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,6 +55,11 @@ class Noise:
             distribution, chains, columns, side, step, like
         )
 
+    def words(self, step: int) -> dict[str, Any]:
+        """What names a step's words to the engine."""
+        where = {"first_chain": self.first_chain, "step": step}
+        return {"seed": self.seed, "name": self.name, **where}
+
     def from_chain(self, first: int) -> "Noise":
         """Return the noise of the chains from `first` on."""
         return replace(self, first_chain=self.first_chain + first)
@@ -99,51 +105,113 @@ class IntegerMachine:
         self, side: str, other: Tensor, noise: Noise, step: int, beta: Tensor | float = 1.0
     ) -> Tensor:
         """Return the states of side "v" or "h", drawn given the other side's."""
-        half_step = _ops.sample_hidden if side == "h" else _ops.sample_visible
-        drawn = half_step(
-            self._weights,
-            _to_bytes(other),
-            seed=noise.seed,
-            name=noise.name,
-            first_chain=noise.first_chain,
-            step=step,
-            beta=beta,
-            units=self._units,
-        )
-        return self._from_bytes(side, drawn)
+        if side == "h":
+            drawn, _ = self.hidden(to_bytes(other), noise, step, beta=beta)
+        else:
+            words = noise.words(step)
+            drawn = _ops.sample_visible(
+                self._weights, to_bytes(other), beta=beta, units=self._units, **words
+            )
+        return self.states(side, drawn)
 
     def run(
         self,
-        visible: Tensor | None,
-        hidden: Tensor | None,
+        visible: Tensor,
         noise: Noise,
         first_step: int,
         sweeps: int,
         beta: Tensor | float = 1.0,
         clamp: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Run sweeps in one native call, from the side that is given, and return (v, h).
+        """Run sweeps from visible states in one native call, and return (v, h).
 
         Args:
             clamp: (visible,), true where units keep their states.
         """
-        bytes_v = None if visible is None else _to_bytes(visible)
-        bytes_h = None if hidden is None else _to_bytes(hidden)
-        bytes_v, bytes_h = _ops.gibbs(
+        v, h = _ops.gibbs(
             self._weights,
-            bytes_v,
-            bytes_h,
+            to_bytes(visible),
+            None,
             seed=noise.seed,
             name=noise.name,
             first_chain=noise.first_chain,
             first_step=first_step,
             sweeps=sweeps,
             beta=beta,
-            start="hidden" if visible is None else "visible",
             units=self._units,
             clamp=None if clamp is None else clamp.contiguous(),
         )
-        return self._from_bytes("v", bytes_v), self._from_bytes("h", bytes_h)
+        return self.states("v", v), self.states("h", h)
+
+    def hidden(
+        self,
+        visible: Tensor,
+        noise: Noise,
+        step: int,
+        levels: int = 1,
+        beta: Tensor | float = 1.0,
+        means: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return h drawn given v, uint8, and its means in fixed point, int16, if wanted.
+
+        Args:
+            visible: (N, visible) bytes, as to_levels returns them.
+        """
+        out = self._means(visible) if means else None
+        how: dict[str, Any] = {"beta": beta, "units": self._units, "levels": levels}
+        words = noise.words(step)
+        return _ops.sample_hidden(self._weights, visible, means=out, **words, **how), out
+
+    def sample_levels(
+        self, units: Units, visible: Tensor, noise: Noise, step: int, beta: Tensor | float
+    ) -> tuple[Tensor, Tensor]:
+        """Return h drawn given levels of visible units, and of which rows it is that, (N,) bool."""
+        levels, exact = to_levels(units, visible)
+        if self._spin["v"]:
+            drawn, _ = self.hidden(levels, noise, step, beta=beta)
+        else:
+            betas = torch.as_tensor(beta, dtype=torch.float64, device=visible.device)
+            exact = exact & (betas <= 1)
+            least = betas.clamp(max=1) if isinstance(beta, Tensor) else min(float(beta), 1.0)
+            drawn, _ = self.hidden(levels, noise, step, _ops.GREY_LEVELS, least)
+        return self.states("h", drawn), exact
+
+    def hidden_means(self, visible: Tensor, levels: int = 1) -> Tensor:
+        """Return the means of h given v, int16."""
+        return _ops.hidden_means(self._weights, visible, units=self._units, levels=levels)
+
+    def sweep(
+        self, hidden: Tensor, noise: Noise, first_step: int, sweeps: int, means: bool, only: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Run sweeps from hidden bytes, in place; return (v, h, the means of h if wanted).
+
+        Args:
+            only: the last half-step gives means and draws no h.
+        """
+        out = self._means(hidden) if means else None
+        visible, hidden = _ops.gibbs(
+            self._weights,
+            None,
+            hidden,
+            seed=noise.seed,
+            name=noise.name,
+            first_chain=noise.first_chain,
+            first_step=first_step,
+            sweeps=sweeps,
+            start="hidden",
+            units=self._units,
+            means=out,
+            means_only=only,
+        )
+        return visible, hidden, out
+
+    def _means(self, rows: Tensor) -> Tensor:
+        return torch.empty(len(rows), self._weights.hidden, dtype=torch.int16, device=rows.device)
+
+    def states(self, side: str, bytes_: Tensor) -> Tensor:
+        """Return bytes as states of side "v" or "h"."""
+        states = bytes_.to(self._device, self._dtype)
+        return states.mul_(2).sub_(1) if self._spin[side] else states
 
     def anneal(
         self,
@@ -166,25 +234,30 @@ class IntegerMachine:
             seed=noise.seed,
             name=noise.name,
             chains=chains,
-            visible=None if visible is None else _to_bytes(visible),
+            visible=None if visible is None else to_bytes(visible),
             units=self._units,
         )
         return log_weights.to(self._device)
-
-    def _from_bytes(self, side: str, states: Tensor) -> Tensor:
-        states = states.to(self._device, self._dtype)
-        return states.mul_(2).sub_(1) if self._spin[side] else states
 
 
 def _kind(units: Units) -> str:
     return "spin" if isinstance(units, Spin) else "bernoulli"
 
 
-def _to_bytes(states: Tensor) -> Tensor:
-    return (states > 0).to(torch.uint8).contiguous()
+def to_bytes(states: Tensor) -> Tensor:
+    """Return states as bytes, 0 or 1."""
+    return (states > 0).view(torch.uint8).contiguous()
 
 
-def integer_pairs(rows: Tensor, columns: Tensor) -> Tensor:
-    """Return rows^T columns of states 0 and 1, added up in integers, in the rows' dtype."""
-    pairs = _ops.statistics(_to_bytes(rows), _to_bytes(columns))
-    return pairs.to(rows.device, rows.dtype)
+def to_levels(units: Units, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows as levels of 255, uint8, and which of the rows they are exactly, (N,) bool.
+
+    Levels stand for u / 255: states of Bernoulli units are 0 and 255. Of spins only states are
+    exact, and their bytes 0 and 1.
+    """
+    if isinstance(units, Spin):
+        return to_bytes(rows), (rows.abs() == 1).all(1)
+    rows = rows.float()
+    levels = (rows * _ops.GREY_LEVELS).round()
+    exact = (levels / _ops.GREY_LEVELS == rows).all(1)
+    return levels.to(torch.uint8), exact

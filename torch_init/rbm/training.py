@@ -35,17 +35,21 @@ def fit(
 
     Args:
         machine: trained in place.
-        data: a tensor on any device, a NumPy array or memory map, a Dataset (of inputs, or of
-            tuples that begin with the input), a DataLoader or another iterable of batches. An
-            example may have any shape of `visible` elements. uint8 is grey levels, divided by 255;
-            Bernoulli units take values in [0, 1], softmax units one-hot groups, Gaussian units
-            anything finite, best of unit variance. Constant columns are allowed.
-        validation: held-out data for the monitors; their first 512 rows are used.
+        data: a tensor on any device, a NumPy array or memory map, a DataFrame, a Dataset (of
+            inputs, or of tuples that begin with the input), a DataLoader or another iterable of
+            batches. An example may have any shape of `visible` elements. uint8 is grey levels,
+            divided by 255; Bernoulli units take values in [0, 1], softmax units one-hot groups,
+            Gaussian units anything finite, best of unit variance. Constant columns are allowed.
+            All rows of arrays are checked before the run, others as they are read.
+        validation: held-out data for the monitors, which look at 512 rows: evenly spaced ones, of a
+            loader the first. So do they at data, if nothing is held out.
         progress: a bar; None: if tqdm is there and stderr is a terminal.
         callback: called with the machine and the record of each monitored epoch.
         checkpoint: a folder, written every checkpoint_every updates and at the end.
         resume: go on from the folder's checkpoint, with the same data and options (only epochs
-            may be raised, with a constant schedule): the bits are those of one uninterrupted run.
+            may be raised, with a constant schedule): the bits are those of one uninterrupted run,
+            if the data come in the same order again. Of a DataLoader that shuffles they do if it
+            has a generator, whose state the checkpoint keeps; what it read before is read again.
         process_group: a group of torch.distributed that shares the batches and chains; all its
             processes pass the same data (of a DataLoader each its own part of every batch) and
             options. With statistics="samples" the run has the same bits for any number of them.
@@ -66,13 +70,16 @@ def fit(
         reconstruction: "samples" (default) or "means" of the visible units, in CD.
         binarize: None, "threshold" (> 0.5; of spins > 0) or "sample" (anew in each epoch).
         visible_bias: "data": log(p / (1 - p)) of the data's means at the start; "keep". None:
-            "data" while the biases are all 0 and require a gradient, so a second fit goes on.
+            "data" while the biases are all 0 and require a gradient, so a second fit goes on. The
+            means are of all rows of an array, of at most 4,096 of others: evenly spaced ones of a
+            Dataset, the first batches of a loader.
         monitors: of MONITORS, default reconstruction and gradient_norm; monitor_every (1) epochs;
             patience (None): epochs without a better first monitor after which to stop.
 
     Raises:
-        TypeError, ValueError: bad data or options, before the machine is changed.
-        FloatingPointError: the parameters stopped being finite.
+        TypeError, ValueError: bad options or data, before the machine is changed, save by rows of
+            datasets and loaders, which are met later; the first bad row is named.
+        FloatingPointError: the parameters diverged.
 
     Example:
         >>> rbm = torch_init.rbm.RBM(4, 8, seed=0)
@@ -98,8 +105,7 @@ def fit(
     means = source.scan()
     held_out = None
     if validation is not None:
-        held_out = as_source("fit", validation, machine).probe()
-        machine.check_states("fit", "validation", held_out)
+        held_out = as_source("fit", validation, machine, "validation").probe()
     if chosen.statistics == "samples" and chosen.binarize is None and not source.are_states:
         check_sampled(machine, source.probe())
     training = Training(machine, source, held_out, chosen, Processes.of(process_group))

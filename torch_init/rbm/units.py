@@ -69,7 +69,7 @@ class Units(ABC):
         Raises:
             TypeError: the units have no finite number of states.
         """
-        fix = "Use ais() or raise_bound() instead of enumeration"
+        fix = "Use ais() or reverse_ais() instead of enumeration"
         expected = "units with finitely many states"
         raise TypeError(describe("rbm", "units", type(self).__name__, expected, fix))
 

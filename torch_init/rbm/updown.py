@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from torch_init.errors import check_not_negative, check_positive_int, describe
+from torch_init.errors import describe
+from torch_init.rbm.divergence import check_parameters
 from torch_init.rbm.sampling import Noise
 from torch_init.rbm.units import Bernoulli
 
@@ -14,61 +15,48 @@ if TYPE_CHECKING:
     from torch_init.rbm.dbn import DBN
 
 
+def check_units(function: str, dbn: "DBN") -> None:
+    """Raise unless all layers are of Bernoulli units, but for a label's."""
+    machines = list(dbn.each())
+    layers = [machines[0].visible, *(machine.hidden for machine in machines)]
+    others = {type(units).__name__ for units in layers if not isinstance(units, Bernoulli)}
+    if others:
+        got = f"layers of {' and '.join(sorted(others))} units"
+        raise TypeError(describe(function, "self", got, "Bernoulli units in every layer"))
+
+
 @torch.no_grad()
 def up_down(
     dbn: "DBN",
     data: Tensor,
-    one_hot: Tensor | None = None,
-    *,
-    epochs: int = 10,
-    batch_size: int = 100,
-    learning_rate: float = 0.01,
-    k: int = 3,
-    seed: int | None = None,
+    one_hot: Tensor | None,
+    epochs: int,
+    batch_size: int,
+    rate: float,
+    k: int,
+    noise: Noise,
 ) -> None:
-    """Fine-tune all weights of a net of Bernoulli layers (Hinton, Osindero, Teh 2006, appendix B).
-
-    Up: states are drawn by the recognition weights, and the generative ones learn to predict each
-    layer from the one above. Top: k sweeps of the top machine, contrastively. Down: states are
-    drawn by the generative weights, and the recognition ones learn to predict each layer from the
-    one below.
-
-    Args:
-        dbn: with generative weights, as DBN.up_down gives it.
-        data: (N, visible) in [0, 1]. one_hot: (N, classes) or None.
-        epochs, batch_size, learning_rate, k: of the fine-tuning.
-        seed: None: the net's.
-
-    Raises:
-        TypeError: layers of other units.
-    """
-    machines = [dbn._machine(number) for number in range(len(dbn.machines))]
-    if not all(isinstance(m.hidden, Bernoulli) for m in machines) or not isinstance(
-        machines[0].visible, Bernoulli
-    ):
-        got = "layers of other units"
-        raise TypeError(describe("up_down", "dbn", got, "Bernoulli units in every layer"))
-    check_positive_int("up_down", "epochs", epochs)
-    check_positive_int("up_down", "batch_size", batch_size)
-    check_positive_int("up_down", "k", k)
-    rate = check_not_negative("up_down", "learning_rate", learning_rate)
-    seed = dbn.seed if seed is None else seed
-    generator = torch.Generator().manual_seed(seed % 2**63)
+    """Train a net whose weights have parted; DBN.up_down checks the arguments and explains them."""
+    generator = torch.Generator().manual_seed(noise.seed % 2**63)
     step = 0
-    for _ in range(epochs):
+    for epoch in range(epochs):
         for rows in torch.randperm(len(data), generator=generator).split(batch_size):
             rows = rows.to(data.device)
             labels = None if one_hot is None else one_hot[rows]
-            _update(dbn, data[rows], labels, rate / len(rows), k, Noise(seed, dbn.name), step)
+            try:
+                _update(dbn, data[rows], labels, rate / len(rows), k, noise, step)
+            except ValueError:
+                check_parameters("DBN.up_down", dbn, epoch + 1)  # chains refuse such parameters too
+                raise
             step += 1
+        check_parameters("DBN.up_down", dbn, epoch + 1)
 
 
 def _update(
     dbn: "DBN", data: Tensor, labels: Tensor | None, rate: float, k: int, noise: Noise, step: int
 ) -> None:
     """One batch; rate is for a sum over its rows."""
-    lower = [dbn._machine(number) for number in range(len(dbn.machines) - 1)]
-    top = dbn.top
+    lower, top = list(dbn.each())[:-1], dbn.top
     # Up: states of every layer under the top machine, from the data.
     up = [data]
     for number, machine in enumerate(lower):

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A step of a machine's weights along a gradient, in one pass: a part of _ops.py.
+
+docs/gibbs.md, section 8, has the formula.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torch_init import _C
+from torch_init._descriptors import check_memory
+from torch_init.errors import describe
+
+_PAIR_KINDS = {torch.int32: 0, torch.int64: 1, torch.float32: 2}
+
+
+@dataclass(frozen=True, eq=False)
+class Slope:
+    """What the gradient of the log-likelihood in the weights is made of.
+
+    Attributes:
+        pairs: [visible, hidden], the phases' difference of v^T h, in units of 1 / scale; int32,
+            int64, or of the weights' dtype.
+        visible, hidden: [visible] and [hidden], the differences of the means.
+        visible_offset, hidden_offset: what centring subtracts; zeros: nothing.
+    """
+
+    pairs: Tensor
+    scale: float
+    visible: Tensor
+    hidden: Tensor
+    visible_offset: Tensor
+    hidden_offset: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Pace:
+    """How far a step goes, and what else than the gradient directs it.
+
+    Attributes:
+        decay, l1: of the weights' squares and magnitudes.
+        pull, visible_mean: [hidden] and [visible]; their products are added to the gradient.
+    """
+
+    rate: float
+    momentum: float
+    decay: float
+    l1: float
+    pull: Tensor
+    visible_mean: Tensor
+
+
+def ascend(
+    weight: Tensor,
+    velocity: Tensor | None,
+    slope: Slope,
+    pace: Pace,
+    gradient: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Move weight and velocity in place; return the biases' shifts due to centring.
+
+    They are (gradient^T hidden_offset, gradient visible_offset), [visible] and [hidden].
+
+    Args:
+        weight, velocity: [hidden, visible], contiguous; velocity None stands for zeros.
+        gradient: takes the gradient of the log-likelihood, before pull, decay and l1.
+    """
+    hidden, visible = weight.shape
+    shapes = {
+        "pairs": (slope.pairs, (visible, hidden)),
+        "visible": (slope.visible, (visible,)),
+        "hidden": (slope.hidden, (hidden,)),
+        "visible_offset": (slope.visible_offset, (visible,)),
+        "hidden_offset": (slope.hidden_offset, (hidden,)),
+        "pull": (pace.pull, (hidden,)),
+        "visible_mean": (pace.visible_mean, (visible,)),
+        "velocity": (velocity, (hidden, visible)),
+        "gradient": (gradient, (hidden, visible)),
+        "weight": (weight, (hidden, visible)),
+    }
+    for name, (tensor, shape) in shapes.items():
+        if tensor is None:
+            continue
+        check_memory("ascend", name, tensor)
+        fits = tensor.dtype == weight.dtype or (name == "pairs" and not tensor.is_floating_point())
+        if tensor.shape != shape or not fits or not tensor.is_contiguous():
+            got = f"{tensor.dtype} {tuple(tensor.shape)}"
+            expected = f"a contiguous tensor {shape} of {weight.dtype}"
+            raise ValueError(describe("ascend", name, got, expected))
+    if not weight.is_cpu or weight.dtype != torch.float32:
+        return ascend_with_torch(weight, velocity, slope, pace, gradient)
+    shifts = torch.empty(visible), torch.empty(hidden)
+    given = (
+        *(slope.pairs, slope.visible_offset, slope.hidden_offset, slope.visible, slope.hidden),
+        *(pace.pull, pace.visible_mean, weight, velocity, gradient, *shifts),
+    )
+    _C.ascend(
+        [0 if tensor is None else tensor.data_ptr() for tensor in given],
+        (visible, hidden),
+        _PAIR_KINDS[slope.pairs.dtype],
+        (slope.scale, pace.decay, pace.l1, pace.momentum, pace.rate),
+        torch.get_num_threads(),
+    )
+    return shifts
+
+
+def ascend_with_torch(
+    weight: Tensor,
+    velocity: Tensor | None,
+    slope: Slope,
+    pace: Pace,
+    gradient: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Step where the weights are, in their dtype; only the shifts are added up otherwise."""
+    change = slope.pairs.T.to(weight.dtype) * slope.scale
+    change -= torch.outer(slope.hidden, slope.visible_offset)
+    change -= torch.outer(slope.hidden_offset, slope.visible)
+    shifts = change.T @ slope.hidden_offset, change @ slope.visible_offset
+    if gradient is not None:
+        gradient.copy_(change)
+    change -= weight * pace.decay
+    change -= weight.sign() * pace.l1
+    change += torch.outer(pace.pull, pace.visible_mean)
+    change *= pace.rate
+    if velocity is not None:
+        change += velocity * pace.momentum
+        velocity.copy_(change)
+    weight += change
+    return shifts

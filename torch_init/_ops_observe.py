@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What compiled graphs tell a receiver: a part of _ops.py, which alone imports it.
+
+Operators without a result, kept by the compiler for their effect. A receiver is known by a name
+(a number would become symbolic): were its memory an argument, autograd would save it for the
+backward pass, and refuse to run that once another forward pass had written to it.
+"""
+
+import itertools
+import weakref
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Receiver(Protocol):
+    """What wants to know of the passes through a compiled model."""
+
+    def observe_pass(self, entrance: str, begins: bool, has_grad: bool) -> None:
+        """A pass through the part of the model of that name begins or ends."""
+
+    def observe_output(
+        self, x: Tensor, layer: str, call: int, path: str, needs_grad: bool, is_leaf: bool
+    ) -> None:
+        """A module returned x."""
+
+    def observe_gradient(self, x: Tensor, layer: str, call: int, path: str) -> None:
+        """The gradient with respect to what a module returned is x."""
+
+
+_receivers: weakref.WeakValueDictionary[str, Receiver] = weakref.WeakValueDictionary()
+_numbers = itertools.count(1)
+
+
+def add_receiver(receiver: Receiver) -> str:
+    """Return the name by which graphs know receiver, for as long as it lives."""
+    name = str(next(_numbers))
+    _receivers[name] = receiver
+    return name
+
+
+def observe_pass(receiver: str, entrance: str, begins: bool, has_grad: bool) -> None:
+    """Call Receiver.observe_pass() whenever the graph that is being traced runs."""
+    torch.ops.torch_init.observe_pass(receiver, entrance, begins, has_grad)
+
+
+def observe_output(
+    x: Tensor, receiver: str, layer: str, call: int, path: str, needs_grad: bool, is_leaf: bool
+) -> None:
+    """Call Receiver.observe_output() whenever the graph that is being traced runs."""
+    torch.ops.torch_init.observe_output(x, receiver, layer, call, path, needs_grad, is_leaf)
+
+
+def observe_gradient(x: Tensor, receiver: str, layer: str, call: int, path: str) -> None:
+    """Call Receiver.observe_gradient() whenever the graph that is being traced runs."""
+    torch.ops.torch_init.observe_gradient(x, receiver, layer, call, path)
+
+
+def _pass_now(name: str, entrance: str, begins: bool, has_grad: bool) -> None:
+    receiver = _receivers.get(name)
+    if receiver is not None:
+        receiver.observe_pass(entrance, begins, has_grad)
+
+
+def _output_now(
+    x: Tensor, name: str, layer: str, call: int, path: str, needs_grad: bool, is_leaf: bool
+) -> None:
+    receiver = _receivers.get(name)
+    if receiver is not None:
+        receiver.observe_output(x, layer, call, path, needs_grad, is_leaf)
+
+
+def _gradient_now(x: Tensor, name: str, layer: str, call: int, path: str) -> None:
+    receiver = _receivers.get(name)
+    if receiver is not None:
+        receiver.observe_gradient(x, layer, call, path)
+
+
+_OPERATORS = {
+    "observe_pass(str receiver, str entrance, bool begins, bool has_grad) -> ()": _pass_now,
+    "observe_output(Tensor x, str receiver, str layer, int call, str path, bool needs_grad, "
+    "bool is_leaf) -> ()": _output_now,
+    "observe_gradient(Tensor x, str receiver, str layer, int call, str path) -> ()": _gradient_now,
+}
+
+
+def register(library: torch.library.Library) -> None:
+    """Define the operators in library."""
+    # Not public, but there since PyTorch 2.4: the public ways to declare an effect name an
+    # argument that is written to.
+    from torch._higher_order_ops.effects import _EffectType, _register_effectful_op
+
+    for schema, implementation in _OPERATORS.items():
+        name = schema.partition("(")[0]
+        library.define(schema)
+        library.impl(name, implementation, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"torch_init::{name}", lambda *_, **__: None, lib=library)
+        operator = getattr(torch.ops.torch_init, name).default
+        _register_effectful_op(operator, _EffectType.ORDERED)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a window of training shows: that it ran, numbers that are not finite, steps."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import TYPE_CHECKING
+
+from torch_init.flow.rows import HALF
+from torch_init.flow.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from torch_init.flow.report import Report
+
+
+def non_finite(report: Report) -> list[Verdict]:
+    """The first tensor that held a NaN or an infinity."""
+    origin = report.nonfinite_origin
+    if origin is None:
+        return []
+    skipped = report.is_scaled and origin.direction == "backward"
+    return [
+        Verdict(
+            "non_finite",
+            "warning" if skipped else "error",
+            origin.layer,
+            origin.sentence,
+            "finite numbers",
+            "the scaled loss overflowed; GradScaler skips such steps and lowers its scale"
+            if skipped
+            else origin.cause,
+            "" if skipped else origin.suggestion,
+        )
+    ]
+
+
+def updates(report: Report) -> list[Verdict]:
+    """Steps as large as the weights; layers that hardly move while others do."""
+    moved = [
+        p
+        for p in report.parameters
+        if len(p.shape) >= 2 and math.isfinite(p.update_ratio) and p.weight_rms > 0
+    ]
+    if not moved:
+        return []
+    found = []
+    largest = max(moved, key=lambda p: p.update_ratio)
+    if largest.update_ratio > report.thresholds.update_too_large:
+        found.append(
+            Verdict(
+                "update_too_large",
+                "warning",
+                largest.name,
+                f"a step changes its weights by {largest.update_ratio:.2g} times their size",
+                "about 1e-3 to 1e-2",
+                "the learning rate is too large for weights of this size",
+                "lower the learning rate, or warm it up",
+            )
+        )
+    # A step of SGD moves the few rows of a table that were looked up: a sample can miss them.
+    tables = {f"{row.layer.split('#')[0]}.weight" for row in report.rows if row.role == "embedding"}
+    moved = [p for p in moved if tables.isdisjoint(p.names)]
+    if not moved:
+        return found
+    median = statistics.median(p.update_ratio for p in moved)
+    smallest = min(moved, key=lambda p: p.update_ratio)
+    still = smallest.update_ratio == 0 and smallest.gradient_rms > 0
+    # Without a moving one the learning rate is 0: so begins a warm-up.
+    rounded = still and smallest.dtype in HALF and any(p.update_rms > 0 for p in report.parameters)
+    if rounded or 0 < smallest.update_ratio < median / report.thresholds.update_spread:
+        found.append(
+            Verdict(
+                "update_too_small",
+                "warning",
+                smallest.name,
+                f"a step changes its weights by {smallest.update_ratio:.1g} times their size, "
+                f"the median layer's by {median:.1g}",
+                f"within a factor of {report.thresholds.update_spread:g} of the others",
+                f"every change is lost in rounding to {smallest.dtype}"
+                if rounded
+                else "its gradient is that much smaller",
+                "keep float32 master weights"
+                if rounded
+                else "see the verdict on the gradient; give this layer a larger learning rate, or "
+                "use an optimizer that scales each parameter's step (Adam)",
+            )
+        )
+    return found
+
+
+def no_data(report: Report) -> list[Verdict]:
+    """A window in which nothing was seen: an empty report must not look like a healthy one."""
+    if report.rows:
+        return []
+    if report.ran_unseen:
+        return [
+            Verdict(
+                "no_data",
+                "error",
+                "",
+                "the compiled model ran, but none of the hooks did",
+                "",
+                "torch.compile does not notice hooks that are added after a model's first "
+                "compiled call",
+                "watch the model before that call, or call torch.compiler.reset() after watch()",
+            )
+        ]
+    return [
+        Verdict(
+            "no_data",
+            "error",
+            "",
+            "no forward pass was seen",
+            "",
+            "the model was not called while it was watched, or it was compiled before, and "
+            "torch.compile does not notice hooks that are added later",
+            "call the model inside the with block; if it is compiled, watch it before its first "
+            "call or call torch.compiler.reset()",
+        )
+    ]

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Updates of machines of binary units whose statistics are integers: exact in any order.
+
+The data and the model's phase are bytes and means in fixed point; the difference of their sums is
+one matrix of integers, the same for any split of the rows and any number of processes.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torch_init import _ops
+from torch_init.rbm.gradient import Gradient, Offsets, Statistics, likelihood_gradient, wide
+from torch_init.rbm.machine import RBM
+from torch_init.rbm.parallel import Processes
+from torch_init.rbm.sampling import to_bytes, to_levels
+from torch_init.rbm.units import Spin
+
+
+@dataclass(frozen=True)
+class Phase:
+    """States of this process's rows of one phase, and what its statistics are made of.
+
+    Attributes:
+        visible: uint8 (N, visible), of so many levels: 1, or 255.
+        hidden: uint8 (N, hidden), states, or int16, means.
+    """
+
+    visible: Tensor
+    hidden: Tensor
+    levels: int = 1
+
+
+def exact_rows(
+    machine: RBM, rows: Tensor, processes: Processes, are_states: bool
+) -> tuple[Tensor, int] | None:
+    """Return rows as (bytes, levels), or None unless all rows of all processes can be.
+
+    Args:
+        are_states: all of them are known to be states.
+    """
+    if not machine.exact:
+        return None
+    if are_states:
+        return to_bytes(rows), 1
+    levels, exact = to_levels(machine.visible, rows)
+    is_spin = isinstance(machine.visible, Spin)
+    kinds = [bool(exact.all()), is_spin or machine.visible.are_states(rows)]
+    agreed = processes.sum_(torch.tensor(kinds, dtype=torch.int64)).tolist()
+    if agreed[0] < processes.size:
+        return None
+    return (to_bytes(rows), 1) if agreed[1] == processes.size else (levels, _ops.GREY_LEVELS)
+
+
+class Difference:
+    """The data's statistics less the model's, both divided by their numbers of rows.
+
+    Attributes:
+        pairs: (visible, hidden) integers in units of 1 / scale.
+        data, model: the means of s(v) and of h in each phase.
+    """
+
+    def __init__(
+        self,
+        machine: RBM,
+        phases: tuple[Phase, Phase],
+        counts: tuple[int, int],
+        processes: Processes,
+        room: Tensor | None,
+    ) -> None:
+        """Add up over this process's rows, then over all processes'.
+
+        Args:
+            counts: numbers of rows of all processes together.
+            room: another difference's pairs that are no longer needed.
+        """
+        data, _ = phases
+        one = _ops.MEAN_ONE if data.hidden.dtype == torch.int16 else 1
+        each = [count * phase.levels for count, phase in zip(counts, phases, strict=True)]
+        total = math.lcm(*each)
+        dtype = torch.int32 if total * one < 2**31 else torch.int64
+        size = (machine.visible.size, machine.hidden.size)
+        if room is None or room.dtype != dtype:
+            room = torch.empty(size, dtype=dtype, device=data.visible.device)
+        sums = []
+        for phase, count, sign in zip(phases, each, (1, -1), strict=True):
+            found = _ops.statistics(
+                phase.visible,
+                phase.hidden,
+                levels=phase.levels,
+                out=room,
+                weight=sign * total // count,
+                accumulate=sign < 0,
+            )
+            sums += [found.visible, found.hidden]
+        self.room = room
+        pairs = processes.sum_(room)
+        sums = list(processes.sum_(torch.cat(sums)).split([len(part) for part in sums]))
+        self.pairs, self.scale = pairs, 1 / (total * one)
+        self._stand_for_spins(machine, sums, each, total, one)
+        dtype = wide(machine.weight).dtype
+        spins = [isinstance(units, Spin) for units in (machine.visible, machine.hidden)]
+        means = []
+        for number, part in enumerate(sums):
+            unit = each[number // 2] if number % 2 == 0 else counts[number // 2] * one
+            mean = part.double() / unit
+            means.append((2 * mean - 1 if spins[number % 2] else mean).to(dtype))
+        self.data, self.model = (means[0], means[1]), (means[2], means[3])
+
+    def _stand_for_spins(
+        self, machine: RBM, sums: list[Tensor], each: list[int], total: int, one: int
+    ) -> None:
+        """(2 v - 1)^T (2 h - 1) and its like, from sums of v^T h, v and h."""
+        of_v, of_h = (isinstance(units, Spin) for units in (machine.visible, machine.hidden))
+        if not (of_v or of_h):
+            return
+        weights = [total // count for count in each]
+        visible = weights[0] * sums[0] - weights[1] * sums[2]
+        hidden = weights[0] * sums[1] - weights[1] * sums[3]
+        pairs = self.pairs.long() * (2 if of_v else 1) * (2 if of_h else 1)
+        if of_h:
+            pairs -= (2 if of_v else 1) * one * visible[:, None]
+        if of_v:
+            pairs -= (2 if of_h else 1) * hidden
+        self.pairs = pairs
+
+    def statistics(self) -> tuple[Statistics, Statistics]:
+        """Return means of the two phases, the pairs' difference with the data's."""
+        dtype = self.data[0].dtype
+        pairs = (self.pairs.T.double() * self.scale).to(dtype)
+        data = Statistics(pairs, *self.data, None, 1)
+        return data, Statistics(torch.zeros_like(pairs), *self.model, None, 1)
+
+
+def ascend(
+    difference: Difference,
+    offsets: Offsets | None,
+    weight: Tensor,
+    velocity: Tensor | None,
+    pace: _ops.Pace,
+    room: Tensor | None,
+) -> Gradient:
+    """Move the weights, float32 on a CPU, in one native pass; return the gradient it went along.
+
+    The gradient of the weights is what is in `room`, if there is any.
+    """
+    visible, hidden = (a - b for a, b in zip(difference.data, difference.model, strict=True))
+    mu = torch.zeros_like(visible) if offsets is None else offsets.visible
+    lam = torch.zeros_like(hidden) if offsets is None else offsets.hidden
+    slope = _ops.Slope(difference.pairs, difference.scale, visible, hidden, mu, lam)
+    of_visible, of_hidden = _ops.ascend(weight, velocity, slope, pace, room)
+    gradient = weight.new_empty(0) if room is None else room
+    return Gradient(gradient, visible - of_visible, hidden - of_hidden, None)
+
+
+def gradient(difference: Difference, offsets: Offsets | None) -> Gradient:
+    """Return the gradient where no native pass is: of other dtypes and devices."""
+    return likelihood_gradient(*difference.statistics(), offsets)
