@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The restricted Boltzmann machine: energy, conditionals, chains."""
+"""The restricted Boltzmann machine and its chains."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch_init import elementwise
 from torch_init.errors import check_not_negative, check_positive_int, describe
 from torch_init.keys import check_name, check_seed, draw_seed
+from torch_init.rbm.energy import Energy
 from torch_init.rbm.sampling import IntegerMachine, Noise
 from torch_init.rbm.units import Gaussian, NReLU, Units, as_units
 
@@ -20,7 +21,7 @@ Beta = Tensor | float
 """An inverse temperature: one for all chains, or (N,) for N chains."""
 
 
-class RBM(nn.Module):
+class RBM(Energy):
     r"""A restricted Boltzmann machine (Smolensky 1986; Hinton 2002).
 
     .. math:: E(v, h) = U_v(v) + U_h(h) - h^\top W s(v)
@@ -49,9 +50,6 @@ class RBM(nn.Module):
         >>> rbm.hidden_mean(v).shape, rbm.free_energy(v).shape
         (torch.Size([1, 4]), torch.Size([1]))
     """
-
-    log_variance: Tensor | None
-    can_be_centred = True
 
     def __init__(
         self,
@@ -99,10 +97,6 @@ class RBM(nn.Module):
             expected = "units with which the machine can be normalised"
             raise ValueError(describe("RBM", "hidden", "Gaussian on Gaussian", expected, fix))
 
-    def parameter_shapes(self) -> tuple[tuple[int, ...], int, int]:
-        """Return the shapes of weight, visible_bias and hidden_bias."""
-        return (self.hidden.size, self.visible.size), self.visible.size, self.hidden.size
-
     def _make_log_variance(self, like: Tensor) -> None:
         if not isinstance(self.visible, Gaussian):
             self.register_buffer("log_variance", None)
@@ -125,71 +119,6 @@ class RBM(nn.Module):
     def forward(self, visible: Tensor) -> Tensor:
         """Return the hidden units' means, so that a trained RBM is a layer."""
         return self.hidden_mean(visible)
-
-    def statistic(self, visible: Tensor) -> Tensor:
-        """Return s(v), which the weights multiply, shape (N, visible)."""
-        return self.visible.statistic(visible, self.log_variance)
-
-    def unit_biases(self) -> tuple[Tensor, Tensor]:
-        """Return the bias of each visible and of each hidden unit, (visible,) and (hidden,)."""
-        return self.visible_bias, self.hidden_bias
-
-    def hidden_input(self, visible: Tensor) -> Tensor:
-        """Return W s(v), shape (N, hidden)."""
-        return functional.linear(self.statistic(visible), self.weight)
-
-    def hidden_input_of(self, unit: Tensor) -> Tensor:
-        """Return W s(v) of one visible unit for each row, numbers (N,), in state 1: (N, hidden)."""
-        return self.weight.T[unit]
-
-    def hidden_field(self, visible: Tensor) -> Tensor:
-        """Return c + W s(v), shape (N, hidden)."""
-        return functional.linear(self.statistic(visible), self.weight, self.hidden_bias)
-
-    def visible_field(self, hidden: Tensor) -> Tensor:
-        """Return b + W^T h, shape (N, visible)."""
-        return torch.addmm(self.visible_bias, hidden, self.weight)
-
-    def hidden_mean(self, visible: Tensor) -> Tensor:
-        """Return E[h | v], shape (N, hidden); softplus of the field for NReLU units."""
-        return self.hidden.mean(self.hidden_field(visible))
-
-    def visible_mean(self, hidden: Tensor) -> Tensor:
-        """Return E[v | h], shape (N, visible)."""
-        return self.visible.mean(self.visible_field(hidden))
-
-    def energy(self, visible: Tensor, hidden: Tensor) -> Tensor:
-        """Return E(v, h) of each row, shape (N,).
-
-        Raises:
-            TypeError: hidden units are NReLU, whose copies have no joint energy with h.
-        """
-        visible_bias, hidden_bias = self.unit_biases()
-        own = self.visible.energy(visible, visible_bias, self.log_variance)
-        own = own + self.hidden.energy(hidden, hidden_bias, None)
-        return own - (self.hidden_input(visible) * hidden).sum(-1)
-
-    def free_energy(self, visible: Tensor) -> Tensor:
-        """Return F(v) = -log sum_h exp(-E(v, h)) of each row, shape (N,).
-
-        Differentiable, and finite for fields of any size.
-
-        Example:
-            >>> rbm = torch_init.rbm.RBM(2, 3, std=0.0)
-            >>> rbm.free_energy(torch.zeros(1, 2))          # -3 log 2
-            tensor([-2.0794], grad_fn=<SubBackward0>)
-        """
-        visible_bias, hidden_bias = self.unit_biases()
-        own = self.visible.energy(visible, visible_bias, self.log_variance)
-        return own - self.hidden.log_partition(self.hidden_field(visible), hidden_bias, None)
-
-    def hidden_free_energy(self, hidden: Tensor) -> Tensor:
-        """Return -log sum_v exp(-E(v, h)) of each row, shape (N,)."""
-        visible_bias, hidden_bias = self.unit_biases()
-        own = self.hidden.energy(hidden, hidden_bias, None)
-        return own - self.visible.log_partition(
-            self.visible_field(hidden), visible_bias, self.log_variance
-        )
 
     def integers(self, spent: IntegerMachine | None = None) -> IntegerMachine | None:
         """Return the machine in integers for many half-steps, or None if it is not exact.
@@ -350,14 +279,6 @@ class RBM(nn.Module):
         visible = self.visible.sample(start, self.log_variance, draw)
         return self.gibbs(visible, steps, seed=seed)[0]
 
-    def means_of_biases(self, means: Tensor) -> Tensor:
-        """Return the means that the visible biases stand for, given the units', (visible,)."""
-        return means
-
-    def sums(self, statistic: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the sums over rows of h s(v), s(v) and h: what the gradient is made of."""
-        return hidden.T @ statistic, statistic.sum(0), hidden.sum(0)
-
     def fit(self, data: Any, **options: Any) -> "History":
         """Train on unlabelled data; see torch_init.rbm.fit.
 
@@ -368,21 +289,6 @@ class RBM(nn.Module):
         from torch_init.rbm.training import fit
 
         return fit(self, data, **options)
-
-    def check_states(self, function: str, argument: str, visible: Tensor) -> None:
-        """Raise unless visible is (N, visible), finite and in the range of the visible units."""
-        shape = tuple(visible.shape)
-        if visible.dim() != 2 or shape[1] != self.visible.size:
-            raise ValueError(
-                describe(function, argument, f"shape {shape}", f"shape (N, {self.visible.size})")
-            )
-        if not visible.isfinite().all():
-            raise ValueError(describe(function, argument, "values that are not finite", "numbers"))
-        problem = self.visible.problem(visible)
-        if problem is not None:
-            expected = f"states of {type(self.visible).__name__} units"
-            fix = "Scale the data, or choose other visible units"
-            raise ValueError(describe(function, argument, problem, expected, fix))
 
 
 def _column(beta: Beta, rows: Tensor) -> Beta:
