@@ -275,3 +275,17 @@ def test_many_channels_and_empty_batches():
     data = brightness.expand(40, 3, 7, 6)
     history = made.fit(data, epochs=15, batch_size=10, learning_rate=0.3)
     assert history["reconstruction"][-1] < 0.5 * history["reconstruction"][0]
+
+
+def test_pictures():
+    pytest.importorskip("matplotlib")
+    made = rbm.ConvRBM(2, 5, (3, 4), size=(6, 8), seed=0)
+    kernels = rbm.receptive_fields(made, count=4).axes[0].images[0].get_array()
+    assert kernels.shape == (4 * 4 + 1, 2 * 5 + 1)  # a row for each channel
+    first = made.weight[1, 0].detach()  # the second row's first tile
+    want = (first - first.min()) / (first.max() - first.min())
+    torch.testing.assert_close(torch.from_numpy(kernels.data[5:8, 1:5]), want)
+    chains = rbm.fantasies(made, chains=3, steps=(1, 2)).axes[0].images[0].get_array()
+    assert chains.shape == (3 * 13 + 1, 2 * 9 + 1)
+    one = rbm.receptive_fields(rbm.ConvRBM(1, 9, 3, size=8)).axes[0].images[0].get_array()
+    assert one.shape == (13, 13)
