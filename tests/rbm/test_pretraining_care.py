@@ -193,6 +193,15 @@ def test_visible_biases_follow_all_batches_of_a_loader():
     torch.testing.assert_close(bias, torch.logit(torch.full((12,), 0.1)))
 
 
+def test_a_loader_that_is_left_half_read():
+    """5,000 rows are more than fit() reads ahead; patience ends the training early."""
+    loader = DataLoader(TensorDataset(examples(5000)), batch_size=100)
+    report = torch_init.rbm_pretrain(
+        mlp(), loader, epochs=4, patience=1, monitors=["reconstruction"], learning_rate=0.0
+    )
+    assert [row.epochs for row in report.layers] == [2, 2]
+
+
 def test_computed_weights_are_refused_before_anything_is_copied():
     model = mlp()
     prune.random_unstructured(model[2], "weight", amount=0.5)

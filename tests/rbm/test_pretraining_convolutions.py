@@ -132,6 +132,34 @@ def test_images_of_a_linear_layer():
     assert report.layers[1].machine.visible_shape == (2, 4, 4)
 
 
+class Tokens(nn.Module):
+    """Patches as rows: a convolution whose channels go last, and layers for each patch."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(1, 6, 4, stride=4)
+        self.each, self.head = nn.Linear(6, 5), nn.Linear(5, 10)
+
+    def forward(self, x):
+        x = torch.sigmoid(self.patches(x)).permute(0, 2, 3, 1)
+        return self.head(torch.tanh(self.each(x)).mean((1, 2)))
+
+
+def test_channels_last_and_rows_of_an_example():
+    model = Tokens()
+    with pytest.raises(ValueError, match="between each and head"):  # a mean of rows is no chain
+        torch_init.rbm_pretrain(model, digits(), epochs=1)
+    whole = nn.Sequential(model.patches, nn.Sigmoid(), Last(), model.each, nn.Tanh(), model.head)
+    report = torch_init.rbm_pretrain(whole, digits(), epochs=1)
+    assert [type(made) for made in machines(report)] == [rbm.ConvRBM, rbm.RBM]
+    assert report.layers[1].machine.visible.size == 6
+
+
+class Last(nn.Module):
+    def forward(self, x):
+        return x.permute(0, 2, 3, 1)
+
+
 class Residual(nn.Module):
     def __init__(self):
         super().__init__()

@@ -9,8 +9,8 @@ forward() of one's own, functional activations and functional pooling are all th
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -233,41 +233,48 @@ def _activation(layer: Layer, after: Layer, pairs: list[tuple[Tensor, Tensor]]) 
 def _is_taken_to(
     given: Tensor, taken: Tensor, function: Callable[[Tensor], Tensor], module: nn.Module
 ) -> bool:
-    """Whether the next layer takes function(given); of a map's, what is left of each channel."""
+    """Whether the next layer takes function(given).
+
+    Of a map, constant as it is, there must be that value in each channel of what is left of it,
+    with the channels before the positions or after them.
+    """
     want = function(given)
     if isinstance(module, nn.Conv2d):
         want = want.flatten(2)[..., 0]
         if taken.shape[0] != len(want) or taken.numel() == 0 or taken.numel() % want.numel():
             return False
-        channels = taken.reshape(*want.shape, -1)
+        rows, channels = want.shape
+        maps = [taken.reshape(rows, channels, -1), taken.reshape(rows, -1, channels).mT]
         # At a border, padding that is averaged in makes it less.
-        taken = channels.gather(-1, channels.abs().argmax(-1, keepdim=True))
-    if want.numel() != taken.numel():
-        return False
-    return torch.allclose(want, taken.reshape(want.shape), rtol=1e-4, atol=1e-5)
+        return any(_close(want, m.gather(-1, m.abs().argmax(-1, keepdim=True))) for m in maps)
+    return want.numel() == taken.numel() and _close(want, taken)
 
 
-@contextmanager
-def capturing(layer: Layer) -> Iterator[Callable[[nn.Module, Tensor], Tensor]]:
-    """Give a function (model, inputs) that returns what the layer gets, as (rows, features)."""
+def _close(want: Tensor, values: Tensor) -> bool:
+    return torch.allclose(want, values.reshape(want.shape), rtol=1e-4, atol=1e-5)
+
+
+def input_of(layer: Layer, model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return what a layer of the model gets of inputs, as (rows, features).
+
+    Raises:
+        ValueError: it is not of the shape that the layer got of the first few examples.
+    """
     found: list[Tensor] = []
 
     def stop(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         found.append(_input(args, kwargs).detach())
         raise _Reached
 
-    def capture(model: nn.Module, inputs: Tensor) -> Tensor:
-        with suppress(_Reached):
-            run(model, inputs)
-        taken, shape = found.pop(), layer.input_shape
-        if taken.shape[-len(shape) :] != shape:
-            got = f"examples of shape {tuple(inputs.shape[1:])}, which {layer.name} gets as "
-            got += f"{tuple(taken.shape[1:])}"
-            raise ValueError(describe(_FUNCTION, "data", got, f"examples that it gets as {shape}"))
-        return taken.reshape(-1, *shape).flatten(1)
-
     handle = layer.module.register_forward_pre_hook(stop, with_kwargs=True)
     try:
-        yield capture
+        with suppress(_Reached):
+            run(model, inputs)
     finally:
         handle.remove()
+    taken, shape = found.pop(), layer.input_shape
+    if taken.shape[-len(shape) :] != shape:
+        got = f"examples of shape {tuple(inputs.shape[1:])}, which {layer.name} gets as "
+        got += f"{tuple(taken.shape[1:])}"
+        raise ValueError(describe(_FUNCTION, "data", got, f"examples that it gets as {shape}"))
+    return taken.reshape(-1, *shape).flatten(1)

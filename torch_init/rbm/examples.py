@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_init.errors import describe
-from torch_init.rbm.chain import Layer, capturing
+from torch_init.rbm.chain import Layer, input_of
 from torch_init.rbm.states import EXPECTED, to_tensor
 
 _FUNCTION = "rbm_pretrain"
@@ -117,9 +117,8 @@ class Features:
         self._rows = None if self.is_stream else torch.cat(list(self))
 
     def __iter__(self) -> Iterator[Tensor]:
-        with capturing(self._layer) as capture:
-            for inputs in self._examples:
-                yield capture(self._model, inputs) * self.scale
+        for inputs in self._examples:
+            yield input_of(self._layer, self._model, inputs) * self.scale
 
     def survey(self) -> Survey:
         """Look at all features, of scale 1 as yet."""
