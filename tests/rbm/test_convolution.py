@@ -2,6 +2,7 @@
 """Convolutional machines: nn.Conv2d, enumeration, autograd and dense machines as oracles."""
 
 import math
+import pickle
 import warnings
 
 import pytest
@@ -245,8 +246,8 @@ def test_checkpoints_resume_to_the_same_bits(tmp_path):
         ({"padding": -1}, "padding"),
         ({"padding": "full"}, '"same" or "valid"'),
         ({"padding": "same", "stride": 2}, "stride"),
-        ({"exact": True}, "exact"),
         ({"visible": lambda n: rbm.Gaussian(n, learn_variance=True)}, "visible"),
+        ({"visible": lambda n: rbm.Bernoulli(4)}, "visible: expected 9 Bernoulli"),
         ({"hidden": lambda n: rbm.Softmax(n, categories=2)}, "hidden"),
         ({"visible": rbm.Gaussian, "hidden": rbm.Gaussian}, "Gaussian on Gaussian"),
         ({"std": -1.0}, "std"),
@@ -255,6 +256,31 @@ def test_checkpoints_resume_to_the_same_bits(tmp_path):
 def test_impossible_machines_are_refused(change, text):
     with pytest.raises(ValueError, match=text):
         rbm.ConvRBM(**(SHAPES["valid"] | change))
+
+
+def test_a_checkpoint_is_of_one_geometry(tmp_path):
+    pytest.importorskip("safetensors")
+    data = torch.rand(20, 36)
+    made, other = (rbm.ConvRBM(1, 2, 3, size=6, padding=reach, dilation=reach) for reach in (1, 2))
+    made.fit(data, epochs=1, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match=r"resume.*coupling"):
+        other.fit(data, epochs=1, checkpoint=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_dtypes_learn_and_are_pickled(dtype):
+    data = torch.rand(40, 1, 1, 1, generator=torch.Generator().manual_seed(0)).expand(40, 1, 6, 6)
+    made = rbm.ConvRBM(1, 3, 3, size=6, dtype=dtype, std=0.1)
+    history = made.fit(data, epochs=20, batch_size=10, learning_rate=0.3)
+    assert history["reconstruction"][-1] < 0.7 * history["reconstruction"][0]
+    again = pickle.loads(pickle.dumps(made))
+    images = data[:3].to(dtype)
+    assert torch.equal(again(images), made(images)) and again.hidden_shape == (3, 4, 4)
+
+
+def test_units_are_given_as_kinds():
+    with pytest.raises(TypeError, match=r"visible: .*got Bernoulli\(size=9\)"):
+        rbm.ConvRBM(1, 2, 2, size=3, visible=rbm.Bernoulli(9))
 
 
 def test_what_convolutions_cannot_do_is_refused():

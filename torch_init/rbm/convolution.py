@@ -116,7 +116,7 @@ class ConvRBM(RBM):
         size: height and width of the images.
         visible, hidden: the kind of units: Bernoulli, Spin, Gaussian or NReLU, or a function of
             their number.
-        options: std, seed, name, device and dtype, as RBM takes them.
+        std, seed, name, device, dtype: as RBM takes them.
 
     Raises:
         TypeError, ValueError: arguments that make no machine.
@@ -143,7 +143,11 @@ class ConvRBM(RBM):
         dilation: Pair = 1,
         visible: Callable[[int], Units] = Bernoulli,
         hidden: Callable[[int], Units] = Bernoulli,
-        **options: Any,
+        std: float = 0.01,
+        seed: int = 0,
+        name: str = "rbm",
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         check_positive_int(_FUNCTION, "in_channels", in_channels)
         check_positive_int(_FUNCTION, "out_channels", out_channels)
@@ -159,17 +163,16 @@ class ConvRBM(RBM):
         if min(self.hidden_shape) < 1:
             got = f"{kernel}, which is more than the images' {self.convolution.size}"
             raise ValueError(describe(_FUNCTION, "kernel_size", got, "a kernel that fits in"))
-        if options.pop("exact", False):
-            fix = "Leave exact alone"
-            raise ValueError(describe(_FUNCTION, "exact", "True", "False: chains in float", fix))
-        height, width = self.convolution.size
-        units = visible(in_channels * height * width), hidden(_product(self.hidden_shape))
-        for argument, made in zip(("visible", "hidden"), units, strict=True):
-            known = isinstance(made, (Bernoulli, Spin, Gaussian, NReLU))
-            if not known or getattr(made, "learn_variance", False):
-                expected = "Bernoulli, Spin, Gaussian of a fixed variance, or NReLU"
-                raise ValueError(describe(_FUNCTION, argument, repr(made), expected))
-        super().__init__(*units, exact=False, **options)
+        super().__init__(
+            _units("visible", visible, self.visible_shape),
+            _units("hidden", hidden, self.hidden_shape),
+            std=std,
+            seed=seed,
+            name=name,
+            exact=False,
+            device=device,
+            dtype=dtype,
+        )
 
     @property
     def visible_shape(self) -> tuple[int, int, int]:
@@ -186,7 +189,11 @@ class ConvRBM(RBM):
         return weight, weight[1], weight[0]
 
     def extra_repr(self) -> str:
-        return f"{self.visible}, {self.hidden}, {self.convolution}"
+        return f"{self.visible}, {self.hidden}, {self.coupling()}"
+
+    def coupling(self) -> str:
+        """Return how the layers are connected, for a checkpoint to be compared with."""
+        return str(self.convolution)
 
     def forward(self, visible: Tensor) -> Tensor:
         """Return the hidden units' means, (N, *hidden_shape), of images (N, *visible_shape)."""
@@ -233,6 +240,18 @@ class ConvRBM(RBM):
 
 def _product(shape: tuple[int, ...]) -> int:
     return int(torch.Size(shape).numel())
+
+
+def _units(argument: str, kind: Any, shape: tuple[int, ...]) -> Units:
+    expected = "Bernoulli, Spin, NReLU, Gaussian, or a function of the number of units"
+    if not callable(kind):
+        raise TypeError(describe(_FUNCTION, argument, repr(kind), expected))
+    units = kind(_product(shape))
+    known = isinstance(units, (Bernoulli, Spin, Gaussian, NReLU))
+    if not known or getattr(units, "learn_variance", False) or units.size != _product(shape):
+        expected = f"{_product(shape)} Bernoulli, Spin, NReLU or Gaussian units, of fixed variance"
+        raise ValueError(describe(_FUNCTION, argument, repr(units), expected))
+    return units
 
 
 def _pair(argument: str, value: Any) -> tuple[int, int]:

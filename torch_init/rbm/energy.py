@@ -28,6 +28,10 @@ class Energy(nn.Module):
         """Return the shapes of weight, visible_bias and hidden_bias."""
         return (self.hidden.size, self.visible.size), self.visible.size, self.hidden.size
 
+    def coupling(self) -> str:
+        """Return how the layers are connected, for a checkpoint to be compared with."""
+        return "all to all"
+
     def statistic(self, visible: Tensor) -> Tensor:
         """Return s(v), which the weights multiply, shape (N, visible)."""
         return self.visible.statistic(visible, self.log_variance)

@@ -404,6 +404,7 @@ class Training:
             "name": machine.name,
             "visible": repr(machine.visible),
             "hidden": repr(machine.hidden),
+            "coupling": machine.coupling(),
             "shapes": {name: list(value.shape) for name, value in machine.state_dict().items()},
             "dtype": str(machine.weight.dtype),
         }
