@@ -137,7 +137,9 @@ class Features:
 
     def rows(self) -> Tensor:
         """Return all of them, (N, features)."""
-        return torch.cat(list(self)) if self._rows is None else self._rows * self.scale
+        if self._rows is None:
+            return torch.cat(list(self))
+        return self._rows if self.scale == 1 else self._rows * self.scale
 
     def split(self, holdout: float) -> tuple[Any, Tensor | None]:
         """Return training rows and held-out rows, or None."""

@@ -123,6 +123,7 @@ def rbm_pretrain(
         for layer in hidden:
             _check_trainable(layer)
         reports: list[LayerReport] = []
+        trained = 0
         options = {"epochs": epochs, "progress": progress, "centered": False} | options
         for number, layer in enumerate(hidden):
             if layer.frozen:
@@ -130,8 +131,8 @@ def rbm_pretrain(
                 continue
             chosen = visible if number == 0 else _VISIBLE[layers[number - 1].activation or ""]
             trainer = LayerTrainer(copied, layer, examples, chosen, seed)
-            own = of_layer(options, sum(report.machine is not None for report in reports))
-            reports.append(trainer.train(holdout, held_out, own))
+            reports.append(trainer.train(holdout, held_out, of_layer(options, trained)))
+            trained += 1
         changes: list[Change] = []
         for layer in hidden:
             changes += _changes(model, layer.name, layer.module)
@@ -176,7 +177,7 @@ def _changes(model: nn.Module, name: str, trained: nn.Module) -> list[Change]:
 
 @torch.no_grad()
 def _write(changes: list[Change]) -> None:
-    """Write all of them, or none if the user's interrupt comes in between."""
+    """Write all of them, or none if anything comes in between, a Ctrl-C say."""
     before = [parameter.detach().clone() for parameter, _ in changes]
     try:
         for parameter, value in changes:
