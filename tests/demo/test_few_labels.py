@@ -73,7 +73,12 @@ def made_up(pretrained):
 
 @pytest.mark.parametrize(
     ("pretrained", "holds"),
-    [([0.5, 0.6], [False, False]), ([0.7, 0.7], [True, False]), ([0.8, 0.9], [True, True])],
+    [
+        ([0.5, 0.6], [False, False]),
+        ([0.7, 0.7], [True, False]),
+        ([0.8, 0.815], [True, False]),
+        ([0.8, 0.9], [True, True]),
+    ],
 )
 def test_claims_can_fail(pretrained, holds):
     claims = made_up(pretrained).claims()

@@ -35,6 +35,7 @@ _MOST_UNLABELLED = 10_000
 _PRETRAINING_UPDATES = 2000  # of each layer
 _UPDATES = 300
 _BATCH = 20
+_MARGIN = 0.01  # the mean of three draws of labels moves by a point or two with the draws
 PRETRAINED = "RBM pre-training"
 # Glorot & Bengio's scale is for units of slope 1; a sigmoid's is 1/4.
 _SCALED = "Xavier gain 4"
@@ -77,13 +78,14 @@ class FewLabels:
         known += "examples beats "
         return [
             self._claim("pretraining-beats-textbook", known + " and ".join(textbook), textbook),
-            self._claim("pretraining-beats-scaled", known + f"{_SCALED}, for sigmoids", [_SCALED]),
+            self._claim("pretraining-beats-scaled", known + _SCALED, [_SCALED]),
         ]
 
     def _claim(self, name: str, statement: str, others: list[str]) -> Claim:
         evidence = [f"{start} {self.mean(start):.1%}" for start in (PRETRAINED, *others)]
         best = max(self.mean(start) for start in others)
-        return Claim(name, statement, self.mean(PRETRAINED) > best, ", ".join(evidence))
+        holds = self.mean(PRETRAINED) >= best + _MARGIN
+        return Claim(name, f"{statement} by a point or more", holds, ", ".join(evidence))
 
 
 def total_updates(settings: Settings, labels: int) -> int:
