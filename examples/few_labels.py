@@ -5,7 +5,7 @@ r"""Few labels: a sigmoid network from a pre-trained start against plain starts.
     python examples/few_labels.py --data mnist.npz --unlabelled 10000 --widths 500 500 \
         --epochs 10 --batch-size 100
     python examples/few_labels.py --data mnist.npz --unlabelled 5000 --channels 12 24 \
-        --epochs 3 --batch-size 50 --learning-rate 0.2                  # a convolutional network
+        --epochs 3 --batch-size 50 --learning-rate 0.2 --sparsity-target 0.1    # convolutional
 
 All starts see the same labelled examples, in the same order, with the same optimiser; the
 pre-trained one has also seen the unlabelled ones. Test accuracy in per cent, mean over the seeds.
@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--widths", type=int, nargs="+", default=[128, 128])
     parser.add_argument("--channels", type=int, nargs="+", help="of a convolutional network")
     parser.add_argument("--learning-rate", type=float, help="of pre-training")
+    parser.add_argument("--sparsity-target", type=float, help="of pre-training; at a cost of 1")
     parser.add_argument("--epochs", type=int, default=20, help="of pre-training, each layer")
     parser.add_argument("--batch-size", type=int, default=20, help="of pre-training")
     parser.add_argument("--updates", type=int, default=300, help="of fine-tuning")
@@ -106,6 +107,7 @@ def main() -> None:
     x, y, x_test, y_test = load(args.data)
     options = {"epochs": args.epochs, "batch_size": args.batch_size}
     options["learning_rate"] = args.learning_rate
+    options |= {"sparsity_target": args.sparsity_target, "sparsity_cost": 1.0}
     unlabelled = x[: args.unlabelled]
     found: dict[str, list[float]] = {name: [] for name in STARTS}
     for seed in range(args.seeds):
