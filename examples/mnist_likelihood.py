@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 import torch_init
-from torch_init.rbm import RBM, ais, log_likelihood, raise_bound
+from torch_init.rbm import RBM, ais, log_likelihood, reverse_ais
 
 
 def published_betas(finer: int = 1) -> torch.Tensor:
@@ -94,11 +94,8 @@ def estimate(
     below = ais(rbm, train, betas=betas, chains=chains, seed=1)
     rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:chains]
     samples, _ = rbm.gibbs(train[rows], steps=20_000, seed=2)
-    above = raise_bound(rbm, samples, train, betas=betas, seed=3)
-    print(
-        f"log Z: AIS {below.value:.2f} [{below.low:.2f}, {below.high:.2f}], effective sample size "
-        f"{below.effective_sample_size:.0f} of {chains}; reverse AIS {above.value:.2f}"
-    )
+    above = reverse_ais(rbm, samples, train, betas=betas, seed=3)
+    print(f"log Z: AIS {below}; reverse AIS {above}")
     for name, data in (("training", train), ("test", test)):
         mean = log_likelihood(rbm, data, 0.0).mean().item()
         forward, reverse = mean - below.value, mean - above.value

@@ -3,10 +3,12 @@
 
 import math
 import pickle
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+import threadpoolctl
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -17,6 +19,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
 from torch_init import rbm
+
+
+@pytest.fixture(autouse=True)
+def one_blas_thread():
+    """scikit-learn's solvers wait for threads that busy cores do not run."""
+    with threadpoolctl.threadpool_limits(1):
+        yield
 
 
 def digits():
@@ -163,6 +172,16 @@ def test_estimator_errors():
         rbm.RBMTransformer(visible="poisson").fit(np.eye(3))
     with pytest.raises(ValueError, match="Expected 2D array"):
         rbm.RBMTransformer().fit(np.zeros(3))
+
+
+def test_the_estimator_names_the_extra_that_it_needs(monkeypatch):
+    """And nothing else of torch_init.rbm needs scikit-learn."""
+    monkeypatch.setitem(sys.modules, "sklearn.base", None)
+    monkeypatch.delitem(sys.modules, "torch_init.rbm.estimator", raising=False)
+    with pytest.raises(ImportError, match=r"no scikit-learn.*torch-init\[rbm\]"):
+        rbm.RBMTransformer(3)
+    with pytest.raises(AttributeError, match="Transformer"):
+        _ = rbm.Transformer
 
 
 def test_machines_are_pickled():

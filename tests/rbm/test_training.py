@@ -288,6 +288,16 @@ def test_patience_stops_early():
     assert history.stopped_early and history.records[-1]["epoch"] == 5
 
 
+def test_monitors_without_a_figure_are_refused():
+    """Before the run, not at the end of its first epoch."""
+    made = rbm.RBM(rbm.Gaussian(12), 5)
+    with pytest.raises(ValueError, match="'pseudo_likelihood' of Gaussian units"):
+        made.fit(patterns(), monitors=["weight_norm", "pseudo_likelihood"])
+    with pytest.raises(ValueError, match="without validation"):
+        made.fit(patterns(), monitors=["free_energy_gap"], patience=2)
+    assert same(made, rbm.RBM(rbm.Gaussian(12), 5))
+
+
 def test_the_callers_generators_are_left_alone():
     before = torch.random.get_rng_state()
     trained(patterns(), algorithm="pcd", binarize="sample")

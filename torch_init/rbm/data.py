@@ -65,7 +65,7 @@ class Rows:
 
     def _read(self, numbers: Tensor) -> Tensor:
         if isinstance(self._data, Tensor):
-            return self._data[numbers.to(self._data.device)]
+            return self._data.index_select(0, numbers.to(self._data.device))
         if self._is_array:
             # In the file's order, as a memory map is read fastest; then in the order asked for.
             order = numbers.argsort()
@@ -88,41 +88,41 @@ class Rows:
             check_rows(self._function, self._argument, self._machine, states, name)
         return states
 
+    def _chunks(self, numbers: Tensor) -> Iterator[Tensor]:
+        """Yield the rows of those numbers, checked; at the end, refuse bytes of 0 and 1."""
+        greatest = 0
+        for part in numbers.split(rows_at_once(self._machine)):
+            rows = self._read(part)
+            greatest = max(greatest, greatest_byte(rows))
+            yield self._prepare(rows, part)
+        refuse_binary_bytes(self._function, self._argument, greatest)
+
     @torch.no_grad()
     def scan(self) -> Tensor:
         """Look at all rows of an array, some of others; return their mean, (visible,), float64.
 
         Of a Dataset these are at most 4,096 rows, evenly spaced.
         """
-        machine = self._machine
-        at_once = rows_at_once(machine)
-        chosen = torch.arange(self.count) if self._is_array else self._spread(at_once)
-        total = torch.zeros(machine.visible.size, dtype=torch.float64)
-        are_states, greatest = self._is_array, 0
-        for numbers in chosen.split(at_once):
-            rows = self._read(numbers)
-            states = self._prepare(rows, numbers)
-            greatest = max(greatest, greatest_byte(rows))
+        units = self._machine.visible
+        most = self.count if self._is_array else rows_at_once(self._machine)
+        chosen = self._spread(most)
+        total = torch.zeros(units.size, dtype=torch.float64)
+        are_states = self._is_array
+        for states in self._chunks(chosen):
             total += states.double().sum(0).cpu()
-            are_states = are_states and machine.visible.are_states(states)
-        refuse_binary_bytes(self._function, self._argument, greatest)
+            are_states = are_states and units.are_states(states)
         self.are_states, self._all_seen = are_states, self._is_array
         self.scanned = len(chosen)
-        return total / len(chosen)
+        return total / self.scanned
 
     def whole(self) -> Tensor:
         """Return all rows, prepared and checked."""
-        self.scan()
-        numbers = torch.arange(self.count).split(rows_at_once(self._machine))
-        return torch.cat([self.pick(part) for part in numbers])
+        return torch.cat(list(self._chunks(torch.arange(self.count))))
 
     def probe(self) -> Tensor:
         """Return the rows that the monitors look at: at most 512, evenly spaced."""
         if self._probe is None:
-            numbers = self._spread(PROBE)
-            rows = self._read(numbers)
-            refuse_binary_bytes(self._function, self._argument, greatest_byte(rows))
-            self._probe = self._prepare(rows, numbers)
+            self._probe = torch.cat(list(self._chunks(self._spread(PROBE))))
         return self._probe
 
     def _spread(self, most: int) -> Tensor:
@@ -207,7 +207,8 @@ class Stream:
         """Begin anew in the order of another run's generator, if the loader has one."""
         if self._generator is not None:
             self._generator.set_state(order)
-            self.order, self._begun = order, None
+            self.order = order
+            self.scan()
 
     def probe(self) -> Tensor:
         """Return the rows that the monitors look at: the first 512."""

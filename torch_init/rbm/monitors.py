@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures that say how training goes, computed only when they are recorded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from torch_init.errors import describe
 from torch_init.rbm.likelihood import pseudo_likelihood
 from torch_init.rbm.machine import RBM
+from torch_init.rbm.units import Bernoulli, Spin, Units
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,18 @@ pseudo_likelihood: nats per visible unit, estimated from ten units of each row.
 free_energy_gap: mean F(held-out) - mean F(training rows): it grows when the machine overfits."""
 
 HIGHER_IS_BETTER = ("pseudo_likelihood",)
+
+
+def check_monitors(
+    function: str, names: Sequence[str], patience: int | None, visible: Units, held_out: bool
+) -> None:
+    """Raise if a monitor named has no figure for such a machine, or none to be patient with."""
+    if "pseudo_likelihood" in names and not isinstance(visible, (Bernoulli, Spin)):
+        got = f"'pseudo_likelihood' of {type(visible).__name__} units"
+        raise ValueError(describe(function, "monitors", got, "figures of such units"))
+    if patience is not None and names[0] == "free_energy_gap" and not held_out:
+        got = "'free_energy_gap' first, without validation"
+        raise ValueError(describe(function, "monitors", got, "a figure for patience to watch"))
 
 
 @torch.no_grad()

@@ -128,9 +128,8 @@ class Training:
                     try:
                         self._step(rows, first_row, count, epoch)
                     except ValueError:
-                        check_parameters(
-                            "fit", self.machine, epoch + 1
-                        )  # chains refuse such parameters too
+                        # Chains refuse parameters that have diverged, too.
+                        check_parameters("fit", self.machine, epoch + 1)
                         raise
                     self.update = done
                     bar.update(1)
@@ -383,7 +382,7 @@ class Training:
         tensors |= {"mu": offsets.visible, "lambda": offsets.hidden, "centred": offsets.started}
         tensors["activity"] = self.activity
         if isinstance(self.source, Stream) and self.source.order is not None:
-            order = self.source.order
+            order = self.source.order.to(self.machine.weight.device)
             tensors["order"] = self.processes.gather_rows(order[None], self.processes.size)
         facts = {
             "options": self.options.as_json(),

@@ -10,6 +10,7 @@ from torch_init.errors import check_positive_int, describe
 from torch_init.rbm.data import as_source
 from torch_init.rbm.history import History
 from torch_init.rbm.machine import RBM
+from torch_init.rbm.monitors import check_monitors
 from torch_init.rbm.options import Options
 from torch_init.rbm.parallel import Processes
 from torch_init.rbm.run import Training, check_sampled
@@ -98,6 +99,8 @@ def fit(
     elif chosen.centered and not machine.can_be_centred:
         got = f"True with a {type(machine).__name__}, whose units share their biases"
         raise ValueError(describe("fit", "centered", got, "False"))
+    has_validation = validation is not None
+    check_monitors("fit", chosen.monitors, chosen.patience, machine.visible, has_validation)
     check_positive_int("fit", "checkpoint_every", checkpoint_every)
     if resume and checkpoint is None:
         raise ValueError(describe("fit", "resume", "True without checkpoint", "a folder"))

@@ -46,7 +46,8 @@ def up_down(
             try:
                 _update(dbn, data[rows], labels, rate / len(rows), k, noise, step)
             except ValueError:
-                check_parameters("DBN.up_down", dbn, epoch + 1)  # chains refuse such parameters too
+                # Chains refuse parameters that have diverged, too.
+                check_parameters("DBN.up_down", dbn, epoch + 1)
                 raise
             step += 1
         check_parameters("DBN.up_down", dbn, epoch + 1)
