@@ -4,6 +4,8 @@ r"""Few labels: a sigmoid network from a pre-trained start against plain starts.
     python examples/few_labels.py                                       # scikit-learn's digits
     python examples/few_labels.py --data mnist.npz --unlabelled 10000 --widths 500 500 \
         --epochs 10 --batch-size 100
+    python examples/few_labels.py --data mnist.npz --unlabelled 5000 --channels 12 24 \
+        --epochs 3 --batch-size 50 --learning-rate 0.2 --sparsity-target 0.1    # convolutional
 
 All starts see the same labelled examples, in the same order, with the same optimiser; the
 pre-trained one has also seen the unlabelled ones. Test accuracy in per cent, mean over the seeds.
@@ -13,6 +15,7 @@ import argparse
 import itertools
 import statistics
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,8 +53,18 @@ def network(sizes: list[int]) -> nn.Sequential:
     return nn.Sequential(*parts[:-1])
 
 
+def convolutional(channels: list[int], pixels: int) -> nn.Sequential:
+    """A network of sigmoid maps, each followed by max-pooling."""
+    side = round(pixels**0.5)
+    parts: list[nn.Module] = [nn.Unflatten(1, (1, side, side))]
+    for below, above in itertools.pairwise([1, *channels]):
+        parts += [nn.Conv2d(below, above, 5, padding=2), nn.Sigmoid(), nn.MaxPool2d(2)]
+        side //= 2
+    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(channels[-1] * side * side, 10))
+
+
 def start(
-    model: nn.Sequential, name: str, unlabelled: torch.Tensor, seed: int, options: dict[str, int]
+    model: nn.Sequential, name: str, unlabelled: torch.Tensor, seed: int, options: dict[str, Any]
 ) -> None:
     """Give the model its start; the options are those of pre-training."""
     if name == "pre-trained":
@@ -82,6 +95,9 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=100)
     parser.add_argument("--unlabelled", type=int, default=1400)
     parser.add_argument("--widths", type=int, nargs="+", default=[128, 128])
+    parser.add_argument("--channels", type=int, nargs="+", help="of a convolutional network")
+    parser.add_argument("--learning-rate", type=float, help="of pre-training")
+    parser.add_argument("--sparsity-target", type=float, help="of pre-training; at a cost of 1")
     parser.add_argument("--epochs", type=int, default=20, help="of pre-training, each layer")
     parser.add_argument("--batch-size", type=int, default=20, help="of pre-training")
     parser.add_argument("--updates", type=int, default=300, help="of fine-tuning")
@@ -90,13 +106,18 @@ def main() -> None:
     torch.set_num_threads(1)  # layers of a few hundred units gain nothing from more
     x, y, x_test, y_test = load(args.data)
     options = {"epochs": args.epochs, "batch_size": args.batch_size}
+    options["learning_rate"] = args.learning_rate
+    options |= {"sparsity_target": args.sparsity_target, "sparsity_cost": 1.0}
     unlabelled = x[: args.unlabelled]
     found: dict[str, list[float]] = {name: [] for name in STARTS}
     for seed in range(args.seeds):
         rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[: args.labels]
         for name in STARTS:
             began = time.perf_counter()
-            model = network([x.shape[1], *args.widths, 10])
+            if args.channels:
+                model = convolutional(args.channels, x.shape[1])
+            else:
+                model = network([x.shape[1], *args.widths, 10])
             start(model, name, unlabelled, seed, options)
             started = time.perf_counter() - began
             fine_tune(model, x[rows], y[rows], args.updates, seed)

@@ -14,7 +14,7 @@ import torch
 from torch_init import cli
 from torch_init.demo.models import ACTIVATIONS, STARTS
 
-TINY = ["--epochs", "1", "--depth", "3", "--width", "16"]
+TINY = ["--epochs", "1", "--depth", "3", "--width", "16", "--few-labels", "0"]
 TINIER = [*TINY, "--activations", "relu", "--inits", "he"]
 
 
@@ -108,7 +108,15 @@ def test_figure_and_event_files(tmp_path):
 def test_overflow_at_the_start_is_reported(tmp_path, capsys):
     """N(0, 1) with ReLU grows by sqrt(width / 2) per layer: 60 layers overflow float32."""
     arguments = ["--epochs", "1", "--depth", "60", "--width", "64", "--activations", "relu"]
-    arguments += ["--inits", "normal-1", "--output", "results", "--no-tensorboard"]
+    arguments += [
+        "--inits",
+        "normal-1",
+        "--output",
+        "results",
+        "--no-tensorboard",
+        "--few-labels",
+        "0",
+    ]
     assert cli.main(["demo", *arguments]) == 0
     (run,) = json.loads((tmp_path / "results" / "results.json").read_text())["runs"]
     assert run["diverged_at"] == 0
@@ -148,6 +156,8 @@ def test_a_registered_start_joins_the_comparison(tmp_path, monkeypatch, capsys):
         (["--lr", "nan"], "--lr: got nan; expected a positive number"),
         (["--seed", "-1"], "--seed: got -1; expected 0 <= seed < 2**63"),
         (["--activations", "relu", "gelu"], "--activations: unknown gelu; expected any of sigmoid"),
+        (["--few-labels", "-1"], "--few-labels: got -1; expected 0 to 1438"),
+        (["--few-labels", "1439"], "--few-labels: got 1439; expected 0 to 1438"),
         (["--inits", "glorot"], "--inits: unknown glorot; expected any of zero normal-1"),
         (["--device", "toaster"], "--device: cannot use 'toaster'"),
         (["--device", "meta"], "--device: cannot use 'meta': expected cpu or cuda"),

@@ -49,6 +49,7 @@ def test_figure_shows_measured_and_expected(reports):
 def test_demo_writes_figure_and_pages(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ["--epochs", "1", "--depth", "3", "--width", "16", "--no-tensorboard"]
+    options += ["--few-labels", "0"]
     chosen = ["--activations", "relu", "--inits", "zero", "he", "--output", "out"]
     assert cli.main(["demo", *options, *chosen]) == 0
     assert (tmp_path / "out" / "gradient_flow.png").stat().st_size > 10_000

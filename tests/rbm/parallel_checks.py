@@ -48,6 +48,17 @@ def check_means_agree_to_rounding(rank, ranks):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
+def check_convolutional_machines_agree_to_rounding(rank, ranks):
+    """The last of 31 rows is a batch of its own, of which most ranks have no share."""
+    rows = data()[:31]
+    made = [rbm.ConvRBM(1, 3, 2, size=(3, 4)) for _ in range(2)]
+    options = {"epochs": 3, "batch_size": 30, "algorithm": "pcd", "learning_rate": 0.1}
+    made[0].fit(rows, **options)
+    made[1].fit(rows, process_group=dist.group.WORLD, **options)
+    for a, b in zip(*(one.parameters() for one in made), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
 def check_loaders_of_each_rank_make_one_batch(rank, ranks):
     batches = list(data()[:96].split(24))
     mine = [batch[24 * rank // ranks : 24 * (rank + 1) // ranks] for batch in batches]

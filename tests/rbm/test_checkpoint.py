@@ -247,6 +247,40 @@ def test_each_layer_has_a_checkpoint_of_its_own(tmp_path):
         assert same(make(resume=True), whole)
 
 
+@pytest.mark.parametrize("kind", ["model", "net"])
+def test_more_epochs_train_the_layers_above_anew(tmp_path, kind):
+    """Their checkpoints are of features that the layer below no longer makes."""
+
+    def train(folder, epochs, resume=False):
+        options = {"epochs": epochs, "checkpoint": folder, "resume": resume}
+        if kind == "net":
+            made = rbm.DBN([12, 8, 6])
+            made.fit(data(), **options)
+            return made
+        parts = [torch.nn.Linear(12, 8), torch.nn.Sigmoid(), torch.nn.Linear(8, 6)]
+        model = torch.nn.Sequential(*parts, torch.nn.Sigmoid(), torch.nn.Linear(6, 2))
+        torch_init.rbm_pretrain(model, data(), **options)
+        return model
+
+    whole = train(tmp_path / "whole", 4)
+    train(tmp_path / "short", 2)
+    assert same(train(tmp_path / "short", 4, resume=True), whole)
+    # And once more: all layers are done.
+    assert same(train(tmp_path / "short", 4, resume=True), whole)
+
+
+def test_foreign_folders_beside_the_checkpoints(tmp_path):
+    foreign = [
+        tmp_path / name / "checkpoint.json" for name in ("layer-norm", "layer-", "layer-\u00b2")
+    ]
+    for path in foreign:
+        path.parent.mkdir()
+        path.write_text("{}")
+    rbm.DBN([12, 8]).fit(data(), epochs=1, checkpoint=tmp_path)
+    assert all(path.read_text() == "{}" for path in foreign)
+    assert (tmp_path / "layer-0" / "checkpoint.json").exists()
+
+
 @pytest.mark.parametrize(
     ("other", "word"),
     [

@@ -224,9 +224,12 @@ def with_between(module):
         (with_between(nn.BatchNorm1d(20)), "1, a BatchNorm1d, before 3"),
         (with_between(nn.LayerNorm(20)), "1, a LayerNorm, before 3"),
         (with_between(nn.GELU()), "1, a GELU"),
-        (nn.Linear(64, 10), "two linear layers or more"),
+        (nn.Linear(64, 10), "two Linear or Conv2d layers or more"),
         (nn.Sequential(nn.LazyLinear(20), nn.Sigmoid(), nn.Linear(20, 10)), "no memory"),
-        (nn.utils.parametrizations.weight_norm(nn.Linear(64, 10)), "plain linear layers"),
+        (
+            nn.utils.parametrizations.weight_norm(nn.Linear(64, 10)),
+            "weight is computed from others",
+        ),
     ],
     ids=str,
 )

@@ -9,12 +9,15 @@ how the gradient changes from layer to layer; every claim printed is checked aga
 ``docs/images/demo.png`` is the figure of the default run, ``torch-init demo``, which writes it to
 ``torch_init_demo/demo.png``.
 
+``few_labels.png`` compares plain starts with one that restricted Boltzmann machines learned from
+examples without labels, where only a hundred have one.
+
 ``gradient_flow.png`` and the web pages in ``gradient_flow/`` show the networks before training as
 torch_init.check sees them, each with its verdict.
 
 Rooms: ``data`` (digits), ``models`` (network, activations, the registry of starts), ``training``,
-``measurement`` (gradients, theory), ``claims``, and the outputs ``report``, ``figure``, ``events``,
-``flow``.
+``measurement`` (gradients, theory), ``claims``, ``few_labels``, and the outputs ``report``,
+``figure``, ``events``, ``flow``.
 """
 
 from __future__ import annotations
@@ -72,6 +75,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="any of zero normal-1 normal-0.01 lecun xavier he (default: all)",
     )
     parser.add_argument(
+        "--few-labels",
+        type=int,
+        default=100,
+        metavar="N",
+        help="labelled examples of the comparison with RBM pre-training, 0 for none "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--output", default="torch_init_demo", metavar="DIR", help="folder for the results"
     )
     parser.add_argument(
@@ -121,7 +132,7 @@ def _compare(args: argparse.Namespace) -> None:
     from rich.console import Console
     from tqdm import tqdm
 
-    from . import data, figure, flow, measurement, report, training
+    from . import data, few_labels, figure, flow, measurement, report, training
     from .claims import Comparison, check_claims, summarise
     from .models import ACTIVATIONS, MLP, STARTS
 
@@ -134,6 +145,9 @@ def _compare(args: argparse.Namespace) -> None:
     device = _usable_device(args.device)
     output = _writable_folder(args.output)
     digits = data.load(args.data, settings.seed)
+    labels = args.few_labels
+    if not 0 <= labels <= len(digits.x_train):
+        raise DemoError(f"--few-labels: got {labels}; expected 0 to {len(digits.x_train)}")
 
     console = Console()
     console.print(report.describe(digits, settings), highlight=False)
@@ -143,6 +157,7 @@ def _compare(args: argparse.Namespace) -> None:
     reports: flow.Reports = {}
     # disable=None: no bar where stderr is not a terminal.
     total = len(pairs) * settings.updates_for(digits)
+    total += few_labels.total_updates(settings, labels) if labels else 0
     with tqdm(total=total, unit="update", disable=None) as bar:
         for activation, start in pairs:
             bar.set_description(f"{ACTIVATIONS[activation].label} {STARTS[start].label}")
@@ -151,18 +166,27 @@ def _compare(args: argparse.Namespace) -> None:
                 reports[pair] = flow.measure(model, digits)
 
             runs.append(training.train(activation, start, digits, settings, bar.update, inspect))
+        few = None
+        if labels:
+            bar.set_description("few labels")
+            few = few_labels.compare(digits, settings, labels, bar.update)
 
     entropy = measurement.class_entropy(training.probe(digits)[1], digits.classes)
     comparison = Comparison(runs, digits.classes, entropy, settings.depth, settings.width)
     claims = check_claims(comparison)
-    report.print_report(console, comparison, claims, summarise(comparison))
+    claims += few.claims() if few is not None else []
+    tables = [few_labels.build_table(few)] if few is not None else []
+    report.print_report(console, comparison, claims, summarise(comparison), tables)
     try:
         drawing = figure.draw(comparison)
         drawing.savefig(output / "demo.png")
-        report.write_json(output / "results.json", digits, settings, comparison, claims)
+        report.write_json(output / "results.json", digits, settings, comparison, claims, few)
         flow.draw(reports).savefig(output / "gradient_flow.png")
         flow.write_pages(reports, output / "gradient_flow")
         written = "demo.png, results.json, gradient_flow.png, gradient_flow/ (web pages)"
+        if few is not None:
+            few_labels.draw(few).savefig(output / "few_labels.png")
+            written += ", few_labels.png"
         if not args.no_tensorboard:
             from .events import write_events
 

@@ -23,6 +23,7 @@ import torch_init
 
 from .claims import Claim, Comparison, learnt
 from .data import Digits
+from .few_labels import FewLabels
 from .measurement import total_ratio
 from .models import ACTIVATIONS, STARTS
 from .training import MOMENTUM, Run, Settings
@@ -97,10 +98,15 @@ def _number(value: float | None, form: str) -> str:
 
 
 def print_report(
-    console: Console, comparison: Comparison, claims: list[Claim], success: str
+    console: Console,
+    comparison: Comparison,
+    claims: list[Claim],
+    success: str,
+    tables: list[Table],
 ) -> None:
-    """Print the table and what it shows."""
-    console.print(build_table(comparison))
+    """Print the table, more tables, and what they show."""
+    for table in [build_table(comparison), *tables]:
+        console.print(table)
     console.print("[bold]What you see[/bold]")
     for claim in claims:
         verdict = "[green]Holds[/green]" if claim.holds else "[red]Does not hold here[/red]"
@@ -111,7 +117,12 @@ def print_report(
 
 
 def write_json(
-    path: Path, digits: Digits, settings: Settings, comparison: Comparison, claims: list[Claim]
+    path: Path,
+    digits: Digits,
+    settings: Settings,
+    comparison: Comparison,
+    claims: list[Claim],
+    few: FewLabels | None,
 ) -> None:
     """Write everything measured as strict JSON; null stands for a number that overflowed."""
     results = {
@@ -134,6 +145,7 @@ def write_json(
             }
             for run in comparison.runs
         ],
+        "few_labels": None if few is None else few.as_json(),
         "claims": [asdict(claim) for claim in claims],
     }
     text = json.dumps(_without_overflow(results), indent=1, allow_nan=False)

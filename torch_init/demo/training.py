@@ -111,7 +111,7 @@ def probe(digits: Digits) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Let torch use one thread within, and the caller's number after.
 
     Layers of a hundred units gain little from a second thread, and lose tens of times over where
@@ -126,7 +126,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-@_one_thread()
+@one_thread()
 def train(
     activation: str,
     start: str,

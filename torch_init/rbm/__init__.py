@@ -5,9 +5,11 @@ from typing import Any
 
 from torch_init.rbm.annealing import Estimate, ais, linear_betas, reverse_ais
 from torch_init.rbm.biases import base_rate
+from torch_init.rbm.convolution import ConvRBM
 from torch_init.rbm.dbn import DBN
 from torch_init.rbm.history import History
 from torch_init.rbm.labelled import Labelled
+from torch_init.rbm.layer_training import LayerReport
 from torch_init.rbm.likelihood import log_likelihood, log_partition, pseudo_likelihood
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.monitors import MONITORS
@@ -18,7 +20,7 @@ from torch_init.rbm.pictures import (
     receptive_fields,
     write_history,
 )
-from torch_init.rbm.pretraining import LayerReport, PretrainReport, rbm_pretrain
+from torch_init.rbm.pretraining import PretrainReport, rbm_pretrain
 from torch_init.rbm.training import fit
 from torch_init.rbm.units import Bernoulli, Gaussian, NReLU, Softmax, Spin, Units
 
@@ -27,6 +29,7 @@ __all__ = [
     "MONITORS",
     "RBM",
     "Bernoulli",
+    "ConvRBM",
     "Estimate",
     "Gaussian",
     "History",

@@ -174,10 +174,10 @@ class _Path:
         self.betas = _check_betas(function, betas)
         self._rbm = rbm = in_float64(rbm)
         if data is None:
-            self.base = torch.zeros_like(rbm.visible_bias)
+            self.base = rbm.visible_bias.new_zeros(rbm.visible.size)
         else:
             self.base = base_rate(rbm, data.to(rbm.weight.device))
-        zero = torch.zeros_like(rbm.hidden_bias)
+        zero = rbm.hidden_bias.new_zeros(rbm.hidden.size)
         hidden = rbm.hidden.log_partition(zero, zero, None)
         visible = rbm.visible.log_partition(self.base, self.base, rbm.log_variance)
         self.base_log_z = (hidden + visible).item()
@@ -203,7 +203,7 @@ class _Path:
         return log_weights
 
     def _visible_bias(self, beta: float) -> Tensor:
-        return (1 - beta) * self.base + beta * self._rbm.visible_bias
+        return (1 - beta) * self.base + beta * self._rbm.unit_biases()[0]
 
     def start(self, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Return visible with the hidden fields it gives at beta 1: the state of the chains."""
@@ -216,7 +216,7 @@ class _Path:
     def _log_p(self, state: tuple[Tensor, Tensor], beta: float) -> Tensor:
         visible, field = state
         rbm, bias = self._rbm, self._visible_bias(beta)
-        summed = rbm.hidden.log_partition(beta * field, beta * rbm.hidden_bias, None)
+        summed = rbm.hidden.log_partition(beta * field, beta * rbm.unit_biases()[1], None)
         return summed - rbm.visible.energy(visible, bias, rbm.log_variance)
 
     def sweep(
@@ -224,7 +224,7 @@ class _Path:
     ) -> tuple[Tensor, Tensor]:
         rbm, field = self._rbm, state[1]
         hidden = rbm.hidden.sample(beta * field, None, noise.at("h", step, field))
-        field = torch.addmm(self._visible_bias(beta), hidden, rbm.weight, alpha=beta)
+        field = (1 - beta) * self.base + beta * rbm.visible_field(hidden)
         draw = noise.at("v", step, field)
         return self.start(rbm.visible.sample(field, rbm.log_variance, draw))
 

@@ -37,7 +37,7 @@ def base_rate(rbm: RBM, data: Tensor) -> Tensor:
 def set_visible_bias(machine: RBM, means: Tensor, count: int) -> None:
     """Hinton (2010), section 8.1: the biases of the means of count rows, kept within 1 / count."""
     least = max(1 / max(count, 2), 1e-3)
-    means = means.to(machine.visible_bias.device)
+    means = machine.means_of_biases(means.to(machine.visible_bias.device))
     bias = _bias_of(machine.visible, means, lambda p: p.clamp(least, 1 - least))
     machine.visible_bias.copy_(bias)
 

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finding the layers that can be pre-trained in a model of any kind, by running it once.
+"""Finding the layers that can be pre-trained in a model of any kind, by running it.
 
-A model is taken for what it computes, not for how it is written: a copy with random weights runs on
-a few examples, and the activation between two layers is the function that takes the output of the
-one to the input of the other. So nn.Sequential, a forward() of one's own and functional activations
-are all the same.
+A model is taken for what it computes, not for how it is written: a copy runs on a few examples, the
+output of every linear and convolutional layer is replaced by noise, and the activation between two
+layers is the function that takes that noise to the input of the next one. So nn.Sequential, a
+forward() of one's own, functional activations and functional pooling are all the same.
 """
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
-from torch.nn.utils import parametrize
 
 from torch_init import elementwise
 from torch_init.errors import describe
@@ -26,12 +25,8 @@ from torch_init.rbm.units import Bernoulli, Gaussian, NReLU, Spin, Units
 
 _FUNCTION = "rbm_pretrain"
 _SCALES = (1.0, 16.0, -16.0)
-"""Of the probing weights: the large ones tell ReLU6 from ReLU, and hardtanh from nothing."""
-_PASSED = (
-    *(nn.Sigmoid, nn.Tanh, nn.ReLU, nn.Softplus, nn.Identity, nn.Flatten, nn.Unflatten),
-    *(nn.Dropout, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Dropout1d),
-)
-"""Modules that may come between layers: activations are told by their values, dropout is off."""
+"""Of the noise: the large ones tell ReLU6 from ReLU, and hardtanh from nothing."""
+_HOOKS = [name for name in vars(nn.Module()) if "_hooks" in name]
 
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], type[Units]]] = {
     "sigmoid": (torch.sigmoid, Bernoulli),
@@ -45,17 +40,19 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], type[Units]]] = {
 
 @dataclass
 class Layer:
-    """A linear layer in the order of the forward pass.
+    """A linear or convolutional layer in the order of the forward pass.
 
     Attributes:
         name: the module's name in the model.
         module: the module of the copy.
+        input_shape: of one example, or of one of its rows where a linear layer gets several.
         activation: a key of ACTIVATIONS; None for the last layer, the head.
         between: names and modules called between the layer before and this one.
     """
 
     name: str
-    module: nn.Linear
+    module: nn.Linear | nn.Conv2d
+    input_shape: tuple[int, ...]
     activation: str | None = None
     between: list[tuple[str, nn.Module]] = field(default_factory=list)
 
@@ -64,21 +61,16 @@ class Layer:
         """Whether the user has frozen the layer, which is then left as it is."""
         return not self.module.weight.requires_grad
 
-    @property
-    def has_bias(self) -> bool:
-        """Whether the layer has hidden biases to write."""
-        return "bias" in dict(self.module.named_parameters())
-
 
 class _Reached(Exception):
     """Ends a forward pass at the layer whose input is wanted."""
 
 
 def copy_of(model: nn.Module) -> nn.Module:
-    """Return a copy in eval mode and float32, on which pre-training works.
+    """Return a copy in eval mode and float32, without hooks, on which pre-training works.
 
     Raises:
-        ValueError: parameters without memory.
+        ValueError: parameters without memory, or weights that are computed from others.
     """
     for name, parameter in model.named_parameters():
         if parameter.is_meta or isinstance(parameter, UninitializedTensorMixin):
@@ -87,87 +79,87 @@ def copy_of(model: nn.Module) -> nn.Module:
             )
             got = f"{name}, which holds no memory"
             raise ValueError(describe(_FUNCTION, "model", got, "parameters with values", fix))
-    return copy.deepcopy(model).eval().float()
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)) and "weight" not in module._parameters:
+            got = f"{name or 'itself'}, whose weight is computed from others"
+            fix = "Pre-train before the parametrisation is registered"
+            raise ValueError(describe(_FUNCTION, "model", got, "plain layers", fix))
+    return without_hooks(model).eval().float()
+
+
+def without_hooks(model: nn.Module) -> nn.Module:
+    """Return a deep copy that calls none of the model's hooks, and has copied none."""
+    copies: dict[int, Any] = {}  # deepcopy's memo: what it takes for the copy of an object
+    for module in model.modules():
+        for name in _HOOKS:
+            hooks = vars(module).get(name)
+            if hooks is not None:
+                copies[id(hooks)] = type(hooks)()
+    return copy.deepcopy(model, copies)
 
 
 def find_chain(model: nn.Module, inputs: Tensor) -> list[Layer]:
-    """Return the linear layers of a copy of the model in the order in which it calls them.
+    """Return the layers of a copy of the model in the order in which it calls them.
 
     Args:
-        model: made by copy_of; its weights come back unchanged.
+        model: made by copy_of.
         inputs: a few examples.
 
     Raises:
-        ValueError: the model cannot take the inputs, has fewer than two linear layers, calls one
-            twice, or does something between two of them for which there are no units.
+        ValueError: the model cannot take the inputs, has fewer than two layers, calls one twice, or
+            does something between two of them for which there are no units.
     """
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    layers: list[Layer] = []
     runs = []
     for scale in _SCALES:
-        _scramble(model, scale)
-        layers, values = _record(model, inputs)
+        layers, values = _record(model, inputs, scale)
         runs.append(values)
-    model.load_state_dict(before)
     if len(layers) < 2:
         got = f"{len(layers)} of them in {type(model).__name__}"
         fix = "The last one is the head, which is not pre-trained"
-        raise ValueError(describe(_FUNCTION, "model", got, "two linear layers or more", fix))
+        expected = "two Linear or Conv2d layers or more"
+        raise ValueError(describe(_FUNCTION, "model", got, expected, fix))
+    _check_between(layers[0])
     for number, (layer, after) in enumerate(itertools.pairwise(layers)):
         _check_between(after)
         pairs = [(values[number][1], values[number + 1][0]) for values in runs]
         layer.activation = _activation(layer, after, pairs)
-    _check_between(layers[0])
     return layers
 
 
-def _scramble(model: nn.Module, scale: float) -> None:
-    """Give linear layers weights and biases with which no two activations look alike."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear):
-            _check_linear(name, module)
-            with torch.no_grad():
-                std = module.in_features**-0.5
-                elementwise.normal_(module.weight, std=std, seed=0, name=f"{name}.probe")
-                module.weight.mul_(scale)
-                if module.bias is not None:
-                    elementwise.normal_(module.bias, seed=0, name=f"{name}.bias.probe")
-                    module.bias.mul_(scale)
-
-
-def _check_linear(name: str, module: nn.Linear) -> None:
-    if parametrize.is_parametrized(module) or hasattr(module, "weight_g"):
-        got = f"{name}, whose weight is computed from others"
-        fix = "Pre-train before the parametrisation is registered"
-        raise ValueError(describe(_FUNCTION, "model", got, "plain linear layers", fix))
-
-
-def _record(model: nn.Module, inputs: Tensor) -> tuple[list[Layer], list[tuple[Tensor, Tensor]]]:
-    """Run the model; return its linear layers as called, and the input and output of each."""
+def _record(
+    model: nn.Module, inputs: Tensor, scale: float
+) -> tuple[list[Layer], list[tuple[Tensor, Tensor]]]:
+    """Run the model; return its layers as called, the input of each, and its output: noise."""
     layers: list[Layer] = []
     values: list[tuple[Tensor, Tensor]] = []
     called: list[tuple[str, nn.Module]] = []
     weights: dict[int, str] = {}
 
-    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def note(module: nn.Module, arguments: Any, output: Any) -> None:
-            if not isinstance(module, nn.Linear):
+    def hook(name: str) -> Callable[[nn.Module, Any, Any, Any], Tensor | None]:
+        def note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
+            if not isinstance(module, (nn.Linear, nn.Conv2d)):
                 called.append((name, module))
-                return
+                return None
             if id(module.weight) in weights:
                 got = f"{name}, which shares its weight with {weights[id(module.weight)]}"
                 if weights[id(module.weight)] == name:
                     got = f"{name}, which the forward pass calls twice"
                 raise ValueError(describe(_FUNCTION, "model", got, "layers used once"))
             weights[id(module.weight)] = name
-            layers.append(Layer(name, module, between=called.copy()))
+            taken = _input(args, kwargs).detach()
+            shape = taken.shape[-3:] if isinstance(module, nn.Conv2d) else taken.shape[-1:]
+            layers.append(Layer(name, module, tuple(shape), between=called.copy()))
+            noise = _noise(module, output, scale, name)
             # Clones, as an activation may work in place.
-            values.append((arguments[0].detach().clone(), output.detach().clone()))
+            values.append((taken.clone(), noise.clone()))
             called.clear()
+            return noise
 
         return note
 
     handles = [
-        module.register_forward_hook(hook(name))
+        module.register_forward_hook(hook(name), with_kwargs=True)
         for name, module in model.named_modules()
         if not any(module.children())
     ]
@@ -177,6 +169,23 @@ def _record(model: nn.Module, inputs: Tensor) -> tuple[list[Layer], list[tuple[T
         for handle in handles:
             handle.remove()
     return layers, values
+
+
+def _input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """Return what a layer was called with."""
+    return args[0] if args else kwargs["input"]
+
+
+def _noise(module: nn.Module, output: Tensor, scale: float, name: str) -> Tensor:
+    """Return noise in an output's shape; that of a map is the same everywhere.
+
+    So pooling, of whatever kind, hands it on.
+    """
+    noise = torch.empty_like(output)
+    if isinstance(module, nn.Conv2d):
+        noise = noise[..., :1, :1].contiguous()
+    elementwise.normal_(noise, std=abs(scale), seed=0, name=f"{name}.probe{scale}")
+    return noise.expand_as(output).contiguous()
 
 
 def run(model: nn.Module, inputs: Tensor) -> None:
@@ -197,10 +206,11 @@ def run(model: nn.Module, inputs: Tensor) -> None:
 
 
 def _check_between(layer: Layer) -> None:
+    """Refuse modules that hold something: a batch normalisation looks like nothing in eval mode."""
     for name, module in layer.between:
-        if not isinstance(module, _PASSED):
+        if any(True for _ in itertools.chain(module.parameters(), module.buffers())):
             got = f"{name}, a {type(module).__name__}, before {layer.name}"
-            expected = "nothing but activations, Flatten and dropout between linear layers"
+            expected = "nothing but activations, pooling, reshaping and dropout between layers"
             fix = "Pre-train a model without it, and add it later"
             if "Norm" in type(module).__name__:
                 fix = (
@@ -211,34 +221,60 @@ def _check_between(layer: Layer) -> None:
 
 def _activation(layer: Layer, after: Layer, pairs: list[tuple[Tensor, Tensor]]) -> str:
     """Return the activation that takes the first of each pair to the second."""
-    if all(out.numel() == into.numel() for out, into in pairs):
-        for name, (function, _) in ACTIVATIONS.items():
-            if all(
-                torch.allclose(function(out), into.reshape(out.shape), rtol=1e-4, atol=1e-5)
-                for out, into in pairs
-            ):
-                return name
-    got = f"something else between {layer.name} and {after.name}"
-    expected = "one of " + ", ".join(ACTIVATIONS)
+    for name, (function, _) in ACTIVATIONS.items():
+        if all(_is_taken_to(given, taken, function, layer.module) for given, taken in pairs):
+            return name
+    modules = ", ".join(f"{name}, a {type(module).__name__}" for name, module in after.between)
+    got = f"{modules or 'something else'} between {layer.name} and {after.name}"
+    expected = f"one of {', '.join(ACTIVATIONS)}; nothing else but pooling, reshaping and dropout"
     raise ValueError(describe(_FUNCTION, "model", got, expected))
 
 
-@contextmanager
-def capturing(layer: Layer) -> Iterator[Callable[[nn.Module, Tensor], Tensor]]:
-    """Give a function (model, inputs) that returns what the layer gets, as (rows, features)."""
+def _is_taken_to(
+    given: Tensor, taken: Tensor, function: Callable[[Tensor], Tensor], module: nn.Module
+) -> bool:
+    """Whether the next layer takes function(given).
+
+    Of a map, constant as it is, there must be that value in each channel of what is left of it,
+    with the channels before the positions or after them.
+    """
+    want = function(given)
+    if isinstance(module, nn.Conv2d):
+        want = want.flatten(2)[..., 0]
+        if taken.shape[0] != len(want) or taken.numel() == 0 or taken.numel() % want.numel():
+            return False
+        rows, channels = want.shape
+        maps = [taken.reshape(rows, channels, -1), taken.reshape(rows, -1, channels).mT]
+        # At a border, padding that is averaged in makes it less.
+        return any(_close(want, m.gather(-1, m.abs().argmax(-1, keepdim=True))) for m in maps)
+    return want.numel() == taken.numel() and _close(want, taken)
+
+
+def _close(want: Tensor, values: Tensor) -> bool:
+    return torch.allclose(want, values.reshape(want.shape), rtol=1e-4, atol=1e-5)
+
+
+def input_of(layer: Layer, model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return what a layer of the model gets of inputs, as (rows, features).
+
+    Raises:
+        ValueError: it is not of the shape that the layer got of the first few examples.
+    """
     found: list[Tensor] = []
 
-    def stop(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        found.append(arguments[0].detach())
+    def stop(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found.append(_input(args, kwargs).detach())
         raise _Reached
 
-    def capture(model: nn.Module, inputs: Tensor) -> Tensor:
+    handle = layer.module.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
         with suppress(_Reached):
             run(model, inputs)
-        return found.pop().reshape(-1, layer.module.in_features)
-
-    handle = layer.module.register_forward_pre_hook(stop)
-    try:
-        yield capture
     finally:
         handle.remove()
+    taken, shape = found.pop(), layer.input_shape
+    if taken.shape[-len(shape) :] != shape:
+        got = f"examples of shape {tuple(inputs.shape[1:])}, which {layer.name} gets as "
+        got += f"{tuple(taken.shape[1:])}"
+        raise ValueError(describe(_FUNCTION, "data", got, f"examples that it gets as {shape}"))
+    return taken.reshape(-1, *shape).flatten(1)

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from torch_init.errors import describe
+from torch_init.rbm.options import Options
 
 _INDEX = "checkpoint.json"
 
@@ -72,7 +73,8 @@ def of_layer(options: dict[str, Any], number: int) -> dict[str, Any]:
     """Return the options of fit() for one of several machines: each has a folder of its own.
 
     A run that resumes starts the layers above the first that the earlier one has not come to. A
-    layer that starts anew forgets the checkpoints above it, which an older run left.
+    layer that starts anew, or goes on for other epochs than it had, makes new features: the
+    checkpoints above it are forgotten.
     """
     if options.get("checkpoint") is None:
         return options
@@ -80,10 +82,24 @@ def of_layer(options: dict[str, Any], number: int) -> dict[str, Any]:
     own = root / f"layer-{number}"
     resume = bool(options.get("resume")) and (number == 0 or (own / _INDEX).is_file())
     if not resume:
-        for index in root.glob(f"layer-*/{_INDEX}"):
-            if int(index.parent.name.removeprefix("layer-")) >= number:
-                index.unlink(missing_ok=True)
+        _forget(root, number)
+    elif _epochs(own) != options.get("epochs", Options.epochs):
+        _forget(root, number + 1)
     return options | {"checkpoint": own, "resume": resume}
+
+
+def _epochs(folder: Path) -> int | None:
+    """The epochs that a checkpoint's run was to have; None if there is none."""
+    index = folder / _INDEX
+    return json.loads(index.read_text())["options"]["epochs"] if index.is_file() else None
+
+
+def _forget(root: Path, first: int) -> None:
+    """Remove the checkpoints of layers first, first + 1, ..."""
+    for index in root.glob(f"layer-*/{_INDEX}"):
+        number = index.parent.name.removeprefix("layer-")
+        if number.isdecimal() and int(number) >= first:
+            index.unlink(missing_ok=True)
 
 
 def check_same(ours: dict[str, Any], theirs: dict[str, Any], may_differ: set[str]) -> None:

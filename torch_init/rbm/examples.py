@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What rbm_pretrain learns from: examples as the model takes them, and features of its layers."""
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_init.errors import describe
-from torch_init.rbm.chain import Layer, capturing
-from torch_init.rbm.data import EXPECTED, to_tensor
+from torch_init.rbm.chain import Layer, input_of
+from torch_init.rbm.states import EXPECTED, to_tensor
 
 _FUNCTION = "rbm_pretrain"
 _PROBE = 8
@@ -21,22 +23,21 @@ _CHUNK = 2048
 class Examples:
     """Unlabelled examples as the model takes them, in chunks, checked and on its device."""
 
-    def __init__(self, data: Any, device: torch.device) -> None:
+    def __init__(self, data: Any, device: torch.device, argument: str = "data") -> None:
         self.description = f"the caller's {type(data).__name__}"
-        if data is None:
-            data, self.description = _digits(), "scikit-learn's digits, 1,797 of 8 x 8, in [0, 1]"
+        self._argument = argument
         has_rows = hasattr(data, "__getitem__") and hasattr(data, "__len__")
         if isinstance(data, (str, bytes, dict)) or not (has_rows or hasattr(data, "__iter__")):
-            raise TypeError(describe(_FUNCTION, "data", type(data).__name__, EXPECTED))
+            raise TypeError(describe(_FUNCTION, argument, type(data).__name__, EXPECTED))
         if isinstance(data, Iterator):
             got = "an iterator, which can be read only once"
-            raise TypeError(describe(_FUNCTION, "data", got, EXPECTED))
+            raise TypeError(describe(_FUNCTION, argument, got, EXPECTED))
         self._data, self._device = data, device
         self._is_array = isinstance(data, (Tensor, np.ndarray))
         is_list = isinstance(data, (list, tuple))
         self.finite = self._is_array or (has_rows and not is_list)
         if self.finite and len(data) == 0:
-            raise ValueError(describe(_FUNCTION, "data", "no rows", "at least one"))
+            raise ValueError(describe(_FUNCTION, argument, "no rows", "at least one"))
 
     def __iter__(self) -> Iterator[Tensor]:
         count = 0
@@ -44,7 +45,7 @@ class Examples:
             count += len(chunk)
             yield self._prepared(chunk)
         if count == 0:
-            raise ValueError(describe(_FUNCTION, "data", "no batches", "at least one"))
+            raise ValueError(describe(_FUNCTION, self._argument, "no batches", "at least one"))
 
     def few(self) -> Tensor:
         """Return the first few examples."""
@@ -67,44 +68,86 @@ class Examples:
     def _prepared(self, chunk: Tensor) -> Tensor:
         if chunk.is_complex() or chunk.dim() < 2:
             got = f"{chunk.dtype} of shape {tuple(chunk.shape)}"
-            raise ValueError(describe(_FUNCTION, "data", got, "examples as the model takes them"))
+            expected = "examples as the model takes them"
+            raise ValueError(describe(_FUNCTION, self._argument, got, expected))
         inputs = chunk.to(self._device, torch.float32)
         if not inputs.isfinite().all():
-            raise ValueError(describe(_FUNCTION, "data", "values that are not finite", "numbers"))
+            got = "values that are not finite"
+            raise ValueError(describe(_FUNCTION, self._argument, got, "numbers"))
         return inputs / 255 if chunk.dtype == torch.uint8 else inputs
 
 
+def bundled(images: bool, device: torch.device) -> Examples:
+    """Return scikit-learn's digits, as rows of 64 pixels or as images of one channel."""
+    digits = _digits()
+    examples = Examples(digits.view(-1, 1, 8, 8) if images else digits, device)
+    examples.description = "scikit-learn's digits, 1,797 of 8 x 8, in [0, 1]"
+    return examples
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All features of a layer at a glance: their range, their spread, and the mean of each.
+
+    Attributes:
+        low, high: the least and the greatest value.
+        std: of all values together.
+        means: of each feature, (features,), float64.
+        count: number of rows.
+    """
+
+    low: float
+    high: float
+    std: float
+    means: Tensor
+    count: int
+
+
 class Features:
-    """What a layer gets of all examples: one tensor, or of a loader a pass over it each time."""
+    """What a layer gets of all examples: one tensor, or of a loader a pass over it each time.
+
+    Attributes:
+        scale: of the features that are handed out.
+        is_stream: whether they come from a loader.
+    """
 
     def __init__(self, model: nn.Module, layer: Layer, examples: Examples) -> None:
         self._model, self._layer, self._examples = model, layer, examples
-        self.scale = 1.0
-        self._rows = torch.cat(list(self)) if examples.finite else None
-        low, high, total, squares, count = float("inf"), float("-inf"), 0.0, 0.0, 0
-        for part in [self._rows] if self._rows is not None else self:
-            low, high = min(low, part.min().item()), max(high, part.max().item())
-            total += part.double().sum().item()
-            squares += part.double().square().sum().item()
-            count += part.numel()
-        variance = max(squares / count - (total / count) ** 2, 0.0)
-        self._range = low, high, variance**0.5
-
-    def range(self) -> tuple[float, float, float]:
-        """Least and greatest value, and the standard deviation of all values together."""
-        return self._range
+        self.scale, self.is_stream = 1.0, not examples.finite
+        self._rows = None if self.is_stream else torch.cat(list(self))
 
     def __iter__(self) -> Iterator[Tensor]:
-        with capturing(self._layer) as capture:
-            for inputs in self._examples:
-                yield capture(self._model, inputs) * self.scale
+        for inputs in self._examples:
+            yield input_of(self._layer, self._model, inputs) * self.scale
+
+    def survey(self) -> Survey:
+        """Look at all features, of scale 1 as yet."""
+        low, high, count = math.inf, -math.inf, 0
+        total: Tensor | float = 0.0
+        squares = 0.0
+        for part in self if self._rows is None else [self._rows]:
+            low, high = min(low, part.min().item()), max(high, part.max().item())
+            total = total + part.double().sum(0)
+            squares += part.double().square().sum().item()
+            count += len(part)
+        assert isinstance(total, Tensor)
+        means = total / count
+        variance = squares / (count * len(means)) - means.mean().item() ** 2
+        return Survey(low, high, max(variance, 0.0) ** 0.5, means, count)
+
+    def rows(self) -> Tensor:
+        """Return all of them, (N, features)."""
+        if self._rows is None:
+            return torch.cat(list(self))
+        return self._rows if self.scale == 1 else self._rows * self.scale
 
     def split(self, holdout: float) -> tuple[Any, Tensor | None]:
         """Return training rows and held-out rows, or None."""
-        if self._rows is None:
+        if self.is_stream:
             return self, None
-        rows = self._rows * self.scale
+        rows = self.rows()
         held = round(len(rows) * holdout) if len(rows) >= _LEAST_HELD_OUT else 0
+        held = min(held, len(rows) - 1)
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
         order = order.to(rows.device)
         return rows[order[held:]], rows[order[:held]] if held else None

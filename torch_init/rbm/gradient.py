@@ -15,8 +15,8 @@ class Statistics:
     """Sums over the states of one phase: what the gradient is made of.
 
     Attributes:
-        pairs: sum of h s(v)^T, (hidden, visible).
-        visible: sum of s(v); hidden: sum of h.
+        pairs: sum of h s(v)^T, (hidden, visible); visible: sum of s(v); hidden: sum of h. Of a
+            convolution, where units share parameters, the mean over positions.
         log_variance: sum of the log-variance's derivative of -E, or None.
         count: number of states.
     """
@@ -44,17 +44,16 @@ def statistics(
         visible, hidden: (N, visible) states or means, and (N, hidden).
         count: number of rows of all processes together.
     """
-    s = wide(machine.statistic(visible))
-    hidden = wide(hidden)
-    parts = [(hidden.T @ s).flatten(), s.sum(0), hidden.sum(0)]
+    s, hidden = wide(machine.statistic(visible)), wide(hidden)
+    parts = [part.flatten() for part in machine.sums(s, hidden)]
     learned = isinstance(machine.log_variance, torch.nn.Parameter)
     if learned:
         assert machine.log_variance is not None
         squares = 0.5 * (visible - machine.visible_bias) ** 2 * torch.exp(-machine.log_variance)
         parts.append((squares - s * (hidden @ machine.weight)).sum(0))
-    sums = processes.sum_(torch.cat(parts)).split([part.numel() for part in parts])
+    added = processes.sum_(torch.cat(parts)).split([part.numel() for part in parts])
     return Statistics(
-        sums[0].view_as(machine.weight), sums[1], sums[2], sums[3] if learned else None, count
+        added[0].view_as(machine.weight), added[1], added[2], added[3] if learned else None, count
     )
 
 
@@ -96,6 +95,14 @@ class Offsets:
         for offset, mean in ((self.visible, visible), (self.hidden, hidden)):
             offset.mul_(1 - rate).add_(mean, alpha=rate)
         self.started.fill_(True)
+
+
+def add_outer_(weight: Tensor, hidden: Tensor, visible: Tensor) -> None:
+    """Add hidden visible^T, for each place in the kernel of a convolution, to a weight."""
+    if weight.dim() == 2:
+        weight.addr_(hidden, visible)
+    else:
+        weight.add_(torch.outer(hidden, visible)[..., None, None])
 
 
 @torch.no_grad()

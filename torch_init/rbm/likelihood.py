@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How probable data are: log Z by enumeration, likelihood, pseudo-likelihood."""
 
+import copy
 import math
 from collections.abc import Iterator
 
@@ -121,15 +122,16 @@ def pseudo_likelihood(rbm: RBM, data: Tensor, *, flips: int | None = None, seed:
         generator = torch.Generator().manual_seed(seed % 2**64)
         drawn = torch.rand(len(data), size, generator=generator).argsort(1)[:, :flips]
         units = drawn.to(data.device)
+    visible_bias, hidden_bias = rbm.unit_biases()
     field = rbm.hidden_field(data)
     low = -1.0 if isinstance(rbm.visible, Spin) else 0.0
     total = torch.zeros_like(field[:, 0])
     for unit in units.T:
         state = data.gather(1, unit[:, None])
-        weight = rbm.weight.T[unit]
-        up = rbm.hidden.log_partition(field + (1 - state) * weight, rbm.hidden_bias, None)
-        down = rbm.hidden.log_partition(field + (low - state) * weight, rbm.hidden_bias, None)
-        logit = up - down + (1 - low) * rbm.visible_bias[unit]
+        one = rbm.hidden_input_of(unit)
+        up = rbm.hidden.log_partition(field + (1 - state) * one, hidden_bias, None)
+        down = rbm.hidden.log_partition(field + (low - state) * one, hidden_bias, None)
+        logit = up - down + (1 - low) * visible_bias[unit]
         on = ((state - low) / (1 - low)).squeeze(1)
         total += functional.logsigmoid(logit) * on + functional.logsigmoid(-logit) * (1 - on)
     return total * (size / units.shape[1])
@@ -137,16 +139,6 @@ def pseudo_likelihood(rbm: RBM, data: Tensor, *, flips: int | None = None, seed:
 
 def in_float64(rbm: RBM) -> RBM:
     """Return a copy in float64 that computes in float."""
-    made = RBM(
-        rbm.visible,
-        rbm.hidden,
-        std=0.0,
-        seed=rbm.seed,
-        name=rbm.name,
-        exact=False,
-        device=rbm.weight.device,
-        dtype=torch.float64,
-    )
-    state = {name: value.double() for name, value in rbm.state_dict().items()}
-    made.load_state_dict(state)
+    made = copy.deepcopy(rbm).double()
+    made.exact = False
     return made

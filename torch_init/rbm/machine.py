@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The restricted Boltzmann machine: energy, conditionals, chains."""
+"""The restricted Boltzmann machine and its chains."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch_init import elementwise
 from torch_init.errors import check_not_negative, check_positive_int, describe
 from torch_init.keys import check_name, check_seed, draw_seed
+from torch_init.rbm.energy import Energy
 from torch_init.rbm.sampling import IntegerMachine, Noise
 from torch_init.rbm.units import Gaussian, NReLU, Units, as_units
 
@@ -20,7 +21,7 @@ Beta = Tensor | float
 """An inverse temperature: one for all chains, or (N,) for N chains."""
 
 
-class RBM(nn.Module):
+class RBM(Energy):
     r"""A restricted Boltzmann machine (Smolensky 1986; Hinton 2002).
 
     .. math:: E(v, h) = U_v(v) + U_h(h) - h^\top W s(v)
@@ -50,8 +51,6 @@ class RBM(nn.Module):
         (torch.Size([1, 4]), torch.Size([1]))
     """
 
-    log_variance: Tensor | None
-
     def __init__(
         self,
         visible: int | Units,
@@ -77,9 +76,10 @@ class RBM(nn.Module):
             raise ValueError(describe("RBM", "exact", "True with other units", expected))
         self.exact = binary if exact is None else bool(exact)
         like = torch.empty(0, device=device, dtype=dtype)
-        self.weight = nn.Parameter(like.new_empty(self.hidden.size, self.visible.size))
-        self.visible_bias = nn.Parameter(like.new_zeros(self.visible.size))
-        self.hidden_bias = nn.Parameter(like.new_zeros(self.hidden.size))
+        weight, visible_bias, hidden_bias = self.parameter_shapes()
+        self.weight = nn.Parameter(like.new_empty(weight))
+        self.visible_bias = nn.Parameter(like.new_zeros(visible_bias))
+        self.hidden_bias = nn.Parameter(like.new_zeros(hidden_bias))
         self._make_log_variance(like)
         self.reset_parameters()
 
@@ -119,56 +119,6 @@ class RBM(nn.Module):
     def forward(self, visible: Tensor) -> Tensor:
         """Return the hidden units' means, so that a trained RBM is a layer."""
         return self.hidden_mean(visible)
-
-    def statistic(self, visible: Tensor) -> Tensor:
-        """Return s(v), which the weights multiply, shape (N, visible)."""
-        return self.visible.statistic(visible, self.log_variance)
-
-    def hidden_field(self, visible: Tensor) -> Tensor:
-        """Return c + W s(v), shape (N, hidden)."""
-        return functional.linear(self.statistic(visible), self.weight, self.hidden_bias)
-
-    def visible_field(self, hidden: Tensor) -> Tensor:
-        """Return b + W^T h, shape (N, visible)."""
-        return torch.addmm(self.visible_bias, hidden, self.weight)
-
-    def hidden_mean(self, visible: Tensor) -> Tensor:
-        """Return E[h | v], shape (N, hidden); softplus of the field for NReLU units."""
-        return self.hidden.mean(self.hidden_field(visible))
-
-    def visible_mean(self, hidden: Tensor) -> Tensor:
-        """Return E[v | h], shape (N, visible)."""
-        return self.visible.mean(self.visible_field(hidden))
-
-    def energy(self, visible: Tensor, hidden: Tensor) -> Tensor:
-        """Return E(v, h) of each row, shape (N,).
-
-        Raises:
-            TypeError: hidden units are NReLU, whose copies have no joint energy with h.
-        """
-        own = self.visible.energy(visible, self.visible_bias, self.log_variance)
-        own = own + self.hidden.energy(hidden, self.hidden_bias, None)
-        return own - (functional.linear(self.statistic(visible), self.weight) * hidden).sum(-1)
-
-    def free_energy(self, visible: Tensor) -> Tensor:
-        """Return F(v) = -log sum_h exp(-E(v, h)) of each row, shape (N,).
-
-        Differentiable, and finite for fields of any size.
-
-        Example:
-            >>> rbm = torch_init.rbm.RBM(2, 3, std=0.0)
-            >>> rbm.free_energy(torch.zeros(1, 2))          # -3 log 2
-            tensor([-2.0794], grad_fn=<SubBackward0>)
-        """
-        own = self.visible.energy(visible, self.visible_bias, self.log_variance)
-        return own - self.hidden.log_partition(self.hidden_field(visible), self.hidden_bias, None)
-
-    def hidden_free_energy(self, hidden: Tensor) -> Tensor:
-        """Return -log sum_v exp(-E(v, h)) of each row, shape (N,)."""
-        own = self.hidden.energy(hidden, self.hidden_bias, None)
-        return own - self.visible.log_partition(
-            self.visible_field(hidden), self.visible_bias, self.log_variance
-        )
 
     def integers(self, spent: IntegerMachine | None = None) -> IntegerMachine | None:
         """Return the machine in integers for many half-steps, or None if it is not exact.
@@ -324,7 +274,7 @@ class RBM(nn.Module):
         """
         check_positive_int("sample", "num", num)
         seed = draw_seed(None) if seed is None else int(check_seed("sample", seed))
-        start = self.visible_bias.detach().expand(num, -1).contiguous()
+        start = self.unit_biases()[0].detach().expand(num, -1).contiguous()
         draw = Noise(seed, self.name).at("start", 0, start)
         visible = self.visible.sample(start, self.log_variance, draw)
         return self.gibbs(visible, steps, seed=seed)[0]
@@ -339,21 +289,6 @@ class RBM(nn.Module):
         from torch_init.rbm.training import fit
 
         return fit(self, data, **options)
-
-    def check_states(self, function: str, argument: str, visible: Tensor) -> None:
-        """Raise unless visible is (N, visible), finite and in the range of the visible units."""
-        shape = tuple(visible.shape)
-        if visible.dim() != 2 or shape[1] != self.visible.size:
-            raise ValueError(
-                describe(function, argument, f"shape {shape}", f"shape (N, {self.visible.size})")
-            )
-        if not visible.isfinite().all():
-            raise ValueError(describe(function, argument, "values that are not finite", "numbers"))
-        problem = self.visible.problem(visible)
-        if problem is not None:
-            expected = f"states of {type(self.visible).__name__} units"
-            fix = "Scale the data, or choose other visible units"
-            raise ValueError(describe(function, argument, problem, expected, fix))
 
 
 def _column(beta: Beta, rows: Tensor) -> Beta:

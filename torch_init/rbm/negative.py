@@ -327,6 +327,7 @@ def swap_(
 def _log_p(machine: RBM, visible: Tensor, beta: Tensor) -> Tensor:
     """log of the unnormalised p(v) at an inverse temperature, with h summed out."""
     field = machine.hidden_field(visible).double()
-    energy = machine.visible.energy(visible, machine.visible_bias, machine.log_variance).double()
-    summed = machine.hidden.log_partition(beta * field, beta * machine.hidden_bias, None)
+    visible_bias, hidden_bias = machine.unit_biases()
+    energy = machine.visible.energy(visible, visible_bias, machine.log_variance).double()
+    summed = machine.hidden.log_partition(beta * field, beta * hidden_bias, None)
     return summed - beta * energy

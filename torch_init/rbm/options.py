@@ -48,7 +48,7 @@ class Options:
     l1: float = 0.0
     sparsity_target: float | None = None
     sparsity_cost: float = 0.01
-    centered: bool = True
+    centered: bool | None = None
     statistics: str = "means"
     reconstruction: str = "samples"
     dropout: float = 0.0

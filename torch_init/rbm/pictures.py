@@ -2,18 +2,20 @@
 """Pictures: receptive fields, samples and fantasy chains, learning curves."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from torch_init.errors import check_positive_int, describe
+from torch_init.rbm.convolution import ConvRBM
 from torch_init.rbm.history import History
 from torch_init.rbm.machine import RBM
 
 
 def mosaic(
-    rows: Tensor, shape: tuple[int, int] | None = None, *, columns: int | None = None
+    rows: Tensor, shape: Sequence[int] | None = None, *, columns: int | None = None
 ) -> Tensor:
     """Return pictures side by side as one, (height, width), float32 in [0, 1], each scaled alone.
 
@@ -54,11 +56,17 @@ def mosaic(
 def receptive_fields(rbm: RBM, shape: tuple[int, int] | None = None, *, count: int = 100) -> Any:
     """Draw the weights of the first hidden units as pictures; return the matplotlib figure.
 
+    Of a ConvRBM those of the first channels: a row of kernels for each, one for each input channel.
+
     Example:
         >>> figure = torch_init.rbm.receptive_fields(torch_init.rbm.RBM(16, 9))
     """
-    picture = mosaic(rbm.weight[:count], shape)
-    return _draw(picture, f"receptive fields of {min(count, rbm.hidden.size)} hidden units")
+    weight = rbm.weight[:count]
+    if isinstance(rbm, ConvRBM):
+        columns = weight.shape[1] if weight.shape[1] > 1 else None
+        picture = mosaic(weight.flatten(0, 1).flatten(1), weight.shape[2:], columns=columns)
+        return _draw(picture, f"kernels of {len(weight)} channels")
+    return _draw(mosaic(weight, shape), f"receptive fields of {len(weight)} hidden units")
 
 
 def fantasies(
@@ -71,7 +79,8 @@ def fantasies(
 ) -> Any:
     """Draw chains (rows) after so many sweeps (columns); return the matplotlib figure.
 
-    The pictures are the visible units' means given the chain's hidden states.
+    The pictures are the visible units' means given the chain's hidden states; channels of images
+    stand below each other.
 
     Example:
         >>> figure = torch_init.rbm.fantasies(torch_init.rbm.RBM(16, 9), steps=(1, 5))
@@ -85,6 +94,9 @@ def fantasies(
         with torch.no_grad():
             shown.append(rbm.visible_mean(rbm.hidden_mean(states)))
     rows = torch.stack(shown, 1).flatten(0, 1)
+    if shape is None and isinstance(rbm, ConvRBM):
+        channels, height, width = rbm.visible_shape
+        shape = channels * height, width
     picture = mosaic(rows, shape, columns=len(steps))
     return _draw(picture, "chains after " + ", ".join(map(str, steps)) + " sweeps")
 

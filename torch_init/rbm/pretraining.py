@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """rbm_pretrain: greedy layer-wise pre-training of a user's own module."""
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,16 +10,12 @@ from torch import Tensor, nn
 from torch_init.errors import check_choice, check_positive_int, check_probability, describe
 from torch_init.keys import check_seed
 from torch_init.model import init_
-from torch_init.rbm.chain import ACTIVATIONS, Layer, copy_of, find_chain
+from torch_init.rbm.chain import Layer, copy_of, find_chain, without_hooks
 from torch_init.rbm.checkpoint import of_layer
-from torch_init.rbm.examples import Examples, Features
-from torch_init.rbm.history import History
-from torch_init.rbm.likelihood import log_likelihood
-from torch_init.rbm.machine import RBM
-from torch_init.rbm.units import Bernoulli, Gaussian, NReLU, Spin, Units
+from torch_init.rbm.examples import Examples, bundled
+from torch_init.rbm.layer_training import LayerReport, LayerTrainer
 
 _FUNCTION = "rbm_pretrain"
-_ENUMERABLE = 2.0**16
 _VISIBLE = {
     "sigmoid": "bernoulli",
     "tanh": "spin",
@@ -29,45 +24,6 @@ _VISIBLE = {
     "linear": "gaussian",
 }
 """What an activation's values are to the machine above."""
-
-
-@dataclass
-class LayerReport:
-    """How one layer was pre-trained.
-
-    Attributes:
-        name: of the layer in the model.
-        visible, hidden: the units that were chosen; None for a frozen layer, which was left alone.
-        epochs, updates: trained.
-        free_energy_gap: mean F of held-out rows minus that of training rows; NaN if none are held
-            out.
-        reconstruction: mean squared error of the reconstruction of held-out rows, per unit.
-        log_likelihood: mean of held-out rows in nats, where it can be enumerated, else None.
-        seconds: what it took.
-        machine: the trained RBM.
-    """
-
-    name: str
-    visible: Units | None = None
-    hidden: Units | None = None
-    epochs: int = 0
-    updates: int = 0
-    free_energy_gap: float = float("nan")
-    reconstruction: float = float("nan")
-    log_likelihood: float | None = None
-    seconds: float = 0.0
-    machine: RBM | None = field(default=None, repr=False)
-    history: History = field(default_factory=History, repr=False)
-
-    def __str__(self) -> str:
-        if self.visible is None or self.hidden is None:
-            return f"{self.name}: frozen, left as it is"
-        units = f"{type(self.visible).__name__} x {type(self.hidden).__name__}"
-        text = f"{self.name}: {units}, {self.epochs} epochs, free-energy gap "
-        text += f"{self.free_energy_gap:.3g}, reconstruction {self.reconstruction:.4g}"
-        if self.log_likelihood is not None:
-            text += f", log-likelihood {self.log_likelihood:.2f}"
-        return f"{text}, {self.seconds:.1f} s"
 
 
 @dataclass
@@ -91,6 +47,7 @@ def rbm_pretrain(
     head: Any = "xavier",
     visible: str | None = None,
     holdout: float = 0.1,
+    validation: Any = None,
     seed: int = 0,
     progress: bool | None = None,
     **options: Any,
@@ -98,34 +55,39 @@ def rbm_pretrain(
     r"""Pre-train a model layer by layer with restricted Boltzmann machines, in place.
 
     Hinton, Osindero, Teh (2006), "A fast learning algorithm for deep belief nets"; Bengio et al.
-    (2007). Each linear layer but the last becomes the weights W and hidden biases c of a machine
-    that was trained on what the layers below make of the data: sigmoid layers Bernoulli, tanh
-    layers spin, ReLU (and softplus) layers NReLU hidden units. Weights and biases are written only
-    after all layers have been trained; the model's mode, dtype, device, buffers and other
-    parameters, and torch's random state, stay as they are.
+    (2007); for convolutions Lee et al. (2009). Each nn.Linear and nn.Conv2d but the last gets the
+    weights W and hidden biases c of an RBM or ConvRBM that was trained on what the layers below
+    make of the data: sigmoid layers Bernoulli, tanh layers spin, ReLU (and softplus) layers NReLU
+    hidden units. They are written after all layers have been trained, all or none; the model's
+    mode, dtype, device, buffers, hooks and other parameters, and torch's random state, stay as
+    they are.
 
     Args:
-        model: nn.Sequential or any nn.Module whose forward pass is a chain of nn.Linear with an
-            activation between, written as a module or a function. Flatten is fine, dropout is off
-            while features are computed; normalisation and other layers are refused by name. Layers
-            whose weight does not require a gradient are left alone; without a bias, a layer's
-            hidden biases are held at 0.
+        model: nn.Sequential or any nn.Module whose forward pass is a chain of nn.Linear and
+            nn.Conv2d (groups=1, padding of zeros) with an activation between, written as a module
+            or a function. Pooling and reshaping are fine, dropout is off while features are
+            computed; normalisation and other layers are refused by name. Hooks do not run. Layers
+            whose weight does not require a gradient are left alone; a bias that does not, or that
+            is not there, is what the machine's hidden biases are held at.
         data: unlabelled examples as the model takes them: a tensor, NumPy array or memory map,
             Dataset, DataLoader, or an iterable of batches (labels are ignored). uint8 is divided
-            by 255. None: scikit-learn's digits, 1,797 of 8 x 8, in [0, 1].
+            by 255. None: scikit-learn's digits, 1,797 of 8 x 8, in [0, 1]; as images of one channel
+            if the model has convolutions.
         epochs: for each layer.
-        head: how the last layer is initialised: what torch_init.init_ takes as rules; or "keep".
+        head: how the last layer is initialised: what torch_init.init_ takes as rules; None or
+            "keep": not at all.
         visible: units of the first layer, "bernoulli", "spin" or "gaussian". None: by the data's
             range, Bernoulli in [0, 1], else Gaussian. Gaussian features, also those of ReLU
             layers, are divided by one common standard deviation for training, and the layer's
             weights likewise.
         holdout: the share of the rows that is not trained on, for the report; none of fewer than
             20 rows, nor of a loader.
+        validation: held-out examples of your own for the report, as data; holdout is not used then.
         seed: of weights, noise, the order of the examples, and the head.
         progress, options: as torch_init.rbm.fit takes them (batch_size, k, learning_rate ...; each
-            layer has its own folder in `checkpoint`), but
-            centered is False by default: the plain gradient leaves hidden units less often active,
-            which makes better features for few labels, though worse density models.
+            layer has its own folder in `checkpoint`, and resumes if those below are what they
+            were), but centered is False by default: the plain gradient leaves hidden units less
+            often active, which makes better features for few labels, though worse density models.
 
     Returns:
         A PretrainReport; print it.
@@ -141,9 +103,11 @@ def rbm_pretrain(
         >>> report.layers[0].hidden
         Bernoulli(size=32)
     """
-    _check_model(model)
+    if not isinstance(model, nn.Module):
+        raise TypeError(describe(_FUNCTION, "model", type(model).__name__, "an nn.Module"))
     check_positive_int(_FUNCTION, "epochs", epochs)
-    check_probability(_FUNCTION, "holdout", holdout)
+    if check_probability(_FUNCTION, "holdout", holdout) == 1:
+        raise ValueError(describe(_FUNCTION, "holdout", holdout, "less than all rows"))
     if visible is not None:
         check_choice(_FUNCTION, "visible", visible, ("bernoulli", "spin", "gaussian"))
     seed = int(check_seed(_FUNCTION, seed))
@@ -151,110 +115,74 @@ def rbm_pretrain(
     with torch.random.fork_rng(devices=devices):
         copied = copy_of(model)
         device = next((p.device for p in copied.parameters()), torch.device("cpu"))
-        examples = Examples(data, device)
+        images = any(isinstance(module, nn.Conv2d) for module in model.modules())
+        examples = bundled(images, device) if data is None else Examples(data, device)
+        held_out = None if validation is None else Examples(validation, device, "validation")
         layers = find_chain(copied, examples.few())
-        reports, trained = [], 0
-        for number, layer in enumerate(layers[:-1]):
+        *hidden, last = layers
+        for layer in hidden:
+            _check_trainable(layer)
+        reports: list[LayerReport] = []
+        trained = 0
+        options = {"epochs": epochs, "progress": progress, "centered": False} | options
+        for number, layer in enumerate(hidden):
             if layer.frozen:
                 reports.append(LayerReport(layer.name))
                 continue
             chosen = visible if number == 0 else _VISIBLE[layers[number - 1].activation or ""]
-            trainer = _LayerTrainer(copied, layer, examples, chosen, seed)
-            settings = {"epochs": epochs, "progress": progress, "centered": False}
-            reports.append(trainer.train(holdout, settings | of_layer(options, trained)))
+            trainer = LayerTrainer(copied, layer, examples, chosen, seed)
+            reports.append(trainer.train(holdout, held_out, of_layer(options, trained)))
             trained += 1
-        last = layers[-1]
-        if not last.frozen and head != "keep":
-            init_(last.module, head, seed, rename=lambda leaf: f"{last.name}.{leaf}")
-    _write(model, layers)
+        changes: list[Change] = []
+        for layer in hidden:
+            changes += _changes(model, layer.name, layer.module)
+        if not last.frozen and head is not None and head != "keep":
+            # In the model's own dtype, in which init_ draws.
+            module = without_hooks(model.get_submodule(last.name))
+            init_(module, head, seed, rename=lambda leaf: f"{last.name}.{leaf}")
+            changes += _changes(model, last.name, module)
+    _write(changes)
     return PretrainReport(examples.description, reports, last.name)
 
 
-def _check_model(model: object) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(describe(_FUNCTION, "model", type(model).__name__, "an nn.Module"))
+def _check_trainable(layer: Layer) -> None:
+    module = layer.module
+    if layer.frozen or not isinstance(module, nn.Conv2d):
+        return
+    expected = 'groups=1 and padding_mode="zeros"'
+    fix = "Freeze its weight, and it is left as it is"
+    for option, plain in (("groups", 1), ("padding_mode", "zeros")):
+        value = getattr(module, option)
+        if value != plain:
+            got = f"{layer.name}, a convolution with {option}={value!r}"
+            raise ValueError(describe(_FUNCTION, "model", got, expected, fix))
 
 
-def _write(model: nn.Module, layers: list[Layer]) -> None:
-    """Copy the layers' parameters from the copy to the model."""
-    with torch.no_grad():
-        for layer in layers:
-            if not layer.frozen:
-                target = model.get_submodule(layer.name)
-                for leaf, value in layer.module.named_parameters():
-                    target.get_parameter(leaf).copy_(value)
+Change = tuple[nn.Parameter, Tensor]
+"""A parameter of the user's, and what it is to hold."""
 
 
-class _LayerTrainer:
-    """Trains one layer of the copy on what the layers below make of the examples."""
+def _changes(model: nn.Module, name: str, trained: nn.Module) -> list[Change]:
+    """Return what is to be written to a layer: to a frozen parameter, or layer, nothing."""
+    own = model.get_submodule(name)
+    if not own.get_parameter("weight").requires_grad:
+        return []
+    values = dict(trained.named_parameters())
+    return [
+        (parameter, values[leaf].detach().to(parameter.device, parameter.dtype))
+        for leaf, parameter in own.named_parameters()
+        if parameter.requires_grad
+    ]
 
-    def __init__(
-        self, model: nn.Module, layer: Layer, examples: Examples, visible: str | None, seed: int
-    ) -> None:
-        self._layer = layer
-        self._features = Features(model, layer, examples)
-        self._scale = 1.0
-        units = self._visible_units(visible)
-        assert layer.activation is not None
-        kind = ACTIVATIONS[layer.activation][1]
-        module = layer.module
-        self._machine = RBM(
-            units,
-            kind(module.out_features),
-            seed=seed,
-            name=layer.name or "layer",
-            device=module.weight.device,
-        )
-        if not layer.has_bias:
-            self._machine.hidden_bias.requires_grad_(False)
 
-    def _visible_units(self, name: str | None) -> Units:
-        size = self._layer.module.in_features
-        low, high, std = self._features.range()
-        if name is None:
-            name = "bernoulli" if low >= 0 and high <= 1 else "gaussian"
-        if name == "gaussian":
-            if std == 0:
-                got = f"features of {self._layer.name} that are all {low:g}"
-                raise ValueError(describe(_FUNCTION, "data", got, "examples that differ"))
-            self._scale = self._features.scale = 1 / std
-            return Gaussian(size)
-        least = {"bernoulli": 0.0, "spin": -1.0}[name]
-        if low < least or high > 1:
-            got = f"values in [{low:g}, {high:g}]"
-            fix = 'Scale the data, or use visible="gaussian"'
-            raise ValueError(describe(_FUNCTION, "data", got, f"values in [{least:g}, 1]", fix))
-        return Bernoulli(size) if name == "bernoulli" else Spin(size)
-
-    def train(self, holdout: float, options: dict[str, Any]) -> LayerReport:
-        """Train, write the weights into the copy, and report."""
-        start, machine = time.perf_counter(), self._machine
-        training, held_out = self._features.split(holdout)
-        monitors = ("reconstruction", "free_energy_gap", "gradient_norm")
-        history = machine.fit(training, validation=held_out, **({"monitors": monitors} | options))
-        with torch.no_grad():
-            module = self._layer.module
-            module.weight.copy_(machine.weight * self._scale)
-            if self._layer.has_bias:
-                module.bias.copy_(machine.hidden_bias)
-        record = history.records[-1]
-        return LayerReport(
-            self._layer.name,
-            machine.visible,
-            machine.hidden,
-            record["epoch"],
-            record["update"],
-            record.get("free_energy_gap", float("nan")),
-            record.get("reconstruction", float("nan")),
-            self._log_likelihood(held_out),
-            time.perf_counter() - start,
-            machine,
-            history,
-        )
-
-    def _log_likelihood(self, held_out: Tensor | None) -> float | None:
-        machine = self._machine
-        states = min(machine.visible.num_states, machine.hidden.num_states)
-        if held_out is None or states > _ENUMERABLE or isinstance(machine.hidden, NReLU):
-            return None
-        return log_likelihood(machine, held_out).mean().item()
+@torch.no_grad()
+def _write(changes: list[Change]) -> None:
+    """Write all of them, or none if anything comes in between, a Ctrl-C say."""
+    before = [parameter.detach().clone() for parameter, _ in changes]
+    try:
+        for parameter, value in changes:
+            parameter.copy_(value)
+    except BaseException:
+        for (parameter, _), value in zip(changes, before, strict=True):
+            parameter.copy_(value)
+        raise

@@ -16,7 +16,14 @@ from torch_init.rbm.biases import set_visible_bias
 from torch_init.rbm.data import Rows, Source, Stream
 from torch_init.rbm.divergence import check_parameters
 from torch_init.rbm.exact import Difference, Phase, ascend, exact_rows, gradient
-from torch_init.rbm.gradient import Gradient, Offsets, likelihood_gradient, statistics, wide
+from torch_init.rbm.gradient import (
+    Gradient,
+    Offsets,
+    add_outer_,
+    likelihood_gradient,
+    statistics,
+    wide,
+)
 from torch_init.rbm.history import History
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.monitors import HIGHER_IS_BETTER, Moment, look
@@ -87,7 +94,7 @@ class Training:
             self.negative = ContrastiveDivergence(machine, options, chains)
             return
         count = options.chains or options.batch_size
-        field = machine.visible_bias.detach().expand(count, -1).contiguous()
+        field = machine.unit_biases()[0].detach().expand(count, -1).contiguous()
         draw = chains.at("start", 0, field)
         start = machine.visible.sample(field, machine.log_variance, draw).to(field.dtype).detach()
         kind = _PERSISTENT[options.algorithm]
@@ -316,7 +323,7 @@ class Training:
             slope.weight.add_(weight.sign(), alpha=-options.l1)
         if pull is not None:
             slope.hidden_bias.add_(pull)
-            slope.weight.addr_(pull, visible)
+            add_outer_(slope.weight, pull, visible)
         for name, _ in machine.named_parameters():
             self._move(name, getattr(slope, name), *self._pace(epoch))
         if isinstance(machine.log_variance, torch.nn.Parameter):
@@ -396,6 +403,7 @@ class Training:
             "name": machine.name,
             "visible": repr(machine.visible),
             "hidden": repr(machine.hidden),
+            "coupling": machine.coupling(),
             "shapes": {name: list(value.shape) for name, value in machine.state_dict().items()},
             "dtype": str(machine.weight.dtype),
         }

@@ -2,6 +2,7 @@
 """fit(): training a machine."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def fit(
         momentum: a number, or two, before and from epoch 5. None: (0.5, 0.9) for CD, else 0.
         weight_decay (2e-4) and l1 (0): of the weights only. sparsity_target (None) of the hidden
             means, with sparsity_cost (0.01).
-        centered (True): the enhanced gradient. dropout (0): of hidden units, in CD.
+        centered: the enhanced gradient. None: True, but False of a ConvRBM. dropout (0): of hidden
+            units, in CD.
         statistics: "means" of the hidden units (default; less variance) or "samples" (integers).
         reconstruction: "samples" (default) or "means" of the visible units, in CD.
         binarize: None, "threshold" (> 0.5; of spins > 0) or "sample" (anew in each epoch).
@@ -92,6 +94,11 @@ def fit(
     except TypeError as error:
         raise TypeError(describe("fit", "options", str(error), "the options listed")) from error
     chosen.check(machine.visible, machine.hidden, machine.exact)
+    if chosen.centered is None:
+        chosen = replace(chosen, centered=machine.can_be_centred)
+    elif chosen.centered and not machine.can_be_centred:
+        got = f"True with a {type(machine).__name__}, whose units share their biases"
+        raise ValueError(describe("fit", "centered", got, "False"))
     has_validation = validation is not None
     check_monitors("fit", chosen.monitors, chosen.patience, machine.visible, has_validation)
     check_positive_int("fit", "checkpoint_every", checkpoint_every)
