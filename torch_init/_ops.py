@@ -58,6 +58,7 @@ from torch_init._ops_measure import Part as Part
 from torch_init._ops_measure import measure as measure
 from torch_init._ops_measure import measure_with_cuda_body_on_host as measure_with_cuda_body_on_host
 from torch_init._ops_statistics import Statistics as Statistics
+from torch_init._ops_statistics import Term as Term
 from torch_init._ops_statistics import statistics as statistics
 
 FILLABLE_DTYPES = (

@@ -35,7 +35,7 @@ class Rows:
     def pick(self, numbers: Tensor) -> Tensor:
         """Return the rows of those numbers, prepared for the machine."""
         if isinstance(self._data, Tensor):
-            rows: Any = self._data[numbers.to(self._data.device)]
+            rows: Any = self._data.index_select(0, numbers.to(self._data.device))
         elif self._is_array:
             # In the file's order, as a memory map is read fastest; then in the order asked for.
             order = numbers.argsort()

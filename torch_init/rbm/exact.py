@@ -44,14 +44,16 @@ def exact_rows(
     if not machine.exact:
         return None
     if are_states:
-        return to_bytes(rows), 1
+        return to_bytes(machine.visible, rows), 1
     levels, exact = to_levels(machine.visible, rows)
     is_spin = isinstance(machine.visible, Spin)
     kinds = [bool(exact.all()), is_spin or machine.visible.are_states(rows)]
     agreed = processes.sum_(torch.tensor(kinds, dtype=torch.int64)).tolist()
     if agreed[0] < processes.size:
         return None
-    return (to_bytes(rows), 1) if agreed[1] == processes.size else (levels, _ops.GREY_LEVELS)
+    if agreed[1] == processes.size:
+        return to_bytes(machine.visible, rows), 1
+    return levels, _ops.GREY_LEVELS
 
 
 class Difference:
@@ -84,17 +86,12 @@ class Difference:
         size = (machine.visible.size, machine.hidden.size)
         if room is None or room.dtype != dtype:
             room = torch.empty(size, dtype=dtype, device=data.visible.device)
-        sums = []
-        for phase, count, sign in zip(phases, each, (1, -1), strict=True):
-            found = _ops.statistics(
-                phase.visible,
-                phase.hidden,
-                levels=phase.levels,
-                out=room,
-                weight=sign * total // count,
-                accumulate=sign < 0,
-            )
-            sums += [found.visible, found.hidden]
+        terms = [
+            _ops.Term(phase.visible, phase.hidden, phase.levels, sign * (total // count))
+            for phase, count, sign in zip(phases, each, (1, -1), strict=True)
+        ]
+        found = _ops.statistics(*terms, out=room, accumulate=False)
+        sums = [x for of_term in zip(found.visible, found.hidden, strict=True) for x in of_term]
         self.room = room
         pairs = processes.sum_(room)
         sums = list(processes.sum_(torch.cat(sums)).split([len(part) for part in sums]))

@@ -117,7 +117,7 @@ class Bernoulli(Units):
         return _power(2, self.size)
 
     def are_states(self, data: Tensor) -> bool:
-        return bool(((data == 0) | (data == 1)).all())
+        return torch.equal(data, data.bool().to(data.dtype))
 
     def problem(self, data: Tensor) -> str | None:
         return _outside(data, 0.0, 1.0)
