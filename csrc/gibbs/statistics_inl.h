@@ -11,7 +11,7 @@
 namespace torch_init {
 namespace {
 
-constexpr int64_t kStatisticsTile = 4 * TI_VECTOR_BYTES;  // hidden units added up at a time
+constexpr int64_t kStatisticsTile = 2 * TI_VECTOR_BYTES;  // hidden units added up at a time
 
 // The chains of a term that have a visible unit on.
 struct OnChains {
@@ -117,30 +117,27 @@ inline void add_grey(const StatisticsTerm& term, const OnChains& on, int64_t hid
   }
 }
 
-// The row of a visible unit.
+// Of a visible unit, hidden units from j on.
 template <typename Out>
-inline void statistics_row(const StatisticsTask& task, const OnChains on[kMostTerms]) {
-  const int64_t unit = on[0].unit;
-  for (int64_t j = 0; j < task.units[1]; j += kStatisticsTile) {
-    alignas(64) Out sums[kStatisticsTile] = {};
-    for (int t = 0; t < task.terms; ++t) {
-      const StatisticsTerm& term = task.term[t];
-      if (term.hidden_kind == HiddenKind::kStates) {
-        add_states(term, on[t], j, sums);
-      } else if (term.grey == 0) {
-        add_means(term, on[t], j, sums);
-      } else {
-        add_grey(term, on[t], j, task.units[0], sums);
-      }
-    }
-    Out* const out = static_cast<Out*>(task.out) + unit * task.units[1] + j;
-    const int64_t left = task.units[1] - j;
-    const int64_t n = left < kStatisticsTile ? left : kStatisticsTile;
-    if (task.accumulate != 0) {
-      for (int64_t k = 0; k < n; ++k) out[k] += sums[k];
+inline void statistics_tile(const StatisticsTask& task, const OnChains on[kMostTerms], int64_t j) {
+  alignas(64) Out sums[kStatisticsTile] = {};
+  for (int t = 0; t < task.terms; ++t) {
+    const StatisticsTerm& term = task.term[t];
+    if (term.hidden_kind == HiddenKind::kStates) {
+      add_states(term, on[t], j, sums);
+    } else if (term.grey == 0) {
+      add_means(term, on[t], j, sums);
     } else {
-      memcpy(out, sums, static_cast<size_t>(n) * sizeof(Out));
+      add_grey(term, on[t], j, task.units[0], sums);
     }
+  }
+  Out* const out = static_cast<Out*>(task.out) + on[0].unit * task.units[1] + j;
+  const int64_t left = task.units[1] - j;
+  const int64_t n = left < kStatisticsTile ? left : kStatisticsTile;
+  if (task.accumulate != 0) {
+    for (int64_t k = 0; k < n; ++k) out[k] += sums[k];
+  } else {
+    memcpy(out, sums, static_cast<size_t>(n) * sizeof(Out));
   }
 }
 
@@ -189,11 +186,14 @@ inline void statistics_rows(const StatisticsTask& task, int64_t first, int64_t c
     list_on(task.term[t], task.units[0], first, count, scratch, on + t);
     scratch += kStatisticsUnits * task.term[t].chains;
   }
-  for (int64_t i = 0; i < count; ++i) {
-    if (task.wide != 0) {
-      statistics_row<int64_t>(task, on + i * kMostTerms);
-    } else {
-      statistics_row<int32_t>(task, on + i * kMostTerms);
+  // A tile's hidden rows stay in the nearest cache for all visible units.
+  for (int64_t j = 0; j < task.units[1]; j += kStatisticsTile) {
+    for (int64_t i = 0; i < count; ++i) {
+      if (task.wide != 0) {
+        statistics_tile<int64_t>(task, on + i * kMostTerms, j);
+      } else {
+        statistics_tile<int32_t>(task, on + i * kMostTerms, j);
+      }
     }
   }
 }
