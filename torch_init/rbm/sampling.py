@@ -14,9 +14,12 @@ from torch import Tensor
 from torch_init import _ops
 from torch_init.distributions import Distribution
 from torch_init.keys import part_name
-from torch_init.rbm.units import Draw, Spin, Units
+from torch_init.rbm.units import Spin, Units
 
 _CHAINS = 2**40  # more than anybody runs; the index of a word is chain * columns + column
+
+
+_SIDES = {"h": "hidden", "v": "visible"}
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,9 @@ class Noise:
             _ops.fill_box_(noise, distribution.spec(), self.seed, name, offset, shape)
         return noise
 
-    def at(self, side: str, step: int, like: Tensor) -> Draw:
-        """Return the draw function of a half-step for as many chains as like has rows."""
-        chains = len(like)
-        return lambda distribution, columns: self.draw(
-            distribution, chains, columns, side, step, like
-        )
+    def at(self, side: str, step: int, like: Tensor) -> "HalfStep":
+        """Return the noise of a half-step for as many chains as like has rows."""
+        return HalfStep(self, side, step, like)
 
     def words(self, step: int) -> dict[str, Any]:
         """What names a step's words to the engine."""
@@ -63,6 +63,29 @@ class Noise:
     def from_chain(self, first: int) -> "Noise":
         """Return the noise of the chains from `first` on."""
         return replace(self, first_chain=self.first_chain + first)
+
+
+@dataclass(frozen=True, eq=False)
+class HalfStep:
+    """The noise of one half-step; its side is "h", "v", or a name of another's choice."""
+
+    noise: Noise
+    side: str
+    step: int
+    like: Tensor
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """What names the units' words to the engine: those of an exact chain's side."""
+        words = self.noise.words(self.step)
+        if self.side in _SIDES:
+            return words | {"side": _SIDES[self.side]}
+        return words | {"name": part_name(self.noise.name, self.side), "side": "visible"}
+
+    def __call__(self, distribution: Distribution, columns: int) -> Tensor:
+        """Return (chains, columns) independent draws."""
+        like, chains = self.like, len(self.like)
+        return self.noise.draw(distribution, chains, columns, self.side, self.step, like)
 
 
 class IntegerMachine:

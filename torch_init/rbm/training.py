@@ -84,6 +84,10 @@ def fit(
     except TypeError as error:
         raise TypeError(describe("fit", "options", str(error), "the options listed")) from error
     chosen.check(machine.visible, machine.hidden, machine.exact)
+    watched = chosen.monitors[0] if chosen.patience is not None else None
+    if watched == "free_energy_gap" and validation is None:
+        expected = "held-out data, with which the gap that patience watches is measured"
+        raise ValueError(describe("fit", "validation", "None", expected))
     check_positive_int("fit", "checkpoint_every", checkpoint_every)
     if resume and checkpoint is None:
         raise ValueError(describe("fit", "resume", "True without checkpoint", "a folder"))
