@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_init import _ops
-from torch_init.rbm.gradient import Gradient, Offsets, Statistics, likelihood_gradient, wide
+from torch_init.rbm.gradient import Statistics, wide
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.parallel import Processes
 from torch_init.rbm.sampling import to_bytes, to_levels
@@ -129,29 +129,3 @@ class Difference:
         pairs = (self.pairs.T.double() * self.scale).to(dtype)
         data = Statistics(pairs, *self.data, None, 1)
         return data, Statistics(torch.zeros_like(pairs), *self.model, None, 1)
-
-
-def ascend(
-    difference: Difference,
-    offsets: Offsets | None,
-    weight: Tensor,
-    velocity: Tensor | None,
-    pace: _ops.Pace,
-    room: Tensor | None,
-) -> Gradient:
-    """Move the weights, float32 on a CPU, in one native pass; return the gradient it went along.
-
-    The gradient of the weights is what is in `room`, if there is any.
-    """
-    visible, hidden = (a - b for a, b in zip(difference.data, difference.model, strict=True))
-    mu = torch.zeros_like(visible) if offsets is None else offsets.visible
-    lam = torch.zeros_like(hidden) if offsets is None else offsets.hidden
-    slope = _ops.Slope(difference.pairs, difference.scale, visible, hidden, mu, lam)
-    of_visible, of_hidden = _ops.ascend(weight, velocity, slope, pace, room)
-    gradient = weight.new_empty(0) if room is None else room
-    return Gradient(gradient, visible - of_visible, hidden - of_hidden, None)
-
-
-def gradient(difference: Difference, offsets: Offsets | None) -> Gradient:
-    """Return the gradient where no native pass is: of other dtypes and devices."""
-    return likelihood_gradient(*difference.statistics(), offsets)
