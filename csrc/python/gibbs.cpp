@@ -77,8 +77,9 @@ void statistics(const std::vector<TermAddresses>& terms, const std::array<int64_
   host_statistics(task, active_tier.load()->gibbs->statistics, max_threads);
 }
 
-// Addresses: pairs, visible and hidden offsets, visible and hidden differences, pull, visible means,
-// weight, velocity, gradient, visible and hidden shifts; numbers: scale, decay, l1, momentum, rate.
+// Addresses: pairs, visible and hidden offsets, visible and hidden differences, pull, visible
+// means, weight, velocity, gradient, visible and hidden shifts; numbers: scale, decay, l1,
+// momentum, rate.
 void ascend(const std::array<uint64_t, 12>& at, const std::array<int64_t, 2>& units, int pair_kind,
             const std::array<float, 5>& numbers, int max_threads) {
   const auto floats = [&](size_t i) { return pointer<float*>(at[i]); };
