@@ -64,8 +64,12 @@ class GibbsPlan:
     def run_on_host(
         self, chains: int, first_side: int, half_steps: int, max_threads: int
     ) -> None: ...
-    def run_cuda_body_on_host(
-        self, chains: int, first_side: int, half_steps: int, blocks: int
+    def set_limbs(self, visible: int, hidden: int) -> None: ...
+    def run_cuda_half_steps_on_host(
+        self, chains: int, first_side: int, half_steps: int, split: bool, blocks: int
+    ) -> None: ...
+    def run_cuda_clusters_on_host(
+        self, chains: int, first_side: int, half_steps: int, size_bits: int, chains_of_cluster: int
     ) -> None: ...
     def workspace_size(self, chains: int) -> int: ...
     def run_on_cuda(
@@ -74,6 +78,7 @@ class GibbsPlan:
         first_side: int,
         half_steps: int,
         workspace: int,
+        path: int,
         device: int,
         stream: int,
     ) -> None: ...
@@ -89,17 +94,17 @@ class GibbsPlan:
         max_threads: int,
     ) -> None: ...
 
-def statistics(
-    addresses: Sequence[int],
-    chains: int,
-    units: Sequence[int],
-    means: bool,
-    grey: bool,
-    wide: bool,
-    accumulate: bool,
-    weight: int,
-    max_threads: int,
+def limbs_size(units: int, sources: int) -> int: ...
+def make_limbs_on_cuda(
+    by_unit: int, units: int, sources: int, out: int, device: int, stream: int
 ) -> None: ...
+def make_limbs_with_cuda_body_on_host(by_unit: int, units: int, sources: int, out: int) -> None: ...
+
+_StatisticsTask = tuple[tuple[int, ...], int, tuple[int, ...], bool, bool, bool, bool, int]
+
+def statistics(task: _StatisticsTask, max_threads: int) -> None: ...
+def statistics_on_cuda(task: _StatisticsTask, device: int, stream: int) -> None: ...
+def statistics_with_cuda_body_on_host(task: _StatisticsTask) -> None: ...
 def ascend(
     addresses: Sequence[int],
     units: Sequence[int],

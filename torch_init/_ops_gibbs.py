@@ -6,14 +6,14 @@ States are bytes, 0 or 1; a spin's 0 means -1. docs/gibbs.md specifies every bit
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from torch_init import _C, keys
 from torch_init._descriptors import check_memory
-from torch_init._ops_gibbs_weights import GibbsWeights
+from torch_init._ops_gibbs_weights import GibbsWeights, with_limbs
 from torch_init.errors import describe
 
 SIDES = ("visible", "hidden")
@@ -25,6 +25,10 @@ GREY_LEVELS = 255
 MEAN_ONE = 32767
 """Means of hidden units in fixed point are multiples of 1 / MEAN_ONE."""
 UnitBeta = tuple[Tensor | None, Tensor | None]
+CudaPath = Literal["fastest", "tiles", "split", "cluster"]
+cuda_path: CudaPath = "fastest"
+"""How chains run on a GPU: all ways return the same bits, and tests try each."""
+_CUDA_PATHS = get_args(CudaPath)
 _MOST_CHAINS = 2**32
 _MOST_STEPS = 2**62
 
@@ -81,8 +85,10 @@ def gibbs_with_cuda_body_on_host(
     weights: GibbsWeights,
     visible: Tensor,
     hidden: Tensor,
-    blocks: int,
     *,
+    split: bool = False,
+    blocks: int = 3,
+    clusters: tuple[int, int] | None = None,
     key: int,
     half_steps: int,
     first_chain: int = 0,
@@ -96,12 +102,23 @@ def gibbs_with_cuda_body_on_host(
     means: Tensor | None = None,
     means_only: bool = False,
 ) -> None:
-    """Run half-steps with the CUDA kernels' own code on CPU tensors, for tests without a GPU."""
+    """Run half-steps with the CUDA kernels' own code on CPU tensors, for tests without a GPU.
+
+    Args:
+        split: half-steps are split, and not made of tiles.
+        blocks: of threads that pack and unpack the states.
+        clusters: (bits, chains): run in clusters of 2**bits blocks and 8, 16 or 32 chains.
+    """
     grey = levels == GREY_LEVELS
+    weights = with_limbs(weights)
     plan = make_plan(weights, [visible, hidden], units, clamp, beta, unit_beta, grey)
     plan.write_means(means, means_only)
     plan.native.set_words(key, first_chain, first_step)
-    plan.native.run_cuda_body_on_host(plan.chains, first_side, half_steps, blocks)
+    extent = (plan.chains, first_side, half_steps)
+    if clusters is None:
+        plan.native.run_cuda_half_steps_on_host(*extent, split, blocks)
+    else:
+        plan.native.run_cuda_clusters_on_host(*extent, *clusters)
 
 
 def sample_hidden(
@@ -228,6 +245,8 @@ class _Plan:
         self.native = _C.GibbsPlan(
             weights.addresses(), weights.visible, weights.hidden, weights.shift
         )
+        if weights.limbs is not None:
+            self.native.set_limbs(*(limbs.data_ptr() for limbs in weights.limbs))
 
     def write_means(self, means: Tensor | None, only: bool = False) -> None:
         """Have the last half-step, then of the hidden units, write their means."""
@@ -266,7 +285,8 @@ class _Plan:
             stream = torch.cuda.current_stream().cuda_stream
             size = self.native.workspace_size(self.chains)
             room = torch.empty(size, dtype=torch.uint8, device=self.device)
-            self.native.run_on_cuda(*extent, room.data_ptr(), self.device.index, stream)
+            path = _CUDA_PATHS.index(cuda_path)
+            self.native.run_on_cuda(*extent, room.data_ptr(), path, self.device.index, stream)
 
 
 def stream_key(seed: int, name: str) -> int:

@@ -63,29 +63,45 @@ def statistics(
         got = f"{out.dtype} {tuple(out.shape)}"
         expected = f"int32 or int64 {(units, hidden.shape[1])}"
         raise ValueError(describe("statistics", "out", got, expected))
-    if not visible.is_cpu:
-        return _with_torch(visible, hidden, out, weight, accumulate)
-    of_visible, of_hidden = (torch.empty(n, dtype=torch.int64) for n in out.shape)
-    tensors = (visible, hidden.contiguous(), out, of_visible, of_hidden)
-    _C.statistics(
-        [tensor.data_ptr() for tensor in tensors],
-        chains,
+    task = (hidden.contiguous(), means, grey, accumulate, weight)
+    if visible.is_cpu:
+        of_visible, of_hidden = (torch.empty(n, dtype=torch.int64) for n in out.shape)
+        _C.statistics(_task(visible, out, *task, of_visible, of_hidden), torch.get_num_threads())
+        return Statistics(out, of_visible, of_hidden)
+    with torch.cuda.device(visible.device):
+        stream = torch.cuda.current_stream().cuda_stream
+        _C.statistics_on_cuda(_task(visible, out, *task), visible.device.index, stream)
+    return Statistics(out, *(x.sum(0, dtype=torch.int64) for x in (visible, hidden)))
+
+
+def statistics_with_cuda_body_on_host(
+    visible: Tensor, hidden: Tensor, out: Tensor, weight: int, accumulate: bool
+) -> None:
+    """Add up v^T h with the CUDA kernel's own code on CPU tensors, for tests without a GPU."""
+    means = hidden.dtype == torch.int16
+    task = _task(visible, out, hidden, means, False, accumulate, weight)
+    _C.statistics_with_cuda_body_on_host(task)
+
+
+def _task(
+    visible: Tensor,
+    out: Tensor,
+    hidden: Tensor,
+    means: bool,
+    grey: bool,
+    accumulate: bool,
+    weight: int,
+    *sums: Tensor,
+) -> _C._StatisticsTask:
+    addresses = [tensor.data_ptr() for tensor in (visible, hidden, out, *sums)]
+    wide = out.dtype == torch.int64
+    return (
+        (*addresses, 0, 0)[:5],
+        len(visible),
         tuple(out.shape),
         means,
         grey,
-        out.dtype == torch.int64,
+        wide,
         accumulate,
         weight,
-        torch.get_num_threads(),
     )
-    return Statistics(out, of_visible, of_hidden)
-
-
-def _with_torch(
-    visible: Tensor, hidden: Tensor, out: Tensor, weight: int, accumulate: bool
-) -> Statistics:
-    """Add up where the states are: integers below 2**53 are exact in float64, in any order."""
-    v, h = visible.double(), hidden.double()
-    pairs = (v.T @ h).to(out.dtype).mul_(weight)
-    out.add_(pairs) if accumulate else out.copy_(pairs)
-    return Statistics(out, v.sum(0).long(), h.sum(0).long())

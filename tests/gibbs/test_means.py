@@ -82,9 +82,13 @@ def test_grey_levels(isa):
     assert torch.equal(found, _ops.hidden_means(weights, on))
 
 
-@pytest.mark.parametrize("levels", [1, 255])
 @pytest.mark.parametrize("only", [False, True])
-def test_cuda_body(levels, only):
+@pytest.mark.parametrize(
+    ("levels", "path"),
+    [(1, {}), (255, {}), (1, {"split": True}), (1, {"clusters": (1, 8)})],
+    ids=["tiles", "grey tiles", "split", "clusters"],
+)
+def test_cuda_body(levels, only, path):
     weights, v = _ops.quantize(*layer(40, 21)), states(19, 40, levels)
     want = torch.empty(19, 21, dtype=torch.int16)
     drawn = _ops.sample_hidden(weights, v, levels=levels, means=want, **KEY)
@@ -93,13 +97,13 @@ def test_cuda_body(levels, only):
         weights,
         v,
         hidden,
-        3,
         key=_ops_gibbs.stream_key(7, "rbm"),
         first_chain=5,
         half_steps=1,
         levels=levels,
         means=out,
         means_only=only,
+        **path,
     )
     assert torch.equal(out, want)
     assert torch.equal(hidden, torch.full_like(drawn, 9) if only else drawn)

@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from torch_init import _ops
+from torch_init import _ops, _ops_statistics
 
 
 def states(chains, units, seed):
@@ -72,9 +72,23 @@ def test_parts_add_up(isa, dtype, hidden):
     assert torch.equal(out.double(), -3 * expected(v[:5], h[:5]))
 
 
-def test_elsewhere_the_sums_are_the_same():
-    from torch_init import _ops_statistics
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize("kind", [states, means])
+@pytest.mark.parametrize("chains", [0, 1, 33, 100])
+@pytest.mark.parametrize(("visible", "hidden"), [(0, 5), (5, 0), (1, 1), (70, 130), (129, 257)])
+def test_cuda_body(dtype, kind, chains, visible, hidden):
+    v, h = states(chains, visible, 0), kind(chains, hidden, 1)
+    out = torch.full((visible, hidden), 7, dtype=dtype)
+    _ops_statistics.statistics_with_cuda_body_on_host(v, h, out, -3, True)
+    assert torch.equal(out.double(), 7 - 3 * expected(v, h))
+    _ops_statistics.statistics_with_cuda_body_on_host(v, h, out, 2, False)
+    assert torch.equal(out.double(), 2 * expected(v, h))
 
-    v, h = states(300, 20, 0), means(300, 30, 1)
-    out = torch.empty(20, 30, dtype=torch.int32)
-    check(_ops_statistics._with_torch(v, h, out, 1, False), v, h)
+
+def test_cuda_body_of_more_chains_than_32_bits_hold():
+    """Of the greatest levels and means: 40000 * 255 * 255 > 2^31."""
+    v = torch.full((40_000, 2), 255, dtype=torch.uint8)
+    h = torch.full((40_000, 3), 32767, dtype=torch.int16)
+    out = torch.empty(2, 3, dtype=torch.int64)
+    _ops_statistics.statistics_with_cuda_body_on_host(v, h, out, 1, False)
+    assert torch.equal(out.double(), expected(v, h))
