@@ -18,7 +18,7 @@ from _machine import describe
 from _timing import CudaClock, Side, measure
 from torch import Tensor
 
-from torch_init import _ops, _ops_gibbs
+from torch_init import _ops
 
 SIZES = "784,500,100 784,500,1024 784,500,4096 4096,4096,100 4096,4096,4096"
 LIMBS = 3
@@ -39,8 +39,8 @@ class Case:
         self.sweeps = sweeps
         self.name = f"{visible} x {hidden}, {chains} chains"
 
-    def ours(self, path: _ops_gibbs.CudaPath) -> None:
-        _ops_gibbs.cuda_path = path
+    def ours(self, path: _ops.CudaPath) -> None:
+        _ops.set_cuda_path(path)
         _ops.gibbs(self.exact, self.states, None, seed=1, sweeps=self.sweeps)
 
     def torch(self) -> None:

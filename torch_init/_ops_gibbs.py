@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torch_init import _C, keys
 from torch_init._descriptors import check_memory
-from torch_init._ops_gibbs_weights import GibbsWeights, with_limbs
+from torch_init._ops_gibbs_weights import GibbsWeights
 from torch_init.errors import describe
 
 SIDES = ("visible", "hidden")
@@ -26,9 +26,8 @@ MEAN_ONE = 32767
 """Means of hidden units in fixed point are multiples of 1 / MEAN_ONE."""
 UnitBeta = tuple[Tensor | None, Tensor | None]
 CudaPath = Literal["fastest", "tiles", "split", "cluster"]
-cuda_path: CudaPath = "fastest"
-"""How chains run on a GPU: all ways return the same bits, and tests try each."""
 _CUDA_PATHS = get_args(CudaPath)
+_cuda_path: CudaPath = "fastest"
 _MOST_CHAINS = 2**32
 _MOST_STEPS = 2**62
 
@@ -79,46 +78,6 @@ def gibbs(
     plan.write_means(means, means_only)
     plan.run(seed, name, first_chain, first_step, first_side, 2 * sweeps)
     return states[0], states[1]
-
-
-def gibbs_with_cuda_body_on_host(
-    weights: GibbsWeights,
-    visible: Tensor,
-    hidden: Tensor,
-    *,
-    split: bool = False,
-    blocks: int = 3,
-    clusters: tuple[int, int] | None = None,
-    key: int,
-    half_steps: int,
-    first_chain: int = 0,
-    first_step: int = 0,
-    beta: float | Tensor = 1.0,
-    unit_beta: UnitBeta = (None, None),
-    first_side: int = 1,
-    units: tuple[str, str] = ("bernoulli", "bernoulli"),
-    clamp: Tensor | None = None,
-    levels: int = 1,
-    means: Tensor | None = None,
-    means_only: bool = False,
-) -> None:
-    """Run half-steps with the CUDA kernels' own code on CPU tensors, for tests without a GPU.
-
-    Args:
-        split: half-steps are split, and not made of tiles.
-        blocks: of threads that pack and unpack the states.
-        clusters: (bits, chains): run in clusters of 2**bits blocks and 8, 16 or 32 chains.
-    """
-    grey = levels == GREY_LEVELS
-    weights = with_limbs(weights)
-    plan = make_plan(weights, [visible, hidden], units, clamp, beta, unit_beta, grey)
-    plan.write_means(means, means_only)
-    plan.native.set_words(key, first_chain, first_step)
-    extent = (plan.chains, first_side, half_steps)
-    if clusters is None:
-        plan.native.run_cuda_half_steps_on_host(*extent, split, blocks)
-    else:
-        plan.native.run_cuda_clusters_on_host(*extent, *clusters)
 
 
 def sample_hidden(
@@ -285,8 +244,14 @@ class _Plan:
             stream = torch.cuda.current_stream().cuda_stream
             size = self.native.workspace_size(self.chains)
             room = torch.empty(size, dtype=torch.uint8, device=self.device)
-            path = _CUDA_PATHS.index(cuda_path)
+            path = _CUDA_PATHS.index(_cuda_path)
             self.native.run_on_cuda(*extent, room.data_ptr(), path, self.device.index, stream)
+
+
+def set_cuda_path(path: CudaPath) -> None:
+    """Say how chains run on a GPU: all ways return the same bits, and tests try each."""
+    global _cuda_path
+    _cuda_path = path
 
 
 def stream_key(seed: int, name: str) -> int:

@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from torch_init import _ops, _ops_gibbs
+from torch_init import _ops, _ops_gibbs, _ops_gibbs_weights
 
 pytestmark = pytest.mark.cuda
 
@@ -26,14 +26,15 @@ CLUSTERS = [
 
 
 @pytest.fixture(params=["tiles", "split", "cluster"])
-def path(request, monkeypatch):
+def path(request):
     """Each way of running chains, which is taken or refused: never another instead."""
     properties = torch.cuda.get_device_properties(0)
     few = properties.major < 9 or properties.shared_memory_per_block_optin < 227 * 1024
     if request.param == "cluster" and (few or properties.multi_processor_count < 114):
         pytest.skip("the layers fit clusters of thread blocks as large as an H100's")
-    monkeypatch.setattr(_ops_gibbs, "cuda_path", request.param)
-    return request.param
+    _ops.set_cuda_path(request.param)
+    yield request.param
+    _ops.set_cuda_path("fastest")
 
 
 def layer(visible, hidden, device="cpu"):
@@ -59,7 +60,7 @@ def test_quantize(size):
 @pytest.mark.parametrize(("chains", "visible", "hidden"), [*SIZES, (3, 0, 5), (3, 5, 0)])
 def test_limbs(chains, visible, hidden):
     found = layer(visible, hidden, "cuda").limbs
-    expected = _ops_gibbs.with_limbs(layer(visible, hidden)).limbs
+    expected = _ops_gibbs_weights.with_limbs(layer(visible, hidden)).limbs
     assert all(torch.equal(a.cpu(), b) for a, b in zip(found, expected, strict=True))
 
 
@@ -110,7 +111,7 @@ def test_many_sweeps(path, chains, visible, hidden):
 @pytest.mark.parametrize(("chains", "visible", "hidden"), [(130, 3000, 2100), (1, 5000, 40)])
 @pytest.mark.parametrize("half_steps", ["tiles", "split", "fastest"])
 def test_layers_too_large_for_clusters(monkeypatch, half_steps, chains, visible, hidden):
-    monkeypatch.setattr(_ops_gibbs, "cuda_path", half_steps)
+    monkeypatch.setattr(_ops_gibbs, "_cuda_path", half_steps)
     weights, v = layer(visible, hidden), states(chains, visible)
     found = _ops.gibbs(layer(visible, hidden, "cuda"), v.cuda(), None, sweeps=2, **SEED)
     expected = _ops.gibbs(weights, v, None, sweeps=2, **SEED)
@@ -119,7 +120,7 @@ def test_layers_too_large_for_clusters(monkeypatch, half_steps, chains, visible,
 
 
 def test_a_cluster_too_small_says_so(monkeypatch):
-    monkeypatch.setattr(_ops_gibbs, "cuda_path", "cluster")
+    monkeypatch.setattr(_ops_gibbs, "_cuda_path", "cluster")
     weights = layer(3000, 2100, "cuda")
     with pytest.raises(RuntimeError, match="no cluster of this GPU"):
         _ops.gibbs(weights, states(5, 3000).cuda(), None, **SEED)

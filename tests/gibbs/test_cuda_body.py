@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from torch_init import _ops, _ops_gibbs, _ops_gibbs_weights
+from torch_init import _ops, _ops_gibbs_cuda, _ops_gibbs_weights
 
 UNITS = [(a, b) for a in ("bernoulli", "spin") for b in ("bernoulli", "spin")]
 KEY = 0x123456789ABCDEF
@@ -44,7 +44,7 @@ def test_half_steps(monkeypatch, path, units, first_side, half_steps, chains, vi
     how["clamp"] = (torch.arange(visible) % 4 == 0).to(torch.uint8)
     v, h = states(chains, visible), states(chains, hidden)
     found = v.clone(), h.clone()
-    _ops_gibbs.gibbs_with_cuda_body_on_host(
+    _ops_gibbs_cuda.gibbs_with_cuda_body_on_host(
         weights,
         *found,
         key=KEY,
@@ -77,7 +77,7 @@ def test_many_steps_and_tiles(monkeypatch, path, chains, visible, hidden):
     monkeypatch.setattr("torch_init._ops_gibbs.stream_key", lambda seed, name: KEY)
     weights, v, h = layer(visible, hidden), states(chains, visible), states(chains, hidden)
     found = v.clone(), h.clone()
-    _ops_gibbs.gibbs_with_cuda_body_on_host(weights, *found, key=KEY, half_steps=4, **path)
+    _ops_gibbs_cuda.gibbs_with_cuda_body_on_host(weights, *found, key=KEY, half_steps=4, **path)
     _ops.gibbs(weights, v, h, seed=0, sweeps=2)
     assert torch.equal(found[0], v)
     assert torch.equal(found[1], h)
@@ -94,7 +94,7 @@ def test_grey_levels(monkeypatch, chains, visible, hidden, hidden_units, beta):
     grey = states(chains, visible, levels=255)
     how = {"levels": 255, "units": ("bernoulli", hidden_units), "beta": beta}
     found = torch.zeros(chains, hidden, dtype=torch.uint8)
-    _ops_gibbs.gibbs_with_cuda_body_on_host(
+    _ops_gibbs_cuda.gibbs_with_cuda_body_on_host(
         weights, grey, found, blocks=2, key=KEY, half_steps=1, first_step=3, **how
     )
     assert torch.equal(found, _ops.sample_hidden(weights, grey, seed=0, step=3, **how))
@@ -111,7 +111,7 @@ def test_sums_of_grey_levels_that_32_bits_do_not_hold(monkeypatch):
     assert int(weights.by_visible[0, 0]) == 127
     grey = torch.arange(245, 256, dtype=torch.uint8)[:, None].repeat(1, visible)
     found = torch.zeros(len(grey), 2, dtype=torch.uint8)
-    _ops_gibbs.gibbs_with_cuda_body_on_host(
+    _ops_gibbs_cuda.gibbs_with_cuda_body_on_host(
         weights, grey, found, blocks=1, key=KEY, half_steps=1, levels=255
     )
     assert found[:5, 0].tolist() == [0] * 5
@@ -152,7 +152,7 @@ def test_far_blocks_do_nothing():
     """More blocks than work, as the launcher may ask for."""
     weights, v, h = layer(5, 5), states(2, 5), states(2, 5)
     few, many = [v.clone(), h.clone()], [v.clone(), h.clone()]
-    _ops_gibbs.gibbs_with_cuda_body_on_host(weights, *few, blocks=1, key=KEY, half_steps=4)
-    _ops_gibbs.gibbs_with_cuda_body_on_host(weights, *many, blocks=100, key=KEY, half_steps=4)
+    _ops_gibbs_cuda.gibbs_with_cuda_body_on_host(weights, *few, blocks=1, key=KEY, half_steps=4)
+    _ops_gibbs_cuda.gibbs_with_cuda_body_on_host(weights, *many, blocks=100, key=KEY, half_steps=4)
     assert torch.equal(few[0], many[0])
     assert torch.equal(few[1], many[1])

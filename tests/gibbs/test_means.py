@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from torch_init import _ops, _ops_gibbs
+from torch_init import _ops, _ops_gibbs, _ops_gibbs_cuda
 
 KEY = {"seed": 7, "name": "rbm", "first_chain": 5}
 SIZES = [(1, 1, 1), (9, 30, 17), (100, 70, 33), (130, 5, 100)]
@@ -93,7 +93,7 @@ def test_cuda_body(levels, only, path):
     want = torch.empty(19, 21, dtype=torch.int16)
     drawn = _ops.sample_hidden(weights, v, levels=levels, means=want, **KEY)
     out, hidden = torch.empty_like(want), torch.full_like(drawn, 9)
-    _ops_gibbs.gibbs_with_cuda_body_on_host(
+    _ops_gibbs_cuda.gibbs_with_cuda_body_on_host(
         weights,
         v,
         hidden,
