@@ -13,18 +13,15 @@ from torch import Tensor
 
 from torch_init import _C, keys
 from torch_init._descriptors import check_memory
+from torch_init._ops_gibbs_betas import SIDES, UnitBeta, fixed_betas
 from torch_init._ops_gibbs_weights import GibbsWeights
 from torch_init.errors import describe
 
-SIDES = ("visible", "hidden")
 UNITS = ("bernoulli", "spin")
-BETA_ONE = 2**24
-"""Inverse temperatures are multiples of 1 / BETA_ONE."""
 MOST_BETA = 16.0
 GREY_LEVELS = 255
 MEAN_ONE = 32767
 """Means of hidden units in fixed point are multiples of 1 / MEAN_ONE."""
-UnitBeta = tuple[Tensor | None, Tensor | None]
 CudaPath = Literal["fastest", "tiles", "split", "cluster"]
 _CUDA_PATHS = get_args(CudaPath)
 _cuda_path: CudaPath = "fastest"
@@ -292,7 +289,7 @@ def make_plan(
     if grey and units[0] != "bernoulli":
         raise ValueError(describe("gibbs", "levels", "255 of spins", "levels of Bernoulli units"))
     most = 1.0 if grey else MOST_BETA
-    fixed = _fixed_betas(weights, plan.chains, beta, unit_beta, most)
+    fixed = fixed_betas(weights, plan.chains, beta, unit_beta, most)
     plan.kept_alive += [clamp, fixed]
     plan.native.set_run(
         units[0] == "spin",
@@ -311,44 +308,3 @@ def _addresses(
 ) -> tuple[int, int, int]:
     first, second, third = (0 if x is None else x.data_ptr() for x in tensors)
     return first, second, third
-
-
-def _fixed_betas(
-    weights: GibbsWeights, chains: int, beta: float | Tensor, unit_beta: UnitBeta, most: float
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Return the betas of chains, visible and hidden units in units of 1 / BETA_ONE; None for 1."""
-    device = weights.device
-    of_chains = _fixed_beta("beta", beta, chains, most, device)
-    if unit_beta == (None, None):
-        return of_chains, None, None
-    left = (
-        most if of_chains is None or not chains else most * BETA_ONE / max(1, int(of_chains.max()))
-    )
-    of_units: list[Tensor | None] = []
-    for side, given, count in zip(SIDES, unit_beta, (weights.visible, weights.hidden), strict=True):
-        if given is None:
-            of_units.append(None)
-            continue
-        fixed = _fixed_beta(f"unit_beta of the {side} side", given, count, min(left, most), device)
-        if fixed is None:
-            of_units.append(None)
-            continue
-        of_units.append(torch.nn.functional.pad(fixed, (0, -count % 16)))
-    return of_chains, of_units[0], of_units[1]
-
-
-def _fixed_beta(
-    argument: str, beta: float | Tensor, count: int, most: float, device: torch.device
-) -> Tensor | None:
-    """Return beta as int32 [count] in units of 1 / BETA_ONE; None for 1."""
-    if not isinstance(beta, Tensor):
-        if beta == 1:
-            return None
-        beta = torch.tensor(float(beta), dtype=torch.float64, device=device)
-    if beta.dim() > 0 and beta.shape != (count,):
-        expected = f"a number or a tensor ({count},)"
-        raise ValueError(describe("gibbs", argument, f"a tensor {tuple(beta.shape)}", expected))
-    if not bool(((beta >= 0) & (beta <= most)).all()):
-        raise ValueError(describe("gibbs", argument, f"{beta}", f"numbers in [0, {most}]"))
-    fixed = (beta.to(device, torch.float64) * BETA_ONE).round().to(torch.int32)
-    return fixed.expand(count).contiguous()

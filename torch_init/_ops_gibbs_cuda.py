@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from torch_init._ops_gibbs import GREY_LEVELS, UnitBeta, make_plan
+from torch_init._ops_gibbs import GREY_LEVELS, make_plan
+from torch_init._ops_gibbs_betas import UnitBeta
 from torch_init._ops_gibbs_weights import GibbsWeights, with_limbs
 
 

@@ -84,20 +84,14 @@ cudaError_t try_clusters(const ClusterTask& task, int most_memory, Clusters* fou
   return status;
 }
 
-}  // namespace
-
-cudaError_t find_clusters(const GibbsTask& task, int device, Clusters* found) {
-  *found = {{task, 0}, 0};
+cudaError_t search(const GibbsTask& task, int device, Clusters* found) {
   int has_clusters = 0;
   int memory = 0;
-  cudaError_t status = cudaSetDevice(device);
-  if (status == cudaSuccess) {
-    status = cudaDeviceGetAttribute(&has_clusters, cudaDevAttrClusterLaunch, device);
-  }
+  cudaError_t status = cudaDeviceGetAttribute(&has_clusters, cudaDevAttrClusterLaunch, device);
   if (status == cudaSuccess) {
     status = cudaDeviceGetAttribute(&memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   }
-  if (has_clusters == 0 || task.grey != 0) return status;
+  if (has_clusters == 0) return status;
   for (int bits = 0; bits <= kMostSizeBits; ++bits) {
     for (const auto& attempt : {try_clusters<8>, try_clusters<16>, try_clusters<32>}) {
       if (status == cudaSuccess && found->chains == 0)
@@ -105,6 +99,35 @@ cudaError_t find_clusters(const GibbsTask& task, int device, Clusters* found) {
     }
   }
   return status;
+}
+
+// The answer to the last question of a thread: asking the runtime takes longer than some sweeps.
+struct Answer {
+  int device = -1;
+  int64_t visible = 0;
+  int64_t hidden = 0;
+  int64_t task_chains = 0;
+  int32_t size_bits = 0;
+  int chains = 0;
+};
+thread_local Answer last_answer;
+
+}  // namespace
+
+cudaError_t find_clusters(const GibbsTask& task, int device, Clusters* found) {
+  *found = {{task, 0}, 0};
+  const cudaError_t status = cudaSetDevice(device);
+  if (status != cudaSuccess || task.grey != 0) return status;
+  const int64_t visible = task.side[kVisible].units;
+  const int64_t hidden = task.side[kHidden].units;
+  if (last_answer.device != device || last_answer.visible != visible ||
+      last_answer.hidden != hidden || last_answer.task_chains != task.chains) {
+    const cudaError_t searched = search(task, device, found);
+    if (searched != cudaSuccess) return searched;
+    last_answer = {device, visible, hidden, task.chains, found->task.size_bits, found->chains};
+  }
+  *found = {{task, last_answer.size_bits}, last_answer.chains};
+  return cudaSuccess;
 }
 
 cudaError_t run_clusters(const Clusters& clusters, void* stream_pointer) {
