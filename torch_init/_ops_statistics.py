@@ -63,14 +63,31 @@ def statistics(
         got = f"{out.dtype} {tuple(out.shape)}"
         expected = f"int32 or int64 {(units, hidden.shape[1])}"
         raise ValueError(describe("statistics", "out", got, expected))
-    task = (hidden.contiguous(), means, grey, accumulate, weight)
-    if visible.is_cpu:
-        of_visible, of_hidden = (torch.empty(n, dtype=torch.int64) for n in out.shape)
-        _C.statistics(_task(visible, out, *task, of_visible, of_hidden), torch.get_num_threads())
-        return Statistics(out, of_visible, of_hidden)
+    if not visible.is_cpu:
+        return _on_cuda(visible, hidden.contiguous(), out, weight, accumulate)
+    of_visible, of_hidden = (torch.empty(n, dtype=torch.int64) for n in out.shape)
+    tensors = (visible, hidden.contiguous(), out, of_visible, of_hidden)
+    _C.statistics(
+        [tensor.data_ptr() for tensor in tensors],
+        chains,
+        tuple(out.shape),
+        means,
+        grey,
+        out.dtype == torch.int64,
+        accumulate,
+        weight,
+        torch.get_num_threads(),
+    )
+    return Statistics(out, of_visible, of_hidden)
+
+
+def _on_cuda(
+    visible: Tensor, hidden: Tensor, out: Tensor, weight: int, accumulate: bool
+) -> Statistics:
     with torch.cuda.device(visible.device):
         stream = torch.cuda.current_stream().cuda_stream
-        _C.statistics_on_cuda(_task(visible, out, *task), visible.device.index, stream)
+        task = _product(visible, hidden, out, weight, accumulate)
+        _C.statistics_on_cuda(task, visible.device.index, stream)
     return Statistics(out, *(x.sum(0, dtype=torch.int64) for x in (visible, hidden)))
 
 
@@ -78,30 +95,13 @@ def statistics_with_cuda_body_on_host(
     visible: Tensor, hidden: Tensor, out: Tensor, weight: int, accumulate: bool
 ) -> None:
     """Add up v^T h with the CUDA kernel's own code on CPU tensors, for tests without a GPU."""
-    means = hidden.dtype == torch.int16
-    task = _task(visible, out, hidden, means, False, accumulate, weight)
+    task = _product(visible, hidden, out, weight, accumulate)
     _C.statistics_with_cuda_body_on_host(task)
 
 
-def _task(
-    visible: Tensor,
-    out: Tensor,
-    hidden: Tensor,
-    means: bool,
-    grey: bool,
-    accumulate: bool,
-    weight: int,
-    *sums: Tensor,
-) -> _C._StatisticsTask:
-    addresses = [tensor.data_ptr() for tensor in (visible, hidden, out, *sums)]
-    wide = out.dtype == torch.int64
-    return (
-        (*addresses, 0, 0)[:5],
-        len(visible),
-        tuple(out.shape),
-        means,
-        grey,
-        wide,
-        accumulate,
-        weight,
-    )
+def _product(
+    visible: Tensor, hidden: Tensor, out: Tensor, weight: int, accumulate: bool
+) -> _C._ProductTask:
+    addresses = (visible.data_ptr(), hidden.data_ptr(), out.data_ptr())
+    means, wide = hidden.dtype == torch.int16, out.dtype == torch.int64
+    return (*addresses, len(visible), *out.shape, means, wide, accumulate, weight)

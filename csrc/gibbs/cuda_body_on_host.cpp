@@ -6,7 +6,6 @@
 #include "gibbs/cluster_kernel.h"
 #include "gibbs/gibbs_cuda.h"
 #include "gibbs/split_kernel.h"
-#include "gibbs/statistics_kernel.h"
 #include "gibbs/tile_kernel.h"
 #include "portable/float_environment.h"
 
@@ -72,7 +71,7 @@ void gibbs_clusters_on_host(const GibbsTask& task, int size_bits, int chains) {
   if (chains == 32) run(std::integral_constant<int, 32>{});
 }
 
-void statistics_body_on_host(const StatisticsTask& task) {
+void statistics_body_on_host(const ProductTask& task) {
   const auto run = [&](auto hidden) {
     using Hidden = decltype(hidden);
     StatisticsShared<sizeof(Hidden)> shared;
@@ -81,7 +80,7 @@ void statistics_body_on_host(const StatisticsTask& task) {
       statistics_tile<Hidden>(HostBlock{i, tiles, kStatisticsThreads}, task, &shared);
     }
   };
-  task.hidden_kind == HiddenKind::kStates ? run(uint8_t{}) : run(int16_t{});
+  task.means != 0 ? run(int16_t{}) : run(uint8_t{});
 }
 
 void sample_float_body_on_host(const FloatTask& task, int blocks) {

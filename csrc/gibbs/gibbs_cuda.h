@@ -3,7 +3,7 @@
 
 #include "gibbs/float_units.h"
 #include "gibbs/limbs.h"
-#include "gibbs/statistics.h"
+#include "gibbs/statistics_kernel.h"
 
 namespace torch_init {
 
@@ -33,9 +33,9 @@ const char* cuda_gibbs(const GibbsTask& task, void* workspace, GibbsPath path, i
 void gibbs_half_steps_on_host(const GibbsTask& task, bool split, int blocks);
 void gibbs_clusters_on_host(const GibbsTask& task, int size_bits, int chains);
 
-// v^T h in one launch, without the sums of v and of h.
-const char* cuda_statistics(const StatisticsTask& task, int device, void* stream);
-void statistics_body_on_host(const StatisticsTask& task);
+// v^T h in one launch.
+const char* cuda_statistics(const ProductTask& task, int device, void* stream);
+void statistics_body_on_host(const ProductTask& task);
 
 // Units with floating-point fields, in one launch; the table's rows lie on the host.
 const char* cuda_sample_float(const FloatTask& task, int device, void* stream);

@@ -6,10 +6,21 @@
 // mean in fixed point is two bytes, whose products are added up apart.
 #pragma once
 
-#include "gibbs/statistics.h"
 #include "portable/thread_block.h"
 
 namespace torch_init {
+
+struct ProductTask {
+  const uint8_t* visible;  // [chains][units[0]]: states, or levels of 255
+  const void* hidden;      // [chains][units[1]]: bytes or, with `means`, int16, not negative
+  void* out;               // [units[0]][units[1]]: int32, or with `wide` int64
+  int64_t chains;
+  int64_t units[2];
+  int32_t means;
+  int32_t wide;
+  int32_t accumulate;  // out += weight * v^T h, instead of =
+  int64_t weight;
+};
 
 constexpr int kStatisticsThreads = 256;
 constexpr int kTileVisible = 64;
@@ -27,11 +38,11 @@ struct StatisticsShared {
   uint32_t hidden[kBytes][kTileHidden][kUnitWords];
 };
 
-TI_HOST_DEVICE int64_t statistics_tiles_across(const StatisticsTask& task) {
+TI_HOST_DEVICE int64_t statistics_tiles_across(const ProductTask& task) {
   return (task.units[1] + kTileHidden - 1) / kTileHidden;
 }
 
-TI_HOST_DEVICE int64_t statistics_tiles(const StatisticsTask& task) {
+TI_HOST_DEVICE int64_t statistics_tiles(const ProductTask& task) {
   return (task.units[0] + kTileVisible - 1) / kTileVisible * statistics_tiles_across(task);
 }
 
@@ -108,7 +119,7 @@ TI_HOST_DEVICE void multiply_chains(const Warp& warp, const StatisticsShared<kBy
 }
 
 template <typename Out, int kBytes, typename Warp>
-TI_HOST_DEVICE void write_statistics(const Warp& warp, const StatisticsTask& task, int64_t visible,
+TI_HOST_DEVICE void write_statistics(const Warp& warp, const ProductTask& task, int64_t visible,
                                      int64_t hidden, bool accumulate,
                                      const StatisticsSums<kBytes, Warp>& sums) {
   warp.for_each_lane([&](int lane) {
@@ -129,7 +140,7 @@ TI_HOST_DEVICE void write_statistics(const Warp& warp, const StatisticsTask& tas
 
 // The tile that has the block's index, of hidden states or, two bytes each, means.
 template <typename Hidden, typename Block>
-TI_HOST_DEVICE void statistics_tile(const Block& block, const StatisticsTask& task,
+TI_HOST_DEVICE void statistics_tile(const Block& block, const ProductTask& task,
                                     StatisticsShared<sizeof(Hidden)>* shared) {
   using Warp = typename Block::Warp;
   constexpr int kBytes = sizeof(Hidden);
@@ -137,7 +148,7 @@ TI_HOST_DEVICE void statistics_tile(const Block& block, const StatisticsTask& ta
   const int64_t visible = block.index() / across * kTileVisible;
   const int64_t hidden = block.index() % across * kTileHidden;
   const ChainRows<uint8_t> of_visible = {task.visible, task.units[0], task.units[0]};
-  const ChainRows<Hidden> of_hidden = {static_cast<const Hidden*>(task.hidden), task.hidden_stride,
+  const ChainRows<Hidden> of_hidden = {static_cast<const Hidden*>(task.hidden), task.units[1],
                                        task.units[1]};
   int64_t begin = 0;
   do {  // once even without a chain: zeros must be written

@@ -48,44 +48,27 @@ std::optional<int> quantize(uint64_t weight, uint64_t visible_bias, uint64_t hid
   return shift;
 }
 
-// ((visible bytes, hidden bytes or int16 means, out, sums of visible, sums of hidden units),
-// chains, (visible units, hidden units), means, grey, wide, accumulate, weight)
-StatisticsTask statistics_task(const py::tuple& from) {
-  const auto at = from[0].cast<std::array<uint64_t, 5>>();
-  const auto units = from[2].cast<std::array<int64_t, 2>>();
+// Addresses: visible bytes, hidden bytes or int16 means, out, sums of visible and hidden units.
+void statistics(const std::array<uint64_t, 5>& at, int64_t chains,
+                const std::array<int64_t, 2>& units, bool means, bool grey, bool wide,
+                bool accumulate, int64_t weight, int max_threads) {
   StatisticsTask task{};
   task.visible = pointer<const uint8_t*>(at[0]);
   task.hidden = pointer<const void*>(at[1]);
-  task.hidden_kind = from[3].cast<bool>() ? HiddenKind::kMeans : HiddenKind::kStates;
-  task.grey = from[4].cast<bool>();
+  task.hidden_kind = means ? HiddenKind::kMeans : HiddenKind::kStates;
+  task.grey = grey;
   task.hidden_stride = units[1];
-  task.chains = from[1].cast<int64_t>();
+  task.chains = chains;
   task.units[0] = units[0];
   task.units[1] = units[1];
   task.out = pointer<void*>(at[2]);
-  task.wide = from[5].cast<bool>();
-  task.accumulate = from[6].cast<bool>();
-  task.weight = from[7].cast<int64_t>();
+  task.wide = wide;
+  task.accumulate = accumulate;
+  task.weight = weight;
   task.visible_sums = pointer<int64_t*>(at[3]);
   task.hidden_sums = pointer<int64_t*>(at[4]);
-  return task;
-}
-
-void statistics_on_host(const py::tuple& from, int max_threads) {
-  const StatisticsTask task = statistics_task(from);
-  const py::gil_scoped_release release;
   host_statistics(task, active_tier.load()->gibbs->statistics, max_threads);
 }
-
-void statistics_with_cuda_body_on_host(const py::tuple& from) {
-  statistics_body_on_host(statistics_task(from));
-}
-
-#if defined(TORCH_INIT_HAVE_CUDA)
-void statistics_on_cuda(const py::tuple& from, int device, uint64_t stream) {
-  check_cuda(cuda_statistics(statistics_task(from), device, pointer<void*>(stream)));
-}
-#endif
 
 // Addresses: pairs, visible and hidden offsets, visible and hidden differences, pull, visible
 // means, weight, velocity, gradient, visible and hidden shifts; numbers: scale, decay, l1,
@@ -116,6 +99,33 @@ void ascend(const std::array<uint64_t, 12>& at, const std::array<int64_t, 2>& un
   task.rate = numbers[4];
   host_ascend(task, active_tier.load()->gibbs->ascend, max_threads);
 }
+
+// (visible bytes, hidden bytes or int16 means, out, chains, visible units, hidden units, means,
+// wide, accumulate, weight)
+ProductTask product_task(const py::tuple& from) {
+  ProductTask task{};
+  task.visible = pointer<const uint8_t*>(from[0].cast<uint64_t>());
+  task.hidden = pointer<const void*>(from[1].cast<uint64_t>());
+  task.out = pointer<void*>(from[2].cast<uint64_t>());
+  task.chains = from[3].cast<int64_t>();
+  task.units[0] = from[4].cast<int64_t>();
+  task.units[1] = from[5].cast<int64_t>();
+  task.means = from[6].cast<bool>();
+  task.wide = from[7].cast<bool>();
+  task.accumulate = from[8].cast<bool>();
+  task.weight = from[9].cast<int64_t>();
+  return task;
+}
+
+void statistics_with_cuda_body_on_host(const py::tuple& from) {
+  statistics_body_on_host(product_task(from));
+}
+
+#if defined(TORCH_INIT_HAVE_CUDA)
+void statistics_on_cuda(const py::tuple& from, int device, uint64_t stream) {
+  check_cuda(cuda_statistics(product_task(from), device, pointer<void*>(stream)));
+}
+#endif
 
 int64_t size_of_limbs(int64_t units, int64_t sources) { return limbs_size(units, sources); }
 
@@ -288,7 +298,7 @@ void bind_gibbs(py::module_& module) {
   module.def("quantize_layer", &quantize, release_gil);
   module.def("limbs_size", &size_of_limbs);
   module.def("make_limbs_with_cuda_body_on_host", &make_limbs_with_cuda_body_on_host, release_gil);
-  module.def("statistics", &statistics_on_host);
+  module.def("statistics", &statistics, release_gil);
   module.def("statistics_with_cuda_body_on_host", &statistics_with_cuda_body_on_host);
   module.def("ascend", &ascend, release_gil);
   module.def("sample_float", &sample_float_on_host);
