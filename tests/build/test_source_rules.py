@@ -66,6 +66,7 @@ NATIVE_MODULE = re.compile(r"(?<!torch\.)\b_C\b")
 # Files that use the native module for _ops.py, their only importer, and for each other.
 PARTS_OF_OPS = [
     "_ops_ais.py",
+    "_ops_ascend.py",
     "_ops_float_units.py",
     "_ops_flow.py",
     "_ops_gibbs.py",
