@@ -24,6 +24,7 @@ class Side:
         elements, moved: tensor elements written and bytes read or written by one call.
         prepare: runs before each sample, untimed.
         calls: calls per sample; many for what takes microseconds.
+        units: what one call does so many of, such as sweeps; shown is the time of one.
         optional: an error in the first call makes the side unavailable instead of ending the run.
     """
 
@@ -36,6 +37,7 @@ class Side:
     prepare: Callable[[], Any] = lambda: None
     calls: int = 1
     optional: bool = False
+    units: int = 1
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Result:
             return facts | {"unavailable": self.unavailable}
         return facts | {
             "calls_per_sample": self.side.calls,
+            "units_per_call": self.side.units,
             "repeats": len(self.samples),
             "samples_s": list(self.samples),
             "median_s": self.median,
@@ -182,6 +185,20 @@ class CudaClock:
         self._end.record()
         self._end.synchronize()
         return self._start.elapsed_time(self._end) * 1e-3 / calls
+
+
+def captured(call: Callable[[], Any]) -> Callable[[], None]:
+    """Return the replay of a CUDA graph of the call, which runs once before."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    replay: Callable[[], None] = graph.replay
+    return replay
 
 
 def measure(sides: Sequence[Side], clock: Clock, repeats: int) -> list[Result]:

@@ -45,6 +45,22 @@ class Accumulation:
     def scratch_size(self) -> int: ...
     def run_on_cuda(self, device: int, stream: int, scratch: int) -> None: ...
 
+class AccumulationBatch:
+    def __init__(
+        self,
+        addresses: Sequence[int],
+        dtypes: Sequence[int],
+        counts: Sequence[int],
+        rows: Sequence[int],
+        histogram: bool,
+        order: int,
+        scale: int,
+        gate: int,
+    ) -> None: ...
+    def run_on_host(self, max_threads: int) -> None: ...
+    def scratch_size(self) -> int: ...
+    def run_on_cuda(self, device: int, stream: int, scratch: int) -> None: ...
+
 FLOW_ROW: dict[str, int]
 FLOW_BINS: int
 FLOW_LOWEST_EXPONENT: int

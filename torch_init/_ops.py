@@ -45,7 +45,10 @@ from torch_init._ops_flow import FLOW_COLUMNS as FLOW_COLUMNS
 from torch_init._ops_flow import FLOW_DEVICES as FLOW_DEVICES
 from torch_init._ops_flow import FLOW_LOWEST_EXPONENT as FLOW_LOWEST_EXPONENT
 from torch_init._ops_flow import FLOW_ROW as FLOW_ROW
+from torch_init._ops_flow import FlowRow as FlowRow
+from torch_init._ops_flow import accumulate_batch_ as accumulate_batch_
 from torch_init._ops_flow import accumulate_moments_ as accumulate_moments_
+from torch_init._ops_flow import accumulate_parts_ as accumulate_parts_
 from torch_init._ops_flow import (
     accumulate_with_cuda_body_on_host as accumulate_with_cuda_body_on_host,
 )
@@ -65,6 +68,7 @@ from torch_init._ops_observe import add_receiver as add_receiver
 from torch_init._ops_observe import observe_gradient as observe_gradient
 from torch_init._ops_observe import observe_output as observe_output
 from torch_init._ops_observe import observe_pass as observe_pass
+from torch_init._ops_observe import refuse as refuse
 from torch_init._ops_statistics import Statistics as Statistics
 from torch_init._ops_statistics import statistics as statistics
 

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Statistics of activations and gradients: a part of _ops.py, which alone imports it."""
 
+import itertools
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -80,22 +83,144 @@ def _accumulate(
     scale: Tensor | None = None,
     gate: Tensor | None = None,
 ) -> None:
-    accumulation, x = _accumulation(x, totals, features, row, low, high, order, scale, gate)
-    if x.device.type != "cuda":
+    _check_flow(x, totals, features, row, scale, gate)
+    x, numbers = readable(x), (row, low, high, order)
+    _run(_accumulation(x, totals, features, *numbers, scale, gate), x.device)
+
+
+def _run(accumulation: "_C.Accumulation | _C.AccumulationBatch", device: torch.device) -> None:
+    if device.type != "cuda":
         accumulation.run_on_host(torch.get_num_threads())
         return
-    with torch.cuda.device(x.device):
+    with torch.cuda.device(device):
         # From PyTorch's own pool, as its reductions have it: nothing waits, and a graph may.
         size = accumulation.scratch_size()
-        scratch = torch.empty(size, dtype=torch.uint8, device=x.device)
+        scratch = torch.empty(size, dtype=torch.uint8, device=device)
         stream = torch.cuda.current_stream().cuda_stream
-        accumulation.run_on_cuda(x.device.index, stream, scratch.data_ptr())
+        accumulation.run_on_cuda(device.index, stream, scratch.data_ptr())
 
 
-def accumulate_with_cuda_body_on_host(*arguments: Any, blocks: int = 3) -> None:
+class FlowRow:
+    """A row of totals, and features, that many tensors are added to: checked once, not each time.
+
+    Args: as of accumulate_moments_(); features are of some width.
+    """
+
+    def __init__(
+        self, totals: Tensor, features: Tensor | None, row: int, low: float, high: float
+    ) -> None:
+        width = 1 if features is None else features.shape[-1]
+        x = torch.empty(0, width, device=totals.device)
+        _check_flow(x, totals, features, row, None, None)
+        self.features = features
+        self._totals, self._device = totals, totals.device
+        self._row, self._low, self._high = row, low, high
+
+    def add(
+        self,
+        x: Tensor,
+        order: int,
+        scale: Tensor | None = None,
+        gate: Tensor | None = None,
+        *,
+        with_features: bool = False,
+    ) -> None:
+        """Do as accumulate_moments_(); x has one of FLOW_DTYPES and, if need be, the width."""
+        features = self.features if with_features else None
+        if must_dispatch(x) or x.device != self._device:
+            totals, row, low, high = self._totals, self._row, self._low, self._high
+            accumulate_moments_(x, totals, features, row, low, high, order, scale, gate)
+            return
+        x, numbers = readable(x), (self._row, self._low, self._high, order)
+        _run(_accumulation(x, self._totals, features, *numbers, scale, gate), self._device)
+
+
+def accumulate_batch_(
+    xs: Sequence[Tensor],
+    totals: Tensor,
+    rows: Sequence[int],
+    order: int,
+    scale: Tensor | None = None,
+    gate: Tensor | None = None,
+) -> None:
+    """Do as accumulate_moments_() for many tensors, without bounds, in one native call.
+
+    Args:
+        xs: each with one of FLOW_DTYPES.
+        rows: which row each goes to.
+        order: of the first; the others follow.
+        totals, scale, gate: as of accumulate_moments_().
+    """
+    device = totals.device
+    if any(must_dispatch(x) or x.device != device or not _is_dense(x) for x in xs):
+        for place, (x, row) in enumerate(zip(xs, rows, strict=True)):
+            low, high = -math.inf, math.inf
+            accumulate_moments_(x, totals, None, row, low, high, order + place, scale, gate)
+    elif xs:
+        _check_flow(xs[0], totals, None, max(rows), scale, gate)
+        addresses = [x.data_ptr() for x in xs]
+        dtypes, counts = [DTYPE_CODES[x.dtype] for x in xs], [x.numel() for x in xs]
+        _run_batch(addresses, dtypes, counts, totals, rows, order, scale, gate)
+
+
+def accumulate_parts_(
+    x: Tensor,
+    sizes: Sequence[int],
+    totals: Tensor,
+    rows: Sequence[int],
+    order: int,
+    gate: Tensor | None = None,
+) -> None:
+    """Do as accumulate_batch_() for x.split(sizes) of a tensor with one dimension."""
+    if must_dispatch(x) or not _is_dense(x):
+        accumulate_batch_(x.split(list(sizes)), totals, rows, order, None, gate)
+        return
+    _check_flow(x, totals, None, max(rows), None, gate)
+    ends = list(itertools.accumulate(sizes))
+    addresses = [
+        x.data_ptr() + (e - n) * x.element_size() for e, n in zip(ends, sizes, strict=True)
+    ]
+    dtypes = [DTYPE_CODES[x.dtype]] * len(sizes)
+    _run_batch(addresses, dtypes, sizes, totals, rows, order, None, gate)
+
+
+def _run_batch(
+    addresses: Sequence[int],
+    dtypes: Sequence[int],
+    counts: Sequence[int],
+    totals: Tensor,
+    rows: Sequence[int],
+    order: int,
+    scale: Tensor | None,
+    gate: Tensor | None,
+) -> None:
+    columns, begin = totals.shape[1], totals.data_ptr()
+    row_addresses = [begin + row * columns * totals.element_size() for row in rows]
+    numbers = (columns > FLOW_COLUMNS, order, _address(scale), _address(gate))
+    batch = _C.AccumulationBatch(addresses, dtypes, counts, row_addresses, *numbers)
+    _run(batch, totals.device)
+
+
+def _is_dense(x: Tensor) -> bool:
+    return x.is_contiguous() and not x.is_conj() and not x.is_neg()
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def accumulate_with_cuda_body_on_host(
+    x: Tensor,
+    totals: Tensor,
+    features: Tensor | None,
+    row: int,
+    *arguments: Any,
+    blocks: int = 3,
+) -> None:
     """Do as accumulate_moments_ with the CUDA kernels' own code, for tests without a GPU."""
-    accumulation, _ = _accumulation(*arguments)
-    accumulation.run_cuda_body_on_host(blocks)
+    _check_flow(x, totals, features, row, *arguments[3:])
+    x = readable(x)
+    _accumulation(x, totals, features, row, *arguments).run_cuda_body_on_host(blocks)
 
 
 def _accumulation(
@@ -108,26 +233,23 @@ def _accumulation(
     order: int,
     scale: Tensor | None = None,
     gate: Tensor | None = None,
-) -> tuple["_C.Accumulation", Tensor]:
-    """The native call, and the tensor whose memory it reads."""
-    _check_flow(x, totals, features, row, scale, gate)
-    x = readable(x)
+) -> "_C.Accumulation":
+    """The native call, for as long as these tensors live."""
     columns = totals.shape[1]
-    accumulation = _C.Accumulation(
+    return _C.Accumulation(
         x.data_ptr(),
         DTYPE_CODES[x.dtype],
         x.shape,
         x.stride(),
         totals.data_ptr() + row * columns * totals.element_size(),
         columns > FLOW_COLUMNS,
-        0 if features is None else features.data_ptr(),
+        _address(features),
         low,
         high,
         order,
-        0 if scale is None else scale.data_ptr(),
-        0 if gate is None else gate.data_ptr(),
+        _address(scale),
+        _address(gate),
     )
-    return accumulation, x
 
 
 def _check_flow(
@@ -135,8 +257,8 @@ def _check_flow(
     totals: Tensor,
     features: Tensor | None,
     row: int,
-    scale: Tensor | None,
-    gate: Tensor | None,
+    scale: Tensor | None = None,
+    gate: Tensor | None = None,
 ) -> None:
     function, device = "accumulate_moments_", x.device
     if x.dtype not in FLOW_DTYPES:

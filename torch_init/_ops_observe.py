@@ -20,6 +20,9 @@ class Receiver(Protocol):
     def observe_pass(self, entrance: str, begins: bool, has_grad: bool) -> None:
         """A pass through the part of the model of that name begins or ends."""
 
+    def refuse(self, layer: str, reason: str) -> None:
+        """What a module returns cannot be measured."""
+
     def observe_output(
         self, x: Tensor, layer: str, call: int, path: str, needs_grad: bool, is_leaf: bool
     ) -> None:
@@ -38,6 +41,13 @@ def add_receiver(receiver: Receiver) -> str:
     name = str(next(_numbers))
     _receivers[name] = receiver
     return name
+
+
+def refuse(receiver: str, layer: str, reason: str) -> None:
+    """Call Receiver.refuse() now, which may be while a graph is traced."""
+    found = _receivers.get(receiver)
+    if found is not None:
+        found.refuse(layer, reason)
 
 
 def observe_pass(receiver: str, entrance: str, begins: bool, has_grad: bool) -> None:

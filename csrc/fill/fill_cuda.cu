@@ -11,7 +11,16 @@
 namespace torch_init {
 namespace {
 
+constexpr const char* kTooMany = "more than 2^31 tiles of 4096 elements in one launch";
+
 // Kernel arguments may take 32,764 bytes since CUDA 12.1 (driver 530).
+
+// Resident blocks that ptxas must allow for. For more, it would spill between tiles.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 900
+constexpr int kLeastBlocks = 0;  // ptxas finds four
+#else
+constexpr int kLeastBlocks = 2;
+#endif
 
 // A task that brings its table along.
 struct OneTask {
@@ -20,14 +29,14 @@ struct OneTask {
   float rows[StagedTable::kRows * Segmentation<float>::kCoefficients];
 };
 
-__global__ void __launch_bounds__(kFillThreads)
+__global__ void __launch_bounds__(kFillThreads, kLeastBlocks)
     fill_one_kernel(const __grid_constant__ OneTask argument) {
   __shared__ StagedTable staged;
   fill_block(DeviceBlock{}, FillList{&argument.task, argument.first_tile, 1}, argument.rows,
              &staged);
 }
 
-__global__ void __launch_bounds__(kFillThreads) fill_many_kernel(FillList list) {
+__global__ void __launch_bounds__(kFillThreads, kLeastBlocks) fill_many_kernel(FillList list) {
   __shared__ StagedTable staged;
   fill_block(DeviceBlock{}, list, nullptr, &staged);
 }
@@ -48,6 +57,7 @@ __global__ void __launch_bounds__(kFillThreads)
 const char* cuda_fill_one(const FillTask& task, int device, void* stream) {
   const int64_t tiles = tile_count(task);
   if (tiles == 0) return nullptr;
+  if (tiles > kMaxTiles) return kTooMany;
   unsigned blocks = 0;
   const cudaError_t status = grid_size(device, tiles, &blocks);
   if (status != cudaSuccess) return error_text(status);
@@ -65,6 +75,7 @@ const char* cuda_fill_one(const FillTask& task, int device, void* stream) {
 const char* cuda_fill_many(const void* blob, size_t count, int64_t tiles, int device,
                            void* stream) {
   if (tiles == 0) return nullptr;
+  if (tiles > kMaxTiles) return kTooMany;
   unsigned blocks = 0;
   const cudaError_t status = grid_size(device, tiles, &blocks);
   if (status != cudaSuccess) return error_text(status);

@@ -12,14 +12,12 @@
 
 #include "distributions/rounding.h"
 #include "distributions/transform.h"
+#include "fill/staged_table.h"
 #include "fill/task.h"
+#include "fill/whole_tiles.h"
 #include "random/philox.h"
 
 namespace torch_init {
-
-constexpr int kFillThreads = 256;
-constexpr int kGroupsPerThread = 4;
-constexpr int64_t kTileGroups = int64_t{kFillThreads} * kGroupsPerThread;
 
 // log2 of the values that one Philox block makes.
 TI_HOST_DEVICE int group_shift(DType dtype) { return dtype == DType::kFloat64 ? 1 : 2; }
@@ -35,88 +33,6 @@ TI_HOST_DEVICE int64_t groups_per_run(const FillTask& task) {
 
 TI_HOST_DEVICE int64_t tile_count(const FillTask& task) {
   return (task.region.runs * groups_per_run(task) + kTileGroups - 1) / kTileGroups;
-}
-
-// A float table in shared memory, its rows split in two so that a warp's scattered reads meet
-// fewer bank conflicts.
-struct StagedTable {
-  struct alignas(8) Pair {
-    float first;
-    float second;
-  };
-  static constexpr int kRows = 2 * Segmentation<float>::kSegments;
-  Pair low[kRows];
-  Pair high[kRows];
-
-  TI_HOST_DEVICE_MEMBER void operator()(uint32_t row, float c[4]) const {
-    const Pair l = low[row];
-    const Pair h = high[row];
-    c[0] = l.first;
-    c[1] = l.second;
-    c[2] = h.first;
-    c[3] = h.second;
-  }
-};
-
-TI_HOST_DEVICE void stage_table(const QuantileRows<float>& table, int thread, StagedTable* staged) {
-  const int rows = table.symmetric ? Segmentation<float>::kSegments : StagedTable::kRows;
-  for (int row = thread; row < rows; row += kFillThreads) {
-    const float* c = table.rows + row * Segmentation<float>::kCoefficients;
-    staged->low[row] = {c[0], c[1]};
-    staged->high[row] = {c[2], c[3]};
-  }
-}
-
-// Four, or two, words in one store. nvcc would split a struct's into single words; __stcs also
-// says that the lines need not stay in the cache.
-TI_HOST_DEVICE void store_words(void* at, const uint32_t (&word)[4]) {
-#if defined(__CUDA_ARCH__)
-  __stcs(static_cast<uint4*>(at), make_uint4(word[0], word[1], word[2], word[3]));
-#else
-  memcpy(at, word, sizeof word);
-#endif
-}
-
-TI_HOST_DEVICE void store_words(void* at, const uint32_t (&word)[2]) {
-#if defined(__CUDA_ARCH__)
-  __stcs(static_cast<uint2*>(at), make_uint2(word[0], word[1]));
-#else
-  memcpy(at, word, sizeof word);
-#endif
-}
-
-template <DType kDType>
-TI_HOST_DEVICE void store_halves(void* at, const float value[4]) {
-  uint16_t half[4];
-  for (int i = 0; i < 4; ++i) store_rounded(kDType, half, i, value[i]);
-  store_words(at, {half[0] | static_cast<uint32_t>(half[1]) << 16,
-                   half[2] | static_cast<uint32_t>(half[3]) << 16});
-}
-
-template <DType kDType>
-TI_HOST_DEVICE void store_bytes(void* at, const float value[4]) {
-  uint8_t byte[4];
-  for (int i = 0; i < 4; ++i) store_rounded(kDType, byte, i, value[i]);
-  uint32_t word = 0;
-  for (int i = 0; i < 4; ++i) word |= static_cast<uint32_t>(byte[i]) << (8 * i);
-  *static_cast<uint32_t*>(at) = word;
-}
-
-// Four values side by side at `at`, which is aligned for one wide store.
-TI_HOST_DEVICE void store_group(DType dtype, void* at, const float value[4]) {
-  switch (dtype) {
-    case DType::kBFloat16:
-      return store_halves<DType::kBFloat16>(at, value);
-    case DType::kFloat16:
-      return store_halves<DType::kFloat16>(at, value);
-    case DType::kFloat8E4M3FN:
-      return store_bytes<DType::kFloat8E4M3FN>(at, value);
-    case DType::kFloat8E5M2:
-      return store_bytes<DType::kFloat8E5M2>(at, value);
-    default:
-      return store_words(at, {float_bits(value[0]), float_bits(value[1]), float_bits(value[2]),
-                              float_bits(value[3])});
-  }
 }
 
 // Where a group's values go: element `first + i` of a run for i in [begin, end).
@@ -151,6 +67,7 @@ TI_HOST_DEVICE void fill_group(const FillTask& task, const GroupPlace& place,
   const Region& region = task.region;
   const PhiloxBlock words = stream_block(task.key, place.block);
   if (task.dtype == DType::kFloat64) {
+#pragma unroll
     for (int i = 0; i < 2; ++i) {
       if (i < place.begin || i >= place.end) continue;
       const int64_t at = place.run_offset + offset_in_run(region, place.first + i);
@@ -159,6 +76,7 @@ TI_HOST_DEVICE void fill_group(const FillTask& task, const GroupPlace& place,
     }
     return;
   }
+#pragma unroll
   for (int i = 0; i < 4; ++i) {
     if (i < place.begin || i >= place.end) continue;
     const int64_t at = place.run_offset + offset_in_run(region, place.first + i);
@@ -167,7 +85,7 @@ TI_HOST_DEVICE void fill_group(const FillTask& task, const GroupPlace& place,
   }
 }
 
-// Where group 0 of a region's only run begins, if its groups may be stored in one piece each:
+// Where group 0 of a region's only run begins, if whole groups may be stored 16 bytes at a time:
 // null unless the run is dense in memory and its groups are aligned there.
 TI_HOST_DEVICE char* aligned_groups(const FillTask& task) {
   const Region& region = task.region;
@@ -175,86 +93,96 @@ TI_HOST_DEVICE char* aligned_groups(const FillTask& task) {
   const uint64_t size = static_cast<uint64_t>(element_size(task.dtype));
   const uintptr_t address =
       reinterpret_cast<uintptr_t>(task.data) - (region.first_index & 3u) * size;
-  return address % (4 * size) == 0 ? reinterpret_cast<char*>(address) : nullptr;
+  return address % kStoreBytes == 0 ? reinterpret_cast<char*>(address) : nullptr;
 }
 
-// A thread's groups of a whole tile: the path of almost every element. Kind and bounds are template
-// arguments and all fields are copied, so that the loop neither branches on what does not change
-// nor reads it again after every store.
-template <DistributionKind kKind, bool kBounded, typename FetchRow>
-TI_HOST_DEVICE void fill_whole_groups(const FillTask& task, uint64_t block, char* at,
-                                      const FetchRow& fetch_row) {
-  Distribution distribution = task.distribution;
-  distribution.kind = kKind;
-  distribution.bounded = kBounded;
-  const uint64_t key = task.key;
-  const DType dtype = task.dtype;
-  const int64_t step = kFillThreads * 4 * element_size(dtype);
-  for (int i = 0; i < kGroupsPerThread; ++i) {
-    const PhiloxBlock words = stream_block(key, block);
-    float value[4];
-    for (int j = 0; j < 4; ++j) {
-      value[j] = value_from_word(words.word[j], distribution, fetch_row);
-    }
-    store_group(dtype, at, value);
-    block += kFillThreads;
-    at += step;
+// Whether the inner loops give the specified bits. A GPU rounds otherwise what numbers that are not
+// finite lead to, and what is too large for float8_e5m2.
+TI_HOST_DEVICE bool in_whole_tiles(const Distribution& d, DType dtype) {
+  if (d.kind != DistributionKind::kUniform && d.kind != DistributionKind::kQuantile) return true;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 890
+  if (element_size(dtype) == 1) return false;  // which these GPUs cannot round to
+#endif
+  constexpr float kInfinity = __builtin_huge_valf();
+  constexpr float kWidest = 32.0f;  // more than any table's quantile
+  const float place = d.f32.location < 0 ? -d.f32.location : d.f32.location;
+  const float largest =
+      place +
+      kWidest * (d.kind == DistributionKind::kUniform ? d.f32.scale * 0x1p24f : d.f32.scale);
+  if (dtype == DType::kFloat8E5M2 && !(largest < 57344.0f)) return false;
+  return d.f32.scale < kInfinity && place < kInfinity && (d.bounded || d.table_f32.symmetric);
+}
+
+// The longest row of tiles, `first` to at most `end` - 1, that the inner loops can fill; of none
+// if `first` itself is cut, scattered or not aligned.
+TI_HOST_DEVICE WholeTiles whole_tiles(const FillTask& task, int32_t first, int32_t end) {
+  WholeTiles tiles{task.key, 0, nullptr, 0};
+  char* const groups = aligned_groups(task);
+  const int64_t cut = static_cast<int64_t>(task.region.first_index & 3u);  // off the first group
+  if (groups == nullptr || (first == 0 && cut != 0) ||
+      !in_whole_tiles(task.distribution, task.dtype)) {
+    return tiles;
   }
+  const int64_t first_group = int64_t{first} * kTileGroups;
+  tiles.first_block = (task.region.first_index >> 2) + static_cast<uint64_t>(first_group);
+  tiles.at = groups + first_group * 4 * element_size(task.dtype);
+  const int64_t whole = (cut + task.region.run_length) / (4 * kTileGroups);
+  const int64_t last = whole < end ? whole : end;
+  const int64_t to_next_upper =
+      static_cast<int64_t>((uint64_t{1} << 32) - (tiles.first_block & 0xffffffffu)) / kTileGroups;
+  const int64_t count = last - first < to_next_upper ? last - first : to_next_upper;
+  tiles.count = count > 0 ? static_cast<int32_t>(count) : 0;
+  return tiles;
 }
 
+// A thread's groups of a tile that is not whole.
 template <typename FetchRow>
-TI_HOST_DEVICE void fill_whole_tile(const FillTask& task, int64_t first_group, char* groups,
-                                    const FetchRow& fetch_row) {
-  using Kind = DistributionKind;
-  const uint64_t block = (task.region.first_index >> 2) + static_cast<uint64_t>(first_group);
-  char* const at = groups + first_group * 4 * element_size(task.dtype);
-  switch (task.distribution.kind) {
-    case Kind::kConstant:
-      return fill_whole_groups<Kind::kConstant, false>(task, block, at, fetch_row);
-    case Kind::kUniform:
-      return fill_whole_groups<Kind::kUniform, true>(task, block, at, fetch_row);
-    case Kind::kQuantile:
-      return task.distribution.bounded
-                 ? fill_whole_groups<Kind::kQuantile, true>(task, block, at, fetch_row)
-                 : fill_whole_groups<Kind::kQuantile, false>(task, block, at, fetch_row);
-    case Kind::kTwoPoint:
-      return fill_whole_groups<Kind::kTwoPoint, false>(task, block, at, fetch_row);
-    case Kind::kBits:
-      return fill_whole_groups<Kind::kBits, false>(task, block, at, fetch_row);
-  }
-}
-
-template <typename FetchRow>
-TI_HOST_DEVICE void fill_tile(const FillTask& task, int64_t tile, int thread,
-                              const FetchRow& fetch_row) {
+TI_HOST_DEVICE void fill_cut_tile(const FillTask& task, int32_t tile, int thread,
+                                  const FetchRow& fetch_row) {
   const int64_t per_run = groups_per_run(task);
   const int64_t groups = task.region.runs * per_run;
-  char* const aligned = aligned_groups(task);
-  const int64_t cut = static_cast<int64_t>(task.region.first_index & 3u);  // off the first group
-  const bool whole =
-      (tile != 0 || cut == 0) && 4 * (tile + 1) * kTileGroups <= cut + task.region.run_length;
-  if (whole && aligned != nullptr) {
-    return fill_whole_tile(task, tile * kTileGroups + thread, aligned, fetch_row);
-  }
+#pragma unroll 1
   for (int i = 0; i < kGroupsPerThread; ++i) {
     const int64_t group = tile * kTileGroups + int64_t{i} * kFillThreads + thread;
     if (group < groups) fill_group(task, place_group(task, group, per_run), fetch_row);
   }
 }
 
-// Task i owns tiles first_tile[i] ... first_tile[i + 1] - 1.
+// Tiles `first` to `end` - 1 of a task.
+TI_HOST_DEVICE void fill_tiles_of_task(const FillTask& task, int32_t first, int32_t end, int thread,
+                                       const StagedTable& staged) {
+  const StagedRows rows(staged, thread);
+  for (int32_t tile = first; tile < end;) {
+    const WholeTiles whole = whole_tiles(task, tile, end);
+    if (whole.count > 0) {
+      fill_whole_tiles(task, whole, thread, rows);
+    } else {
+      fill_cut_tile(task, tile, thread, rows);
+    }
+    tile += whole.count > 0 ? whole.count : 1;
+  }
+}
+
+// Task i owns tiles first_tile[i] ... first_tile[i + 1] - 1, at most kMaxTiles in all: 2^43
+// elements, or 2^41 that lie apart.
 struct FillList {
   const FillTask* tasks;
   const int64_t* first_tile;
   int64_t count;
 };
 
-TI_HOST_DEVICE int64_t task_of_tile(const FillList& list, int64_t tile) {
-  int64_t low = 0;
-  int64_t high = list.count;
+constexpr int64_t kMaxTiles = 0x7fffffff;
+
+TI_HOST_DEVICE int32_t first_tile_of(const FillList& list, int32_t task) {
+  return static_cast<int32_t>(list.first_tile[task]);
+}
+
+TI_HOST_DEVICE int32_t task_of_tile(const FillList& list, int32_t tile) {
+  int32_t low = 0;
+  int32_t high = static_cast<int32_t>(list.count);
   while (high - low > 1) {
-    const int64_t middle = low + (high - low) / 2;
-    if (list.first_tile[middle] <= tile) {
+    const int32_t middle = low + (high - low) / 2;
+    if (first_tile_of(list, middle) <= tile) {
       low = middle;
     } else {
       high = middle;
@@ -268,14 +196,19 @@ TI_HOST_DEVICE int64_t task_of_tile(const FillList& list, int64_t tile) {
 template <typename Block>
 TI_HOST_DEVICE void fill_block(const Block& block, const FillList& list,
                                const float* rows_of_only_task, StagedTable* staged) {
-  const int64_t tiles = list.first_tile[list.count];
-  const int64_t begin = tiles * block.index() / block.count();
-  const int64_t end = tiles * (block.index() + 1) / block.count();
-  if (begin == end) return;
-  int64_t i = task_of_tile(list, begin);
+  const int32_t tiles = first_tile_of(list, static_cast<int32_t>(list.count));
+  const int32_t count = static_cast<int32_t>(block.count());
+  const int32_t index = static_cast<int32_t>(block.index());
+  const int32_t rest = tiles % count;  // one tile more for each of the first blocks
+  int32_t tile = tiles / count * index + (index < rest ? index : rest);
+  const int32_t end = tile + tiles / count + (index < rest ? 1 : 0);
+  if (tile == end) return;
   const float* staged_rows = nullptr;
-  for (int64_t tile = begin; tile < end; ++tile) {
-    while (i + 1 < list.count && tile >= list.first_tile[i + 1]) ++i;
+  for (int32_t i = task_of_tile(list, tile); tile < end; ++i) {
+    const int32_t first = first_tile_of(list, i);
+    const int32_t next = first_tile_of(list, i + 1);
+    const int32_t task_end = next < end ? next : end;
+    if (tile == task_end) continue;
     const FillTask& task = list.tasks[i];
     QuantileRows<float> table = task.distribution.table_f32;
     if (table.rows != staged_rows && table.rows != nullptr) {
@@ -285,8 +218,10 @@ TI_HOST_DEVICE void fill_block(const Block& block, const FillList& list,
       block.for_each_thread([&](int thread) { stage_table(table, thread, staged); });
       block.barrier();
     }
-    block.for_each_thread(
-        [&](int thread) { fill_tile(task, tile - list.first_tile[i], thread, *staged); });
+    block.for_each_thread([&](int thread) {
+      fill_tiles_of_task(task, tile - first, task_end - first, thread, *staged);
+    });
+    tile = task_end;
   }
 }
 

@@ -16,7 +16,7 @@ enum class DType : int32_t {
 };
 constexpr int kDTypeCount = 7;
 
-TI_HOST_DEVICE int64_t element_size(DType dtype) {
+TI_HOST_DEVICE constexpr int64_t element_size(DType dtype) {
   switch (dtype) {
     case DType::kFloat64:
       return 8;

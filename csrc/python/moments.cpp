@@ -2,6 +2,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <limits>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -110,6 +112,53 @@ class Accumulation {
   FlowTask task_ = {};
 };
 
+// The same of several tensors at once, whose memory is dense, without features.
+class AccumulationBatch {
+ public:
+  AccumulationBatch(const std::vector<uint64_t>& addresses, const std::vector<int>& dtypes,
+                    const std::vector<int64_t>& counts, const std::vector<uint64_t>& rows,
+                    bool histogram, int64_t order, uint64_t scale, uint64_t gate) {
+    const int64_t dense = 1;
+    for (size_t i = 0; i < addresses.size(); ++i) {
+      FlowTask task = {};
+      task.data = reinterpret_cast<const void*>(addresses[i]);
+      task.dtype = static_cast<DType>(dtypes.at(i));
+      task.row = reinterpret_cast<double*>(rows.at(i));
+      task.histogram = histogram;
+      task.order = order + static_cast<int64_t>(i);
+      task.scale = reinterpret_cast<const float*>(scale);
+      task.gate = reinterpret_cast<const uint8_t*>(gate);
+      const double infinity = std::numeric_limits<double>::infinity();
+      set_layout(1, &counts.at(i), &dense, -infinity, infinity, &task);
+      tasks_.push_back(task);
+    }
+  }
+
+  void run_on_host(int max_threads) const {
+    for (const FlowTask& task : tasks_) {
+      host_accumulate(task, *active_tier.load()->moments, max_threads);
+    }
+  }
+
+  // One tensor after another uses the same scratch memory.
+  size_t scratch_size() const {
+    size_t size = 0;
+    for (const FlowTask& task : tasks_) size = std::max(size, flow_scratch_size(task));
+    return size;
+  }
+#if defined(TORCH_INIT_HAVE_CUDA)
+  void run_on_cuda(int device, uint64_t stream, uint64_t scratch) const {
+    for (const FlowTask& task : tasks_) {
+      check_cuda(cuda_accumulate(task, reinterpret_cast<void*>(scratch), device,
+                                 reinterpret_cast<void*>(stream)));
+    }
+  }
+#endif
+
+ private:
+  std::vector<FlowTask> tasks_;
+};
+
 }  // namespace
 
 void bind_moments(py::module_& module) {
@@ -127,7 +176,14 @@ void bind_moments(py::module_& module) {
           .def("run_on_host", &Accumulation::run_on_host, release_gil)
           .def("run_cuda_body_on_host", &Accumulation::run_cuda_body_on_host, release_gil)
           .def("scratch_size", &Accumulation::scratch_size);
+  auto batch = py::class_<AccumulationBatch>(module, "AccumulationBatch")
+                   .def(py::init<const std::vector<uint64_t>&, const std::vector<int>&,
+                                 const std::vector<int64_t>&, const std::vector<uint64_t>&, bool,
+                                 int64_t, uint64_t, uint64_t>())
+                   .def("run_on_host", &AccumulationBatch::run_on_host, release_gil)
+                   .def("scratch_size", &AccumulationBatch::scratch_size);
 #if defined(TORCH_INIT_HAVE_CUDA)
+  batch.def("run_on_cuda", &AccumulationBatch::run_on_cuda, release_gil);
   plan.def("run_on_cuda", &MeasurePlan::run_on_cuda, release_gil);
   accumulation.def("run_on_cuda", &Accumulation::run_on_cuda, release_gil);
 #endif

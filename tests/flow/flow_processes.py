@@ -60,6 +60,8 @@ def run(rank, folder):
         results = {kind: measure(rank, kind) for kind in KINDS}
         results["order"] = measure_in_another_order(rank)
         results["dtensor"] = measure_dtensors(rank)
+        results["plain shards"] = measure_plain_shards(rank)
+        results["partial"] = [measure_partial_sums(compiled) for compiled in (False, True)]
         torch.save(results, os.path.join(folder, f"{rank}.pt"))
     finally:
         dist.destroy_process_group()
@@ -129,7 +131,43 @@ def measure_dtensors(rank):
     with torch_init.watch(model) as flow:
         model(data()).square().mean().backward()
     alone, together = flow.report().rows[0], flow.report(group=True).rows[0]
-    return (alone.samples, alone.dead, alone.batch_std), (
-        together.calls,
-        together.gradient_norm,
-    )
+    return (alone.samples, alone.dead, alone.batch_std), features(together)
+
+
+def features(row):
+    return row.samples, row.units, row.dead, row.batch_std, row.calls, row.gradient_norm
+
+
+def measure_plain_shards(rank):
+    """Tensor parallel layers that return their shards as plain tensors; what follows does too."""
+    model = wrap("tp", make_model())
+    with torch_init.watch(model) as flow:
+        for _ in range(2):
+            model(data()).square().mean().backward()
+    alone, together = flow.report(), flow.report(group=True)
+    return [features(row) for row in together.rows], alone.unsupported, together.unsupported
+
+
+def measure_partial_sums(compiled):
+    from torch.distributed.tensor import DTensor, Partial, Replicate
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = make_model()
+            self.loss = Loss()
+
+        def forward(self, x):
+            return self.loss(self.net(x))
+
+    class Loss(nn.Module):
+        def forward(self, x):
+            return DTensor.from_local(x, mesh, [Partial()], run_check=False)
+
+    mesh = dist.init_device_mesh("cpu", (2,))
+    model = Net()
+    call = torch.compile(model, backend="aot_eager") if compiled else model
+    with torch_init.watch(call, exclude="^$") as flow:
+        call(data()).redistribute(placements=[Replicate()]).to_local().sum().backward()
+    report = flow.report()
+    return sorted(row.layer for row in report.rows), report.unsupported

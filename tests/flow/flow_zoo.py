@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Healthy networks of the usual architectures, in small: no verdict may be given on them."""
 
+import importlib.util
+
 import torch
+from flow_networks import Residual, batch, mlp
 from torch import nn
 
 import torch_init
@@ -184,3 +187,95 @@ def zeroed(module):
     for parameter in module.parameters():
         torch_init.zeros_(parameter)
     return module
+
+
+def generator(width=32, latent=64, seed=0):
+    """DCGAN's generator with its own initialisation, N(0, 0.02) and N(1, 0.02)."""
+    layers, inputs = [], latent
+    for place, outputs in enumerate((4 * width, 2 * width, width)):
+        stride, padding = (2, 1) if place else (1, 0)
+        layers.append(nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False))
+        layers += [nn.BatchNorm2d(outputs), nn.ReLU(True)]
+        inputs = outputs
+    model = nn.Sequential(*layers, nn.ConvTranspose2d(width, 3, 4, 2, 1, bias=False), nn.Tanh())
+    for name, module in model.named_modules():
+        if hasattr(module, "weight"):
+            mean = float(isinstance(module, nn.BatchNorm2d))
+            torch_init.normal_(module.weight, mean, 0.02, seed=seed, name=name)
+    return model
+
+
+def pre_norm_mlp(depth=24, width=64):
+    blocks = [
+        Residual(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+        for _ in range(depth)
+    ]
+    return nn.Sequential(*blocks, nn.LayerNorm(width), nn.Linear(width, 10))
+
+
+class Recurrent(nn.Module):
+    """An LSTM over 12 steps, and a layer on its last state."""
+
+    def __init__(self, width=32):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(8, width, 2, batch_first=True), nn.Linear(width, 10)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+def gpt2():
+    import transformers
+
+    size = {"vocab_size": 100, "n_positions": 64, "n_embd": 64, "n_layer": 4, "n_head": 4}
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**size))
+
+
+def _language(model):
+    tokens = torch.randint(0, 100, (8, 32))
+    return model, {"input_ids": tokens, "labels": tokens}, lambda output: output.loss
+
+
+def _perceptron(*arguments, **options):
+    def make(seed):
+        model = mlp(*arguments, seed=seed, **options)
+        return model, *batch(model, seed=seed)
+
+    return make
+
+
+def _pictures(make):
+    return lambda seed: (make(), torch.randn(16, 3, 16, 16), torch.arange(16) % 10)
+
+
+HEALTHY = {
+    "he-relu": _perceptron(30, 256, nn.ReLU, 2.0),
+    "xavier-tanh": _perceptron(10, 256, nn.Tanh, 1.0),
+    "lecun-selu": _perceptron(10, 256, nn.SELU, 1.0),
+    "gelu": _perceptron(8, 128, nn.GELU, 2.35),
+    "torch-default-3": _perceptron(3, 64, nn.ReLU, 1 / 3, distribution="uniform"),
+    "resnet": _pictures(resnet),
+    "vit": _pictures(ViT),
+    "unet": _pictures(UNet),
+    "transformer": lambda seed: (
+        Transformer(),
+        torch.randint(0, 100, (32, 8)),
+        torch.arange(32) % 10,
+    ),
+    "pre-ln-mlp": lambda seed: (pre_norm_mlp(), torch.randn(64, 64), torch.arange(64) % 10),
+    "lstm": lambda seed: (Recurrent(), torch.randn(32, 12, 8), torch.arange(32) % 10),
+    "dcgan": lambda seed: (generator(seed=seed), torch.randn(16, 64, 1, 1), None),
+    "diffusion": lambda seed: (
+        DiffusionUNet(),
+        (torch.randn(8, 3, 16, 16), torch.randn(8, 16)),
+        torch.randn(8, 3, 16, 16),
+    ),
+}
+"""Functions of a seed that return a model, inputs and a loss for torch_init.check()."""
+if importlib.util.find_spec("transformers"):
+    HEALTHY["gpt2"] = lambda seed: _language(gpt2())
+
+
+def healthy(name, seed):
+    torch.manual_seed(seed)
+    return HEALTHY[name](seed)

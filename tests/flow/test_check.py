@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from flow_networks import Structured, batch, mlp
+from flow_zoo import generator
 from torch import nn
 
 import torch_init
@@ -146,22 +147,6 @@ def test_expected_of_convolutions_agrees_with_measurement():
     for row in report.weighted:
         assert row.rms == pytest.approx(row.expected_rms, rel=0.12), row.layer
         assert row.gradient_norm == pytest.approx(row.expected_gradient_norm, rel=0.12), row.layer
-
-
-def generator(width=32, latent=64):
-    """DCGAN's generator with its own initialisation, N(0, 0.02) and N(1, 0.02)."""
-    layers, inputs = [], latent
-    for place, outputs in enumerate((4 * width, 2 * width, width)):
-        stride, padding = (2, 1) if place else (1, 0)
-        layers.append(nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False))
-        layers += [nn.BatchNorm2d(outputs), nn.ReLU(True)]
-        inputs = outputs
-    model = nn.Sequential(*layers, nn.ConvTranspose2d(width, 3, 4, 2, 1, bias=False), nn.Tanh())
-    for name, module in model.named_modules():
-        if hasattr(module, "weight"):
-            mean = float(isinstance(module, nn.BatchNorm2d))
-            torch_init.normal_(module.weight, mean, 0.02, seed=0, name=name)
-    return model
 
 
 def test_transposed_convolutions_meet_few_taps_at_the_border():

@@ -239,3 +239,31 @@ def test_the_operator_is_what_torch_library_asks_of_one():
         torch.library.opcheck(
             torch.ops.torch_init.accumulate_moments_, (x, totals, None, 1, -1.0, 1.0, 7)
         )
+
+
+@pytest.mark.parametrize("name", ["observe_output", "observe_gradient"])
+def test_the_operators_that_tell_a_recorder_are_what_torch_library_asks_of_one(name):
+    operator = getattr(torch.ops.torch_init, name).default
+    rest = (False, False) if name == "observe_output" else ()
+    for x in (torch.randn(5, 8), torch.randn(8, 5, dtype=torch.bfloat16).T):
+        torch.library.opcheck(operator, (x, "nobody", "layer", 0, "", *rest))
+
+
+def test_what_a_captured_graph_launches_is_switched_by_memory(monkeypatch):
+    """As a CUDA graph has it: Python does not run again, so that the kernel reads the switch."""
+    model = mlp(1, 16, nn.ReLU, 2.0)
+    x, _ = batch(model, 32)
+    with torch_init.watch(model) as flow:
+        model(x).sum().backward()
+        monkeypatch.setattr(flow.recorder, "is_capturing", lambda: True)
+        flow.pause()
+        model(x).sum().backward()  # launched, and found switched off
+        counts = [(row.calls, row.backward_calls) for row in flow.report().rows]
+        flow.resume()
+        model(x).sum().backward()
+        flow.step()
+        with torch.no_grad():
+            model(x)  # validation: launched and switched off, too
+    assert set(counts) == {(1, 1)}
+    rows = flow.report().rows
+    assert {(row.calls, row.backward_calls, row.is_captured) for row in rows} == {(2, 2, True)}

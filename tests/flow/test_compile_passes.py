@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled models in training loops: graph breaks, several passes, pauses, checkpointing, modes.
+"""Compiled models in training loops: graph breaks, several passes, pauses, validation.
 
 The oracle is the same model, watched without torch.compile: the backend aot_eager computes the
 same bits, and so every statistic must be equal to the bit.
 """
 
 import copy
-import math
 
 import pytest
 import torch
-from flow_networks import Odd, Residual, batch, mlp
+from flow_compiled import Broken, assert_same, plain_mlp, watch_both, x_of
+from flow_networks import batch, mlp
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 import torch_init
 
@@ -22,70 +21,6 @@ def fresh_compiler():
     torch.compiler.reset()
     yield
     torch.compiler.reset()
-
-
-def numbers(report):
-    """What was measured of each tensor; NaN as None, so that it equals itself."""
-    found = {}
-    for row in report.rows:
-        counts = (row.calls, row.backward_calls, row.needs_grad)
-        signal = (row.mean, row.rms, row.absmax, row.zeros, row.batch_std, row.dead)
-        gradient = (row.gradient_norm, row.gradient_absmax, row.gradient_zeros)
-        values = (None if v is None or math.isnan(v) else v for v in signal + gradient)
-        found[row.layer] = (*counts, *values)
-    return found
-
-
-def watch_both(model, train, **options):
-    """Watch train(call) of the model as it is and compiled; return both reports."""
-    reports = []
-    for compiled in (False, True):
-        mine = copy.deepcopy(model)
-        call = torch.compile(mine, backend="aot_eager", **options) if compiled else mine
-        with torch_init.watch(call) as flow:
-            train(call, flow)
-        reports.append(flow.report())
-    return reports
-
-
-def assert_same(model, train, **options):
-    plain, compiled = watch_both(model, train, **options)
-    assert numbers(compiled) == numbers(plain)
-    assert compiled.passes == plain.passes
-    assert not compiled.unsupported
-
-
-class Broken(nn.Module):
-    """Blocks with a graph break in each."""
-
-    class Block(nn.Module):
-        def __init__(self, width):
-            super().__init__()
-            self.first, self.act, self.second = nn.Linear(width, width), nn.Tanh(), nn.Linear(8, 8)
-
-        def forward(self, x):
-            y = self.act(self.first(x))
-            torch._dynamo.graph_break()
-            return x + self.second(y)
-
-    def __init__(self, blocks=2):
-        super().__init__()
-        self.blocks = nn.ModuleList(self.Block(8) for _ in range(blocks))
-        self.head = nn.Linear(8, 4)
-
-    def forward(self, x):
-        for block in self.blocks:
-            x = block(x)
-        return self.head(x)
-
-
-def plain_mlp():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(8, 8), nn.Tanh(), Residual(nn.Linear(8, 8)), nn.Linear(8, 4))
-
-
-def x_of(seed=0):
-    return torch.randn(16, 8, generator=torch.Generator().manual_seed(seed))
 
 
 def one_pass(call, flow):
@@ -170,65 +105,12 @@ def test_inductor_with_two_forward_passes(has_break):
         assert row.gradient_norm == pytest.approx(wanted.gradient_norm, rel=1e-5)
 
 
-def test_checkpointing_within_the_graph():
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.body = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8))
-            self.head = nn.Linear(8, 4)
-
-        def forward(self, x):
-            return self.head(checkpoint(self.body, x, use_reentrant=False))
-
-    torch.manual_seed(0)
-    assert_same(Net(), two_forwards, fullgraph=True)
-
-
-@pytest.mark.parametrize("use_reentrant", [False, True])
-def test_checkpointing_around_compiled_blocks(use_reentrant):
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.stem = nn.Linear(8, 8)
-            self.body = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8))
-
-        def forward(self, x):
-            return checkpoint(self.body, self.stem(x), use_reentrant=use_reentrant)
-
-    torch.manual_seed(0)
-    plain = Net()
-    compiled = copy.deepcopy(plain)
-    reports = []
-    for model in (plain, compiled):
-        with torch_init.watch(model) as flow:
-            if model is compiled:
-                model.body.compile(backend="aot_eager")
-            one_pass(model, flow)
-        reports.append(flow.report())
-    assert numbers(reports[1]) == numbers(reports[0])
-
-
 def test_sizes_that_vary():
     def train(call, flow):
         for samples in (3, 16, 7):
             call(x_of()[:samples]).square().sum().backward()
 
     assert_same(plain_mlp(), train, dynamic=True, fullgraph=True)
-
-
-def test_a_module_called_several_times_has_a_row_for_each_call():
-    class Recurrent(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.cell = nn.Linear(8, 8)
-
-        def forward(self, x):
-            for _ in range(3):
-                x = torch.tanh(self.cell(x))
-            return x
-
-    torch.manual_seed(0)
-    assert_same(Recurrent(), two_forwards, fullgraph=True)
 
 
 def test_validation_is_left_out_and_inner_no_grad_is_not():
@@ -264,26 +146,6 @@ def test_passes_without_a_graph_before_the_first_step_are_measured():
     assert_same(plain_mlp(), look)
 
 
-def test_what_a_compiled_model_itself_returns():
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(8, 4)
-
-        def forward(self, x):
-            y = self.fc(x)
-            return {"logits": y.sin(), "hidden": [y.cos()]}
-
-    def train(call, flow):
-        for _ in range(2):
-            out = call(x_of())
-            (out["logits"].sum() + out["hidden"][0].square().sum()).backward()
-
-    plain, compiled = watch_both(Net(), train, fullgraph=True)
-    assert numbers(compiled) == numbers(plain)
-    assert "(model):out['hidden'][0]" in numbers(compiled)
-
-
 def test_a_watch_that_is_gone_leaves_the_graph_running():
     model = plain_mlp()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
@@ -293,72 +155,6 @@ def test_a_watch_that_is_gone_leaves_the_graph_running():
     output.backward()
     compiled(x_of()).sum().backward()
     assert all((row.calls, row.backward_calls) == (1, 0) for row in flow.report().rows)
-
-
-class Gan(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.g, self.d = plain_mlp(), nn.Sequential(nn.Linear(4, 8), nn.Tanh())
-
-    def forward(self, x):
-        fake = self.g(x)
-        return self.d(fake), self.d(fake.detach())
-
-
-def test_a_generator_and_its_discriminator_in_one_graph():
-    def train(call, flow):
-        for seed in range(2):
-            first, second = call(x_of(seed)), call(x_of(seed + 7))
-            (first[0].sum() + second[1].square().sum()).backward(retain_graph=True)
-            (first[1].sum() + second[0].square().sum()).backward()
-
-    _, compiled = watch_both(Gan(), train, fullgraph=True)
-    # A compiled backward pass computes all gradients, those of outputs left out as zeros.
-    assert {row.backward_calls for row in compiled.rows if row.layer.startswith("d")} == {8}
-
-    def train_all(call, flow):
-        for seed in range(2):
-            first, second = call(x_of(seed))
-            (first.sum() + second.square().sum()).backward()
-
-    assert_same(Gan(), train_all, fullgraph=True)
-
-
-def test_an_output_that_the_loss_leaves_out():
-    compiled = torch.compile(Gan(), backend="aot_eager", fullgraph=True)
-    with torch_init.watch(compiled) as flow:
-        compiled(x_of())[0].sum().backward()
-    report = flow.report()
-    rows = {row.layer: row for row in report.rows}
-    assert not report.unsupported
-    assert (rows["g.3"].backward_calls, rows["(model):out[1]"].backward_calls) == (1, 0)
-
-
-def test_an_in_place_operation_after_a_module():
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc, self.act, self.head = nn.Linear(8, 8), nn.ReLU(inplace=True), nn.Linear(8, 4)
-
-        def forward(self, x):
-            y = self.fc(x)
-            y += x
-            return self.head(self.act(y))
-
-    torch.manual_seed(0)
-    assert_same(Net(), two_forwards, fullgraph=True)
-
-
-def test_compiled_models_in_half_precision():
-    model = nn.Sequential(nn.Linear(8, 8), Odd(torch.tanh), nn.Linear(8, 4))
-
-    def train(call, flow):
-        for _ in range(2):
-            with torch.autocast("cpu", torch.bfloat16):
-                out = call(x_of())
-            out.float().sum().backward()
-
-    assert_same(model, train, fullgraph=True)
 
 
 def test_every_few_steps_with_an_optimizer_and_a_graph_break():

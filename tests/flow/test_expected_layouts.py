@@ -77,3 +77,24 @@ def test_convolutions(name):
     x = torch.randn(4, 24, *[12] * (layer.weight.dim() - 2))
     row = torch_init.check(layer, x, verbose=False).rows[0]
     assert row.fan_in == compute_fans(layer.weight.shape, **layout).fan_in
+
+
+FACTORS = {
+    "number": lambda x, w: torch.ops.aten.mul.Scalar(x, 3.0) @ w,
+    "tensor": lambda x, w: (x @ w) * torch.tensor(3.0),
+    "quotient": lambda x, w: (x @ w) / torch.tensor(1 / 3),
+    "quotient by a number": lambda x, w: torch.ops.aten.div.Scalar(x @ w, 1 / 3),
+    "python": lambda x, w: 3 * (x @ w),
+}
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_factors(name):
+    torch.manual_seed(0)
+    model = nn.Sequential(Product((INPUTS, OUTPUTS), FACTORS[name]), nn.ReLU(), nn.Linear(32, 10))
+    with torch.no_grad():
+        model[0].weight.mul_(INPUTS**-0.5)
+    report = torch_init.check(model, torch.randn(N, INPUTS), verbose=False)
+    assert kinds(report) == ["ok"]
+    assert rows_of(report)["0"].rms == pytest.approx(rows_of(report)["0"].expected_rms, rel=0.1)
+    assert rows_of(report)["0"].rms == pytest.approx(3.0, rel=0.1)

@@ -112,6 +112,26 @@ def test_five_tanh_layers_as_glorot_and_bengio_drew_them():
     assert ratios[1.0] == pytest.approx(0.42, rel=0.08)
 
 
+@pytest.mark.parametrize(("gain", "wanted"), [(1 / 3, 0.5), (1.0, 0.8)])
+def test_mean_singular_value_of_a_layers_jacobian(gain, wanted):
+    """Glorot & Bengio 2010, section 4.2.2: near 0.5 for the standard start, 0.8 for theirs.
+
+    A matrix of independent elements of variance g / n has a mean singular value of
+    8 / (3 pi) sqrt(g) (quarter-circle law), 0.49 and 0.85; tanh's slope takes the rest.
+    """
+    model = mlp(5, 400, nn.Tanh, gain, distribution="uniform")
+    outputs, hook = [], lambda module, args, output: outputs.append(output.detach())
+    for layer in model[1:10:2]:
+        layer.register_forward_hook(hook)
+    model(0.5 * batch(model, 1)[0])  # the size of pixels between 0 and 1
+    means = [
+        torch.linalg.svdvals((1 - output.T**2) * layer.weight.detach()).mean().item()
+        for output, layer in zip(outputs, model[:10:2], strict=True)
+    ]
+    # They give one digit.
+    assert sum(means) / 5 == pytest.approx(wanted, abs=0.05)
+
+
 def test_tanh_variances(reports):
     assert reports("tanh-xavier-20")[0].hidden[-1].rms ** 2 == pytest.approx(0.0273, rel=0.15)
     last = [row for row in reports("tanh-gain-5/3")[0].rows if row.role == "activation"][-1]
@@ -132,6 +152,15 @@ def test_relu_zero_fractions_and_signal(reports):
     xavier = reports("relu-xavier")[0].hidden
     ratio = (xavier[-1].rms / xavier[0].rms) ** 2 * 2.0**29
     assert 0.2 < ratio < 5
+
+
+def test_the_weights_gradients_of_a_relu_network_that_stalls_are_level():
+    model = mlp(30, 256, nn.ReLU, 1.0)
+    report = observe(model, *batch(model, 64))
+    norms = [layer.weight.grad.norm().item() for layer in model[:-1:2]]
+    assert report.slope.total < 1e-3
+    # 0.86 to 1.9 over seeds at width 512; three standard deviations at 256 are a factor of 3.2.
+    assert 1 / 3.2 < norms[0] / norms[-1] < 3.2
 
 
 @pytest.mark.parametrize(

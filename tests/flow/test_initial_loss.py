@@ -47,6 +47,16 @@ def test_a_large_output_layer_is_named():
     assert check(model, *batch(model)).verdict.kind == "ok"
 
 
+def test_half_of_the_limit_is_information():
+    model = mlp(3, 64, nn.ReLU, 2.0)
+    torch_init.normal_(model[-1].weight, std=0.3, seed=0, name="head")  # variance 5.8 / fan_in
+    report = check(model, *batch(model))
+    assert 1.5 < report.initial_loss.excess < 3
+    found = [(v.kind, v.severity) for v in report.verdicts]
+    assert found == [("initial_loss", "info"), ("ok", "ok")]
+    report.assert_healthy()
+
+
 def test_an_input_that_is_not_normalised_is_named():
     model = mlp(3, 64, nn.ReLU, 2.0)
     x, y = batch(model)

@@ -2,6 +2,7 @@
 """The report's other forms: text, JSON, DataFrame, HTML, plots, comparison."""
 
 import html.parser
+import io
 import json
 import math
 import sys
@@ -223,3 +224,13 @@ def test_bad_arguments(arguments, options, error, match):
         torch_init.watch(*arguments, **options)
     for argument in arguments:
         assert not getattr(argument, "_forward_hooks", {})
+
+
+def test_rich_prints_the_report_as_a_table(vanishing):
+    rich = pytest.importorskip("rich.console")
+    console = rich.Console(width=160, record=True, file=io.StringIO())
+    console.print(vanishing)
+    shown = console.export_text()
+    assert "✗ vanishing at `0`" in shown and "log10 per layer" in shown
+    assert all(row.layer in shown for row in vanishing.rows)
+    assert str(vanishing).startswith("✗ vanishing")  # plain print needs no rich

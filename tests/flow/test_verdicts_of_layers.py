@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faults of single layers: forgotten activations, saturation, collapse, dead units."""
 
+import math
+
 import pytest
 import torch
 from flow_networks import batch, kinds, mlp, observe, without
@@ -113,3 +115,13 @@ def test_a_norm_that_turns_units_off_is_named(functional):
     model = Net()
     verdict = observe(model, *batch(model)).verdict
     assert (verdict.kind, verdict.layer, verdict.severity) == ("dead", "norm", "error")
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, 1e30])
+def test_weights_beyond_all_bounds_are_judged_without_an_error(value):
+    model = mlp(4, 64, nn.ReLU, 2.0)
+    with torch.no_grad():
+        model[2].weight[0, 0] = value
+    report = torch_init.check(model, *batch(model), verbose=False)
+    assert report.verdict.severity != "ok"
+    assert report.verdict.kind == "non_finite" or value == 1e30

@@ -21,9 +21,11 @@ def test_residual_branches_that_begin_at_zero_are_no_fault():
     assert observe(model).verdict.kind == "ok"
 
 
-def test_a_head_of_zeros_is_information():
+@pytest.mark.parametrize("bias", [0.0, 1.0])
+def test_a_head_of_zeros_is_information(bias):
     model = mlp(4, 64, nn.ReLU, 2.0)
     torch_init.zeros_(model[-1].weight)
+    torch_init.normal_(model[-1].bias, std=bias, seed=0, name="bias")
     report = observe(model)
     assert [(v.kind, v.severity, v.layer) for v in report.verdicts if v.kind != "ok"] == [
         ("zero_signal", "info", "8")

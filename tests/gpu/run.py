@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prove torch_init on a machine with a GPU: build, parity, sanitizer, benchmarks. No network.
 
-    python tests/gpu/run.py                # everything; some 10 minutes
+    python tests/gpu/run.py                # everything; half an hour, at most two
     python tests/gpu/run.py --only build,cuda-parity
     python tests/gpu/run.py --rehearse     # no GPU: the kernel's body, run by the host, stands in
 
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -29,11 +28,17 @@ from typing import Any
 
 import _gpu_build
 import _gpu_machine as machine
+from _gpu_figures import (
+    Figures,
+    benchmark_figures,
+    pytest_figures,
+    sanitizer_figures,
+    target_figures,
+    tier_figures,
+)
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-
-Figures = dict[str, Any]
 
 
 @dataclass
@@ -133,63 +138,6 @@ def _last_line(log: str) -> str:
     return lines[-1].strip()[:160] if lines else "no output"
 
 
-def pytest_figures(log: str) -> Figures:
-    """How many tests passed, failed and were skipped; a part without a passing test fails."""
-    counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", log)}
-    if not counts.get("passed"):
-        raise ValueError("no test passed")
-    return counts
-
-
-def tier_figures(log: str) -> Figures:
-    facts = json.loads(_last_line_of_json(log))
-    return {
-        "tiers": " = ".join(facts["tiers"]),
-        **({"MISSING": m} if (m := facts["missing"]) else {}),
-    }
-
-
-def _last_line_of_json(log: str) -> str:
-    return next(line for line in reversed(log.splitlines()) if line.startswith("{"))
-
-
-def sanitizer_figures(log: str) -> Figures:
-    found = re.findall(r"(?:ERROR|RACECHECK) SUMMARY: (.*)", log)
-    if not found:
-        raise ValueError("no summary")
-    return {"summary": found[-1]}
-
-
-def benchmark_figures(path: Path) -> Callable[[str], Figures]:
-    """Throughput of the widest tier, float32 and bfloat16, as the benchmark's JSON has it."""
-
-    def read(log: str) -> Figures:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        found: Figures = {}
-        for group in facts["groups"]:
-            if group["kind"] != "throughput" or group["dtype"] not in ("float32", "bfloat16"):
-                continue
-            for result in group["results"]:
-                shown = result["case"] in ("uniform", "normal", "truncated")
-                if not shown or result["tier"] != facts["targets"]["tier"]:
-                    continue
-                threads = f", {group['threads']} threads" if group["threads"] else ""
-                found[f"{group['dtype']} {result['case']}{threads}"] = _speed(result)
-        judged = [v["reached"] for v in facts["targets"]["verdicts"] if v["reached"] is not None]
-        return {**found, "targets reached": f"{sum(judged)} of {len(judged)}"}
-
-    return read
-
-
-def _speed(result: dict[str, Any]) -> str:
-    words = [f"{result['gb_per_s']:.{0 if result['gb_per_s'] >= 100 else 1}f} GB/s"]
-    if (share := result["share_of_fill_bandwidth"]) is not None:
-        words.append(f"{share:.0%} of fill")
-    if (speedup := result["speedup_over_torch"]) is not None:
-        words.append(f"{speedup:.3g}x torch")
-    return ", ".join(words)
-
-
 def parts(args: argparse.Namespace, output: Path) -> list[Part]:
     """Every part, in the order in which they run."""
     python = sys.executable
@@ -232,6 +180,24 @@ def parts(args: argparse.Namespace, output: Path) -> list[Part]:
             environment=environment,
         )
 
+    def whole_benchmark(part: str) -> Part:
+        device = "cpu" if args.rehearse else "cuda"
+        folder = output / part
+        command = [python, "benchmarks/bench_gpu.py", "--device", device, "--parts", part]
+        return Part(
+            f"benchmark-{part}",
+            [*command, *(["--quick"] if args.rehearse else []), "--output", folder],
+            300,
+            proves=False,
+            figures=target_figures(folder / f"bench_gpu_{device}.json"),
+            environment=environment | ({"OMP_NUM_THREADS": "1"} if args.rehearse else {}),
+        )
+
+    def only_on_a_gpu(part: Part, reason: str) -> Part:
+        if args.rehearse:
+            part.skip, part.proves = f"rehearsal: {reason}", False
+        return part
+
     building = [
         python,
         HERE / "_gpu_build.py",
@@ -244,8 +210,10 @@ def parts(args: argparse.Namespace, output: Path) -> list[Part]:
     tiers = [python, HERE / "compare_tiers.py", *elements, "--require", machine.expected_tiers()]
     # Its failures could leave the process without a usable GPU: a process of its own.
     launch = tests("cuda-launch", "tests/cuda/test_launch_cuda.py", limit=300, **{cuda: "1"})
-    if args.rehearse:
-        launch.skip, launch.proves = "rehearsal: no streams, graphs or second device", False
+    flow = tests("cuda-flow", "tests/flow/test_cuda_flow.py", limit=300, **{cuda: "1"})
+    chains = tests("cuda-gibbs", "tests/cuda/test_gibbs_cuda.py", limit=600, **{cuda: "1"})
+    if args.rehearse:  # the kernels' bodies, run by the host
+        chains = tests("cuda-gibbs", "tests/gibbs/test_cuda_body.py", limit=600)
     threads = ",".join(str(n) for n in sorted({1, 2, machine.cpus()}))
     return [
         Part("build", building, 1200, not skip, _gpu_build.figures(output), skip, environment),
@@ -259,9 +227,13 @@ def parts(args: argparse.Namespace, output: Path) -> list[Part]:
             limit=600,
             **{cuda: "1"},
         ),
-        launch,
+        tests("cuda-moments", "tests/cuda/test_moments_cuda.py", limit=300, **{cuda: "1"}),
+        chains,
+        only_on_a_gpu(flow, "no activations on a GPU to watch"),
+        only_on_a_gpu(launch, "no streams, graphs or second device"),
         sanitizer("memcheck"),
         sanitizer("racecheck"),
+        *map(whole_benchmark, ("memory", "llama", "small", "moments", "gibbs")),
         benchmark("cuda"),
         benchmark("cpu", "--dtypes", "float32,bfloat16", "--threads", threads),
     ]

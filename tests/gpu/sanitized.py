@@ -51,7 +51,29 @@ def main() -> int:
     print(f"{len(pairs) + 1} tensors, {wrong} of them differ from the CPU's")
     misread = misreadings(pairs)
     print(f"{misread} of them are read otherwise than by the CPU")
-    return 1 if wrong or misread else 0
+    chains = differing_chains()
+    print(f"{chains} results of Gibbs chains differ from the CPU's")
+    return 1 if wrong or misread or chains else 0
+
+
+def differing_chains(device: str = "cuda") -> int:
+    """How many results of small layers differ: sweeps with a clamp, statistics, Gaussian units."""
+    wrong = 0
+    for chains, visible, hidden in ((1, 1, 1), (9, 37, 21), (40, 70, 65)):
+        results = []
+        for place in (device, "cpu"):
+            generator = torch.Generator().manual_seed(0)
+            sizes = ((visible, hidden), (visible,), (hidden,))
+            layer = [torch.randn(size, generator=generator).to(place) for size in sizes]
+            weights = _ops.quantize(*layer)
+            v = torch.randint(2, (chains, visible), generator=generator, dtype=torch.uint8)
+            clamp = (torch.arange(visible) % 3 == 0).to(torch.uint8)
+            how = {"seed": 5, "sweeps": 2, "clamp": clamp.to(place)}
+            v, h = _ops.gibbs(weights, v.to(place), None, **how)
+            field = torch.randn(chains, hidden, generator=generator).to(place)
+            results.append((v, h, _ops.statistics(v, h), _ops.sample_gaussian(field, seed=5)))
+        wrong += sum(not torch.equal(a.cpu(), b) for a, b in zip(*results, strict=True))
+    return wrong
 
 
 def misreadings(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> int:

@@ -15,9 +15,17 @@ PARTS = [
     "cpu-tiers",
     "cpu-fill",
     "cuda-parity",
+    "cuda-moments",
+    "cuda-gibbs",
+    "cuda-flow",
     "cuda-launch",
     "sanitizer-memcheck",
     "sanitizer-racecheck",
+    "benchmark-memory",
+    "benchmark-llama",
+    "benchmark-small",
+    "benchmark-moments",
+    "benchmark-gibbs",
     "benchmark-cuda",
     "benchmark-cpu",
 ]
@@ -41,17 +49,18 @@ def test_parts_of_a_rehearsal(run, tmp_path):
     parts = run.parts(run.parse(["--rehearse", "--installed"]), tmp_path)
     assert [part.name for part in parts] == PARTS
     skipped = {part.name for part in parts if part.skip}
-    assert skipped == {"build", "cuda-launch", *PARTS[6:9]}
+    sanitizers = {"sanitizer-memcheck", "sanitizer-racecheck"}
+    assert skipped == {"build", "cuda-flow", "cuda-launch", *sanitizers, "benchmark-cuda"}
     assert not any(part.proves for part in parts if part.skip)
-    stand_in = {p.name for p in parts if "TORCH_INIT_CUDA_STAND_IN" in p.environment}
-    assert {"cuda-parity"} <= stand_in <= {"cuda-parity", "cuda-launch"}
+    stand_in = {p.name for p in parts if "TORCH_INIT_CUDA_STAND_IN" in p.environment and not p.skip}
+    assert stand_in == {"cuda-parity", "cuda-moments"}
     assert "--quick" in parts[-1].command
 
 
 def test_parts_on_a_gpu(run, tmp_path):
     parts = {part.name: part for part in run.parts(run.parse([]), tmp_path)}
     assert list(parts) == PARTS
-    for name in ("cuda-parity", "cuda-launch"):
+    for name in ("cuda-parity", "cuda-moments", "cuda-gibbs", "cuda-flow", "cuda-launch"):
         assert parts[name].environment["TORCH_INIT_REQUIRE_CUDA"] == "1"
         assert parts[name].proves
     assert str(tmp_path / "site") in parts["benchmark-cuda"].environment["PYTHONPATH"]
@@ -112,6 +121,30 @@ def test_benchmark_figures(run, tmp_path):
         "float32 normal": "988 GB/s, 93% of fill, 2.1x torch",
         "targets reached": "1 of 2",
     }
+
+
+def test_target_figures(run, tmp_path):
+    path = tmp_path / "bench.json"
+    verdicts = [{"target": "normal >= 2", "measured": 2.25, "reached": True}]
+    verdicts += [{"target": "sweep <= 3", "measured": None, "reached": None}]
+    facts = {"groups": [{}], "failed": [], "targets": {"tier": "cuda", "verdicts": verdicts}}
+    path.write_text(json.dumps(facts))
+    assert run.target_figures(path)("") == {"groups": 1, "normal >= 2": "2.25, reached"}
+    facts |= {"failed": ["llama: no memory"], "targets": {"tier": "cpu", "verdicts": verdicts}}
+    path.write_text(json.dumps(facts))
+    assert run.target_figures(path)("") == {"groups": 1, "failed": "llama: no memory"}
+
+
+def test_benchmarks_of_a_rehearsal(run, tmp_path):
+    """Every part of bench_gpu.py runs, at tiny sizes on the CPU, and writes what run.py reads."""
+    parts = run.parts(run.parse(["--rehearse", "--installed"]), tmp_path)
+    (first, *others) = [part for part in parts if "benchmarks/bench_gpu.py" in part.command]
+    names = [part.name.removeprefix("benchmark-") for part in (first, *others)]
+    at = first.command.index("--parts") + 1
+    first.command[at] = ",".join(names)  # in one process, which is quicker
+    outcome = run.execute(first, tmp_path)
+    assert outcome.status == "ok", outcome.reason
+    assert outcome.figures == {"groups": 7}
 
 
 def test_whole_rehearsal_without_its_heavy_parts(run, tmp_path, capsys):

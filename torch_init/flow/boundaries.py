@@ -37,13 +37,14 @@ class BeforeForward(_FlowHook):
         self._entrance = entrance
 
     def __call__(self, module: nn.Module, args: Any) -> None:
-        if is_exporting():
-            return
         flow, has_grad = self._flow, torch.is_grad_enabled()
         recorder = flow.recorder
         if torch.compiler.is_compiling():
-            _ops.observe_pass(recorder.handle, self._entrance, True, has_grad)
-        elif recorder.begin_pass(self._entrance, has_grad):
+            if not is_exporting():
+                _ops.observe_pass(recorder.handle, self._entrance, True, has_grad)
+        elif recorder.entered is not None and self._entrance != ROOT:
+            return  # within a pass: the case that must cost nothing
+        elif not is_exporting() and recorder.begin_pass(self._entrance, has_grad):
             wanted = recorder.is_measuring and has_grad and flow.structure is None
             recorder.structure = StructureRecorder() if wanted else None
 
@@ -56,12 +57,13 @@ class AfterForward(_FlowHook):
         self._entrance = entrance
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        if is_exporting():
-            return
         flow = self._flow
         recorder = flow.recorder
         if torch.compiler.is_compiling():
-            _ops.observe_pass(recorder.handle, self._entrance, False, torch.is_grad_enabled())
+            if not is_exporting():
+                _ops.observe_pass(recorder.handle, self._entrance, False, torch.is_grad_enabled())
+            return
+        if recorder.entered != self._entrance:
             return
         if not recorder.end_pass(self._entrance) or recorder.structure is None:
             return
@@ -99,15 +101,18 @@ class BeforeCompiled(_FlowHook):
 
 
 class BeforeStep(_FlowHook):
-    """Reads gradients and weights before an optimizer's step."""
+    """Reads weights before an optimizer's step, and gradients if there is no closure."""
 
     def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         flow = self._flow
         flow.parameters.forget()
-        if flow.recorder.active:
+        if flow.recorder.active or flow.recorder.is_capturing():
             # Set by GradScaler for optimizers that unscale within their step; else it is None.
-            scale = getattr(optimizer, "grad_scale", None)
-            flow.parameters.before_step(scale, optimizer)
+            scale, has_grad = getattr(optimizer, "grad_scale", None), not _closure(args, kwargs)
+            try:
+                flow.parameters.before_step(scale, optimizer, has_grad=has_grad)
+            except Exception as error:  # a training run must not end because of its diagnosis
+                flow.recorder.give_up("parameters", error)
 
 
 class AfterStep(_FlowHook):
@@ -119,6 +124,14 @@ class AfterStep(_FlowHook):
 
     def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         flow = self._flow
-        flow.parameters.after_step()
+        try:
+            flow.parameters.after_step(reads_grad=bool(_closure(args, kwargs)))
+        except Exception as error:
+            flow.recorder.give_up("parameters", error)
         if self._is_boundary:
             flow.end_step()
+
+
+def _closure(args: Any, kwargs: Any) -> Any:
+    """The closure of optimizer.step(closure), which computes the gradients, perhaps repeatedly."""
+    return kwargs.get("closure", args[1] if len(args) > 1 else None)

@@ -16,6 +16,7 @@ class _Watcher:
         self._every = every
         self._log_every = log_every
         self._options = options
+        self._written = 0
         self.flow: Flow | None = None
 
     def start(self, model: Any, optimizers: Any) -> None:
@@ -23,7 +24,11 @@ class _Watcher:
 
     def step_done(self, target: Any) -> None:
         flow = self.flow
-        if flow is not None and flow.total_steps and flow.total_steps % self._log_every == 0:
+        # Of several batches whose gradients are accumulated one makes a step.
+        if flow is None or flow.total_steps == self._written:
+            return
+        if flow.total_steps % self._log_every == 0:
+            self._written = flow.total_steps
             flow.log_to(self._target if self._target is not None else target)
 
     def stop(self) -> None:

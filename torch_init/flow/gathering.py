@@ -8,7 +8,7 @@ names are added, never rows of equal numbers.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch_init.flow import totals as columns
 from torch_init.flow.parameters import ParameterSite
 from torch_init.flow.recorder import Key, Site
+from torch_init.flow.tensors import WHOLE
 from torch_init.flow.totals import Moments, TotalsRead
 
 if TYPE_CHECKING:
@@ -95,13 +96,36 @@ def _sum(parts: list[Reading[Place]]) -> Reading[Place]:
     earliest = np.where(stamps > 0, stamps, np.inf).min(0)
     rows[:, columns.ORDER] = np.where((stamps > 0).any(0), earliest, 0)
     # Shards of one tensor, each of which its process has counted as a call, are one call.
-    rows[:, columns.CALLS] /= min(first.site.shards, len(parts))
-    return Reading(first.site, rows, _sum_features(parts), sum(part.samples for part in parts))
+    rows[:, columns.CALLS] /= min(first.site.share.shards, len(parts))
+    features, samples = _sum_features(parts)
+    site: Any = replace(first.site, share=WHOLE)
+    if features is not None:
+        site.features_width = features.shape[1]
+    return Reading(site, rows, features, samples)
 
 
-def _sum_features(parts: list[Reading[Place]]) -> np.ndarray | None:
-    blocks = [part.features for part in parts if part.samples]
-    several = isinstance(parts[0].site, Site) and parts[0].site.holds_part_of_features
-    if several or not blocks or any(b is None or b.shape != blocks[0].shape for b in blocks):  # type: ignore[union-attr]
-        return None
-    return np.sum(blocks, axis=0)  # type: ignore[arg-type]
+def _sum_features(parts: list[Reading[Place]]) -> tuple[np.ndarray | None, int]:
+    """Add features of equal parts, and put parts side by side; and of how many samples they are."""
+    by_part: dict[int, list[Reading[Place]]] = {}
+    for reading in parts:
+        if reading.samples:
+            by_part.setdefault(reading.site.share.part, []).append(reading)
+    counts = {sum(reading.samples for reading in same) for same in by_part.values()}
+    blocks = [[reading.features for reading in same] for same in by_part.values()]
+    is_whole = len(blocks) == parts[0].site.share.parts and len(counts) == 1
+    if not is_whole or any(b is None or b.shape != same[0].shape for same in blocks for b in same):  # type: ignore[union-attr]
+        return None, sum(reading.samples for reading in parts)
+    order = sorted(by_part)
+    sums = {part: np.sum(same, axis=0) for part, same in zip(by_part, blocks, strict=True)}  # type: ignore[arg-type]
+    return np.concatenate([sums[part] for part in order], axis=1), counts.pop()
+
+
+def parts_of_this_process(sites: Sites) -> dict[str, str]:
+    """Return, by layer, what a process's own report says of tensors of which it holds a part."""
+    shares = {reading.site.label: reading.site.share for reading in sites.values()}
+    return {
+        label: f"what other processes hold: 1 of {share.shards} shards is here; "
+        "report(group=True) adds them up"
+        for label, share in shares.items()
+        if share.shards > 1
+    }

@@ -18,7 +18,7 @@ from torch._guards import CompileContext, TraceId
 
 from torch_init import _ops
 from torch_init.flow.recorder import Recorder, Site, is_in_backward
-from torch_init.flow.tensors import local, tensors_in
+from torch_init.flow.tensors import PARTIAL, is_partial, local, tensors_in
 
 MOST_CALLS = 8
 """Calls of one module in one forward pass that are told apart; later ones share the last site."""
@@ -67,11 +67,11 @@ class ForwardHook(Hook):
         self._recomputed = 0
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        if is_exporting():
-            return
         if torch.compiler.is_compiling():
             _trace(self.recorder.handle, self.name, output)
         elif self.recorder.is_measuring or self.recorder.is_capturing():
+            if is_exporting():
+                return
             try:
                 self._record(output)
             except Exception as error:  # a training run must not end because of its diagnosis
@@ -132,19 +132,29 @@ class _TracedGradientHook(Hook):
         self.path = path
 
     def __call__(self, gradient: Tensor | None) -> None:
-        if gradient is not None:
+        if gradient is not None and not is_partial(gradient):
             x = local(gradient.detach())
             _ops.observe_gradient(x, self.recorder, self.name, self.call, self.path)
 
 
 def _trace(recorder: str, name: str, output: Any) -> None:
+    if is_exporting():
+        return
     call = _call_while_tracing(recorder, name)
     for path, x in tensors_in(output):
+        if is_partial(x):
+            _refuse_while_tracing(recorder, name)
+            continue
         needs_grad, is_leaf = x.requires_grad, x.is_leaf
         held = local(x.detach())
         _ops.observe_output(held, recorder, name, call, path, needs_grad, is_leaf)
         if needs_grad and not is_leaf:
             x.register_hook(_TracedGradientHook(recorder, name, call, path))
+
+
+@torch.compiler.assume_constant_result
+def _refuse_while_tracing(recorder: str, name: str) -> None:
+    _ops.refuse(recorder, name, PARTIAL)
 
 
 _traced_calls: Counter[tuple[TraceId | None, str, str]] = Counter()

@@ -113,18 +113,11 @@ def _weighted(node: Node, inputs: list[Belief | None]) -> Step:
     if node.data is not None:
         source = Belief(node.data.mean, node.data.square)
     else:
-        source = inputs[0 if node.op == "Convolution" else _data_input(node)]
+        source = inputs[node.data_input]
     signal = None if source is None else Belief(bias.mean, gain * source.square + bias.square)
     gains: list[float | None] = [None] * len(node.inputs)
-    gains[_data_input(node)] = gain
+    gains[node.data_input] = gain
     return Step(signal, gains, 1 / max(1, node.fan_in))
-
-
-def _data_input(node: Node) -> int:
-    if node.op == "Convolution":
-        return 0
-    first = 1 if node.op == "Addmm" else 0
-    return first if node.weight_input != first else first + 1
 
 
 def _add(node: Node, inputs: list[Belief | None], sources: list[Node | None]) -> Step:
@@ -139,12 +132,16 @@ def _add(node: Node, inputs: list[Belief | None], sources: list[Node | None]) ->
 
 def _multiply(node: Node, inputs: list[Belief | None], sources: list[Node | None]) -> Step:
     constant = [source is None or source.op == PARAMETER for source in sources]
-    if sum(constant) != 1:
-        return Step(None, [None, None])
-    varying = constant.index(False)
-    factor = node.factor or (sources[1 - varying].parameter if sources[1 - varying] else None)  # type: ignore[union-attr]
-    gains: list[float | None] = [None, None]
-    if factor is None or (node.op == "Div" and factor.count > 1):
+    gains: list[float | None] = [None] * len(sources)
+    if len(sources) == 1:  # by a number
+        varying, factor = 0, node.factor
+    elif sum(constant) == 1:
+        varying = constant.index(False)
+        other = sources[1 - varying]
+        factor = other.parameter if other is not None else node.factor
+    else:
+        return Step(None, gains)
+    if factor is None or (node.op == "Div" and (factor.count > 1 or factor.mean == 0)):
         return Step(None, gains)
     mean, square = factor.mean, factor.square
     if node.op == "Div":

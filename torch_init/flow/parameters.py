@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +20,23 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torch_init import _ops
-from torch_init.flow.kinds import UNBOUNDED
 from torch_init.flow.recorder import Recorder
-from torch_init.flow.tensors import beside, is_measurable, local, shards_of
+from torch_init.flow.tensors import (
+    PARTIAL,
+    WHOLE,
+    Share,
+    beside,
+    is_measurable,
+    is_partial,
+    local,
+    share_of,
+)
 from torch_init.flow.totals import Totals
 
 SAMPLE = 4096
 _GOLDEN = (math.sqrt(5) - 1) / 2
-_ROWS = 3  # gradient, weight, update
+_ROWS = 3
+GRADIENT, WEIGHT, UPDATE = range(_ROWS)
 
 
 @dataclass(eq=False)
@@ -44,7 +53,7 @@ class ParameterSite:
     steps: int = 0
     missing: int = 0
     unsupported: str = ""
-    shards: int = 1
+    share: Share = WHOLE
     rows: int = _ROWS
 
     def __getstate__(self) -> dict[str, Any]:
@@ -66,7 +75,7 @@ class ParameterWatch:
             self._watched.append(
                 (weakref.ref(parameter), self._site(parameter, tuple(names[id(parameter)])))
             )
-        self._before: dict[int, Tensor] = {}
+        self._before: list[_Sample] = []
 
     @property
     def sites(self) -> list[ParameterSite]:
@@ -84,7 +93,7 @@ class ParameterWatch:
             place = torch.arange(SAMPLE, dtype=torch.float64, device=held.device) * _GOLDEN
             indices = ((place % 1.0) * held.numel()).long()
         site = ParameterSite(names, shape, parameter.dtype, grad, totals, row, indices)
-        site.shards = shards_of(parameter)
+        site.share = share_of(parameter)
         if not is_measurable(held):
             site.unsupported = f"{held.layout}, {held.dtype}, {held.device.type}"
         return site
@@ -103,58 +112,143 @@ class ParameterWatch:
             if parameter is not None and not site.unsupported:
                 yield parameter, site
 
-    def before_step(self, scale: Tensor | None, optimizer: Optimizer | None = None) -> None:
+    def before_step(
+        self, scale: Tensor | None, optimizer: Optimizer | None = None, *, has_grad: bool = True
+    ) -> None:
         """Read gradients and weights of an optimizer's parameters, by default of all.
 
         The weights are kept until after_step() or forget().
 
         scale: what the gradients must still be divided by.
+        has_grad: False if the gradients are yet to come, from a closure that the step calls.
         """
+        watched = list(self._owned(optimizer))
+        for parameter, site in watched:
+            site.steps += 1
+            site.requires_grad = parameter.requires_grad
+        if has_grad:
+            watched = self._read_gradients(watched, scale)
+        self._before = self._samples(watched)
+        if has_grad:
+            self._add_samples(self._before, WEIGHT)
+
+    def after_step(self, *, reads_grad: bool = False) -> None:
+        """Read what the step changed.
+
+        reads_grad: whether the gradients are those of a closure that the step has called.
+        """
+        before = self._before
+        self.forget()
+        seen = {site for sample in before for site in sample.sites}
+        if not seen:
+            return
+        watched = [(parameter, site) for parameter, site in self._alive() if site in seen]
+        after = self._samples(watched)
+        if reads_grad:
+            seen = {site for _, site in self._read_gradients(watched, None)}
+            self._add_samples(before, WEIGHT, seen)
+        if [(old.sizes, old.sites) for old in before] == [(new.sizes, new.sites) for new in after]:
+            for old, new in zip(before, after, strict=True):
+                new.flat = new.flat - old.flat
+            self._add_samples(after, UPDATE, seen)
+
+    def forget(self) -> None:
+        """Let go of the weights of a step whose end is not seen, such as one that raised."""
+        self._before = []
+
+    def _owned(self, optimizer: Optimizer | None) -> Iterator[tuple[nn.Parameter, ParameterSite]]:
         groups = [] if optimizer is None else optimizer.param_groups
         owned = {id(p) for group in groups for p in group["params"]}
         for parameter, site in self._alive():
-            if optimizer is not None and id(parameter) not in owned:
-                continue
-            site.steps += 1
-            site.requires_grad = parameter.requires_grad
+            if optimizer is None or id(parameter) in owned:
+                yield parameter, site
+
+    def _read_gradients(
+        self, watched: list[tuple[nn.Parameter, ParameterSite]], scale: Tensor | None
+    ) -> list[tuple[nn.Parameter, ParameterSite]]:
+        """Add the gradients; return the parameters that have one."""
+        gradients: list[Tensor] = []
+        sites: list[ParameterSite] = []
+        found = []
+        for parameter, site in watched:
             gradient = parameter.grad
             if gradient is None:
                 site.missing += 1
                 continue
+            found.append((parameter, site))
             if gradient.is_sparse:
                 gradient = gradient._values()
+            if is_partial(gradient):
+                self._recorder.unsupported[site.names[0]] = f"the gradient: {PARTIAL}"
+                continue
             gradient = local(gradient.detach())
             if is_measurable(gradient):
-                self._add(site, 0, gradient, scale)
-            sample = _sample(parameter, site)
-            self._add(site, 1, sample)
-            # A small parameter's sample may be the parameter's own memory.
-            self._before[id(site)] = sample.clone() if site.indices is None else sample
+                gradients.append(gradient)
+                sites.append(site)
+        self._add(gradients, sites, GRADIENT, scale)
+        return found
 
-    def forget(self) -> None:
-        """Let go of the weights of a step whose end is not seen, such as one that raised."""
-        self._before.clear()
+    def _samples(self, watched: list[tuple[nn.Parameter, ParameterSite]]) -> list[_Sample]:
+        """The watched elements of all weights, one after another: a tensor for each dtype."""
+        kinds: dict[tuple[Totals, torch.dtype], list[tuple[Tensor, ParameterSite]]] = {}
+        with torch.no_grad():
+            for parameter, site in watched:
+                held = local(parameter)
+                if site.indices is not None:
+                    held = _in_memory_order(held).index_select(0, site.indices)
+                kinds.setdefault((site.totals, held.dtype), []).append((held, site))
+            return [
+                _Sample(
+                    torch.cat([x.reshape(-1) for x, _ in found]),
+                    [x.numel() for x, _ in found],
+                    [site for _, site in found],
+                )
+                for found in kinds.values()
+            ]
 
-    def after_step(self) -> None:
-        """Read what the step changed."""
-        for parameter, site in self._alive():
-            before = self._before.pop(id(site), None)
-            if before is not None:
-                self._add(site, 2, _sample(parameter, site) - before)
+    def _add_samples(
+        self, samples: list[_Sample], offset: int, only: set[ParameterSite] | None = None
+    ) -> None:
+        for sample in samples:
+            flat, sizes, sites = sample.flat, sample.sizes, sample.sites
+            if only is not None and not only.issuperset(sites):
+                parts = zip(flat.split(sizes), sites, strict=True)
+                chosen = [(x, site) for x, site in parts if site in only]
+                self._add([x for x, _ in chosen], [site for _, site in chosen], offset)
+                continue
+            table, rows = sites[0].totals.table, [site.row + offset for site in sites]
+            order = self._recorder.ticks(len(sites))
+            _ops.accumulate_parts_(flat, sizes, table, rows, order, self._recorder.gate_of_step())
 
     def _add(
-        self, site: ParameterSite, offset: int, x: Tensor, scale: Tensor | None = None
+        self,
+        xs: Sequence[Tensor],
+        sites: Sequence[ParameterSite],
+        offset: int,
+        scale: Tensor | None = None,
     ) -> None:
-        low, high = UNBOUNDED
-        table, row = site.totals.table, site.row + offset
-        _ops.accumulate_moments_(
-            x, table, None, row, low, high, self._recorder.tick(), beside(x, scale)
-        )
+        recorder = self._recorder
+        for totals in {site.totals for site in sites}:
+            mine = [(x, site) for x, site in zip(xs, sites, strict=True) if site.totals is totals]
+            rows = [site.row + offset for _, site in mine]
+            order, gate = recorder.ticks(len(mine)), recorder.gate_of_step()
+            tensors = [x for x, _ in mine]
+            scale = beside(tensors[0], scale)
+            _ops.accumulate_batch_(tensors, totals.table, rows, order, scale, gate)
 
 
-def _sample(parameter: nn.Parameter, site: ParameterSite) -> Tensor:
-    held = local(parameter.detach())
-    # In the order of memory, so that no layout makes a copy necessary.
+@dataclass
+class _Sample:
+    """Elements of several weights of one dtype, one after another."""
+
+    flat: Tensor
+    sizes: list[int]
+    sites: list[ParameterSite]
+
+
+def _in_memory_order(held: Tensor) -> Tensor:
+    """Return all elements in the order of memory, so that no layout makes a copy necessary."""
+    if held.is_contiguous():
+        return held.view(-1)
     order = sorted(range(held.dim()), key=held.stride, reverse=True)
-    flat = held.permute(order).reshape(-1)
-    return flat if site.indices is None else flat.index_select(0, site.indices)
+    return held.permute(order).reshape(-1)

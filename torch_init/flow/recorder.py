@@ -14,7 +14,17 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from torch_init import _ops
 from torch_init.flow import kinds
-from torch_init.flow.tensors import beside, is_measurable, local, shards_of
+from torch_init.flow.tensors import (
+    PARTIAL,
+    WHOLE,
+    Share,
+    beside,
+    is_measurable,
+    is_partial,
+    local,
+    share_of,
+    share_of_output,
+)
 from torch_init.flow.totals import Totals
 
 if TYPE_CHECKING:
@@ -46,6 +56,8 @@ class Site:
     totals: Totals
     forward_row: int
     backward_row: int
+    forward: _ops.FlowRow
+    backward: _ops.FlowRow
     feature_axis: int
     features_start: int | None
     features_width: int
@@ -54,9 +66,8 @@ class Site:
     rectifies: bool
     is_captured: bool = False
     """Whether a CUDA graph measures it, whose stamps are those of the time it was captured."""
-    shards: int = 1
-    """Of how many parts this process holds one."""
-    holds_part_of_features: bool = False
+    share: Share = WHOLE
+    """What this process holds of the tensor."""
     elements_without_features: int = 0
     """How many elements came in a shape that the features have no room for."""
 
@@ -65,7 +76,8 @@ class Site:
         return (self.name, self.call, self.path)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "totals": None}  # another process has no use for this memory
+        # Another process has no use for this memory.
+        return {**self.__dict__, "totals": None, "forward": None, "backward": None}
 
     @property
     def label(self) -> str:
@@ -106,6 +118,7 @@ class Recorder:
         self._before: Site | None = None
         self._leaf_hooks = WeakIdKeyDictionary()
         self.device = device
+        self._is_on_cuda = device.type == "cuda"
         with torch.inference_mode(False):
             self._gate = torch.ones((), dtype=torch.uint8, device=device)
             self._validation_gate = self._gate.clone()
@@ -157,12 +170,20 @@ class Recorder:
 
     def is_capturing(self) -> bool:
         """Whether what is done now becomes part of a CUDA graph."""
-        return self.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+        return self._is_on_cuda and torch.cuda.is_current_stream_capturing()
 
-    def tick(self) -> int:
-        """The order of events: what a row is stamped with when it first meets a NaN."""
-        self.clock += 1
-        return self.clock
+    def ticks(self, count: int = 1) -> int:
+        """The order of events: what a row is stamped with when it first meets a NaN.
+
+        Returns the first of so many stamps, of which no other event has one.
+        """
+        first = self.clock + 1
+        self.clock += count
+        return first
+
+    def gate_of_step(self) -> Tensor | None:
+        """What switches the measurement of a training step off within a captured CUDA graph."""
+        return self._gate if self.is_capturing() else None
 
     def record_output(
         self, name: str, call: int, path: str, x: Tensor, *, is_counted: bool = True
@@ -174,6 +195,9 @@ class Recorder:
         if not is_measurable(x):
             self.unsupported[name] = f"{x.layout}, {x.dtype}, {x.device.type}"
             return None
+        if is_partial(x):
+            self.unsupported[name] = PARTIAL
+            return None
         site = self.sites.get((name, call, path)) or self._new_site(name, call, path, x)
         if is_counted:
             self._add_forward(site, local(x.detach()))
@@ -181,14 +205,12 @@ class Recorder:
 
     def record_gradient(self, site: Site, gradient: Tensor) -> None:
         """Add the gradient with respect to a site's tensor."""
-        gradient, captured = local(gradient.detach()), self.is_capturing()
-        if is_measurable(gradient) and (self.active or captured):
-            low, high = kinds.UNBOUNDED
-            row, table, scale = site.backward_row, site.totals.table, beside(gradient, self.scale)
-            gate = self._gate if captured else None
-            _ops.accumulate_moments_(
-                gradient, table, None, row, low, high, self.tick(), scale, gate
-            )
+        if is_partial(gradient):
+            self.unsupported[site.label] = f"the gradient: {PARTIAL}"
+            return
+        gradient, gate = local(gradient.detach()), self.gate_of_step()
+        if is_measurable(gradient) and (self.active or gate is not None):
+            site.backward.add(gradient, self.ticks(), beside(gradient, self.scale), gate)
 
     def observe_pass(self, entrance: str, begins: bool, has_grad: bool) -> None:
         """Note what a compiled graph says: a pass begins or ends."""
@@ -228,6 +250,10 @@ class Recorder:
         """Note that something of the module of that name could not be measured."""
         self.unsupported[name] = f"{type(error).__name__}: {error}"
 
+    def refuse(self, layer: str, reason: str) -> None:
+        """Note that what the module of that name returns cannot be measured."""
+        self.unsupported[layer] = reason
+
     def has_leaf_hook(self, site: Site, leaf: Tensor) -> bool:
         return site.order in self._leaf_hooks.get(leaf, ())
 
@@ -250,6 +276,8 @@ class Recorder:
         totals = self.totals_for(x.device)
         row = totals.take_rows(_SITE_ROWS)
         low, high = kinds.saturation_bounds(module, kind)
+        start = totals.take_features(width) if width <= _MOST_FEATURES else None
+        features = None if start is None else totals.features(start, width)
         site = Site(
             name,
             call,
@@ -263,31 +291,40 @@ class Recorder:
             totals=totals,
             forward_row=row,
             backward_row=row + 1,
+            forward=_ops.FlowRow(totals.table, features, row, low, high),
+            backward=_ops.FlowRow(totals.table, None, row + 1, *kinds.UNBOUNDED),
             feature_axis=axis,
-            features_start=totals.take_features(width) if width <= _MOST_FEATURES else None,
+            features_start=start,
             features_width=width,
             low=low,
             high=high,
             rectifies=kinds.is_rectifier(module),
-            shards=shards_of(x),
-            holds_part_of_features=x.dim() > 0 and x.shape[axis] != width,
+            share=self._share(module, kind, x, axis),
         )
         self.sites[site.key] = self._before = site
         return site
 
+    def _share(self, module: nn.Module, kind: str, x: Tensor, axis: int) -> Share:
+        if hasattr(x, "placements") or x.dim() == 0:
+            return share_of(x, axis)
+        before = self._before
+        if kind == "activation" and before is not None and before.dims == x.dim():
+            # Of a part of the features it makes a part, and nothing of its own says so.
+            return before.share if before.features_width == x.shape[axis] else WHOLE
+        return share_of_output(module, x, axis)
+
     def _add_forward(self, site: Site, x: Tensor) -> None:
-        features = gate = None
+        gate, axis = None, site.feature_axis
         if self.is_capturing():
             site.is_captured = True
             gate = self._validation_gate if self._is_validating else self._gate
-        has_axis = x.dim() > 0 and x.shape[site.feature_axis] == site.features_width
-        if site.features_start is not None and has_axis:
-            features = site.totals.features(site.features_start, site.features_width)
-            x = x.movedim(site.feature_axis, -1)
+        has_axis = site.features_start is not None and x.dim() > 0
+        if has_axis and x.shape[axis] == site.features_width:
+            x = x if axis in (-1, x.dim() - 1) else x.movedim(axis, -1)
+            site.forward.add(x, self.ticks(), None, gate, with_features=True)
         else:
             site.elements_without_features += x.numel()
-        low, high, row, table = site.low, site.high, site.forward_row, site.totals.table
-        _ops.accumulate_moments_(x, table, features, row, low, high, self.tick(), None, gate)
+            site.forward.add(x, self.ticks(), None, gate)
 
 
 def is_in_backward() -> bool:

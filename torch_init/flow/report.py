@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -88,18 +88,14 @@ class Report:
     def slope(self) -> Slope | None:
         """The line through the gradients' log10 norms, over depth's outputs."""
         rows = [row for row in self.depth if row.backward_calls]
-        # Before a branch's last weight that begins at zero the gradient is 0, and goes around.
         first = [row for row in self.hidden if row.backward_calls][:1]
-        arrives = any(row.gradient_norm != 0 for row in first)
-        rows = [row for row in rows if row.gradient_norm != 0 or not arrives]
+        rows = _without_waiting(rows, "gradient_norm", first)
         return fit_slope([r.layer for r in rows], [r.gradient_norm for r in rows], backward=True)
 
     @cached_property
     def signal_slope(self) -> Slope | None:
         """The line through the signal's log10 root mean squares, over the same layers."""
-        arrives = any(row.rms != 0 for row in self.weighted[-1:])
-        # A layer that begins at zero on purpose is zero_signal's case.
-        rows = [r for r in self.depth if r.rms != 0 or not (arrives or r.weight_gain == 0)]
+        rows = _without_waiting(self.depth, "rms", self.weighted[-1:])
         return fit_slope([r.layer for r in rows], [r.rms for r in rows], backward=False)
 
     @cached_property
@@ -221,3 +217,22 @@ class Report:
         from torch_init.flow.text import format_report
 
         return format_report(self)
+
+    def __rich__(self) -> Any:
+        from torch_init.flow.text import rich_report
+
+        return rich_report(self)
+
+
+def _without_waiting(rows: Sequence[Row], size: str, end: Sequence[Row]) -> list[Row]:
+    """The rows but those of size 0 which a weight that begins at zero, on purpose, makes so.
+
+    Where the structure is not known it is on purpose if the end is reached all the same: something
+    goes around it.
+    """
+    arrives = any(getattr(row, size) != 0 for row in end)
+
+    def is_waiting(row: Row) -> bool:
+        return getattr(row, size) == 0 and (arrives if row.waits is None else row.waits)
+
+    return [row for row in rows if not is_waiting(row)]

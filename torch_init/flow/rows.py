@@ -39,6 +39,8 @@ class Row:
         weight_gain: sum of squared weights per output: fan_in times their mean square.
         never_learns: whether its weight is exactly 0 and no gradient will ever reach it; None where
             the structure is not known.
+        waits: whether a weight of exactly 0 elsewhere keeps signal or gradient from it at first;
+            None likewise.
         is_bypassed: whether a path goes around a weighted layer, as around a residual branch.
         weight_spike: largest singular value over that of independent weights of this size; above
             1 after training. None unless a verdict depends on it.
@@ -82,6 +84,7 @@ class Row:
     weight_spike: float | None = None
     fan_in: int | None = None
     never_learns: bool | None = None
+    waits: bool | None = None
     is_bypassed: bool = False
     histogram: list[int] | None = None
     gradient_histogram: list[int] | None = None

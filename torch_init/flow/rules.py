@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 from torch_init.flow.rules_of_depth import along_depth
 from torch_init.flow.rules_of_layers import collapsed, dead, saturated, symmetric, underflow
 from torch_init.flow.rules_of_start import init_mismatch, initial_loss
-from torch_init.flow.rules_of_training import no_data, non_finite, updates
+from torch_init.flow.rules_of_training import (
+    no_data,
+    non_finite,
+    update_too_large,
+    update_too_small,
+)
 from torch_init.flow.rules_of_zeros import no_grad, zero_gradient, zero_signal
 from torch_init.flow.verdicts import Verdict
 
@@ -18,7 +23,14 @@ if TYPE_CHECKING:
 
 Rule = Callable[["Report"], list[Verdict]]
 
-ALWAYS: tuple[Rule, ...] = (no_data, non_finite, no_grad, zero_gradient, updates)
+ALWAYS: tuple[Rule, ...] = (
+    no_data,
+    non_finite,
+    no_grad,
+    zero_gradient,
+    update_too_large,
+    update_too_small,
+)
 OF_FINITE_NUMBERS: tuple[Rule, ...] = (
     zero_signal,
     dead,

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 
 _CLIFF = 0.6
+"""Share of the whole change, in ln, that makes one step the place of it: more than one half, so
+that there is at most one, and a tenth more, so that noise on an even decline makes none."""
+_AGREES = 0.1
+"""In ln, a tenth of the factor per layer: weights of 100 x 100 scatter by sqrt(2) / 100."""
 _BLOCKING = ("zero_signal", "zero_gradient", "dead", "non_finite")
 
 
@@ -50,7 +54,7 @@ def _depth_verdict(report: Report, name: str, slope: Slope, kind: str) -> Verdic
     )
     expected = _expected_factor(rows, name)
     if expected is not None:
-        agrees = abs(math.log(expected / slope.factor)) < 0.1 if slope.factor > 0 else False
+        agrees = slope.factor > 0 and abs(math.log(expected / slope.factor)) < _AGREES
         words = f"{expected:.3g} per layer for these weights"
         words += "" if agrees else ", so that the model computes something else"
     else:

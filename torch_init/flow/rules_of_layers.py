@@ -134,6 +134,8 @@ def collapsed(report: Report) -> list[Verdict]:
     if start in (0, len(judged)):
         return []
     row = judged[start]
+    if row.weight_gain == 0:
+        return []  # zero_signal's case
     return [
         Verdict(
             "collapsed",

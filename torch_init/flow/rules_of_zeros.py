@@ -22,28 +22,29 @@ def zero_signal(report: Report) -> list[Verdict]:
     """
     stuck = [row for row in report.weighted if row.rms == 0 and _never_learns(report, row)]
     if stuck:
-        first, others = stuck[0], stuck[1:]
-        also = f", nor those of `{others[0].layer}`" if len(others) == 1 else ""
-        also = f", nor those of {len(others)} more layers" if len(others) > 1 else also
-        return [
-            Verdict(
-                "zero_signal",
-                "error",
-                first.layer,
-                "its weights are exactly 0, and no gradient will ever move them" + also,
-                "zeros in one layer at most of a way through the model, at its end",
-                "each of these layers keeps the signal or the gradient from the others"
-                if others
-                else "its output is 0, where the slope of what follows is 0 as well",
-                f"initialise with {call_for(first)}",
-            )
-        ]
+        return [_stuck(stuck[0], stuck[1:])]
     for place, row in enumerate(report.weighted):
         before = [r for r in report.weighted[:place] if r.backward_calls]
-        is_zero = row.rms == 0 and row.weight_gain == 0 and row.gradient_norm > 0
+        is_zero = row.weight_gain == 0 and row.gradient_norm > 0
         if is_zero and before and all(r.gradient_norm == 0 for r in before):
             return [_late_start(row)]
     return []
+
+
+def _stuck(first: Row, others: list[Row]) -> Verdict:
+    also = f", nor those of {len(others)} more layers" if others else ""
+    also = f", nor those of `{others[0].layer}`" if len(others) == 1 else also
+    return Verdict(
+        "zero_signal",
+        "error",
+        first.layer,
+        "its weights are exactly 0, and no gradient will ever move them" + also,
+        "zeros in one layer at most of a way through the model, at its end",
+        "each of these layers keeps the signal or the gradient from the others"
+        if others
+        else "its output is 0, where the slope of what follows is 0 as well",
+        f"initialise with {call_for(first)}",
+    )
 
 
 def _late_start(row: Row) -> Verdict:
@@ -51,9 +52,9 @@ def _late_start(row: Row) -> Verdict:
         "zero_signal",
         "info",
         row.layer,
-        "its output is exactly 0 for every example, and no gradient passes back through it",
+        "its output is the same for every example, and no gradient passes back through it",
         "a signal that depends on the input",
-        "its weights and biases are all zero; the layers before it learn from the second step on",
+        "its weights are exactly 0; the layers before it learn from the second step on",
     )
 
 
@@ -114,45 +115,51 @@ def zero_gradient(report: Report) -> list[Verdict]:
 
 
 def no_grad(report: Report) -> list[Verdict]:
-    """Layers and parameters that should learn and are not reached by any gradient."""
-    found = []
+    """Layers, or else parameters, that should learn and are not reached by any gradient."""
+    return _unreached_layers(report) or _unreached_parameters(report)
+
+
+def _unreached_layers(report: Report) -> list[Verdict]:
     some = any(row.backward_calls for row in report.rows)
     missed = [
         row
         for row in report.weighted
         if some and row.needs_grad and not row.backward_calls and row.calls
     ]
-    if missed:
-        row = missed[-1]
-        more = f" (and {len(missed) - 1} layers before it)" if len(missed) > 1 else ""
-        found.append(
-            Verdict(
-                "no_grad",
-                "error",
-                row.layer,
-                f"no gradient reached its output{more}",
-                "a gradient in every backward pass",
-                "after it the signal is detached, goes through torch.no_grad(), or is not used "
-                "for the loss",
-                "look for .detach(), .data, .item(), torch.no_grad() or numpy between it and the "
-                "loss",
-            )
+    if not missed:
+        return []
+    row = missed[-1]
+    more = f" (and {len(missed) - 1} layers before it)" if len(missed) > 1 else ""
+    return [
+        Verdict(
+            "no_grad",
+            "error",
+            row.layer,
+            f"no gradient reached its output{more}",
+            "a gradient in every backward pass",
+            "after it the signal is detached, goes through torch.no_grad(), or is not used "
+            "for the loss",
+            "look for .detach(), .data, .item(), torch.no_grad() or numpy between it and the loss",
         )
+    ]
+
+
+def _unreached_parameters(report: Report) -> list[Verdict]:
     unreached = [
         p for p in report.parameters if p.requires_grad and p.steps and p.missing == p.steps
     ]
-    if unreached and not missed:
-        names = ", ".join(f"`{p.name}`" for p in unreached[:3])
-        more = f" and {len(unreached) - 3} more" if len(unreached) > 3 else ""
-        found.append(
-            Verdict(
-                "no_grad",
-                "warning",
-                unreached[0].name,
-                f"{names}{more}: no gradient in any of {unreached[0].steps} steps",
-                "a gradient at every step",
-                "not used in the forward pass, or detached",
-                "use it, or set requires_grad_(False) if it should stay as it is",
-            )
+    if not unreached:
+        return []
+    names = ", ".join(f"`{p.name}`" for p in unreached[:3])
+    more = f" and {len(unreached) - 3} more" if len(unreached) > 3 else ""
+    return [
+        Verdict(
+            "no_grad",
+            "warning",
+            unreached[0].name,
+            f"{names}{more}: no gradient in any of {unreached[0].steps} steps",
+            "a gradient at every step",
+            "not used in the forward pass, or detached",
+            "use it, or set requires_grad_(False) if it should stay as it is",
         )
-    return found
+    ]

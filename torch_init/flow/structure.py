@@ -83,6 +83,16 @@ class Node:
     expectation: Any = None
     is_bypassed: bool = False
 
+    @property
+    def data_input(self) -> int:
+        """The place of what the weight is applied to."""
+        return sum(operands(self.op)) - self.weight_input
+
+
+def operands(op: str) -> tuple[int, int]:
+    """The places, among a product's or convolution's inputs, of data and weight: of two factors."""
+    return (1, 2) if op == "Addmm" else (0, 1)
+
 
 class Structure:
     """Nodes in the order of the forward pass; the last ones are the model's outputs."""
@@ -98,6 +108,8 @@ class Structure:
         None if its memory is gone: FSDP frees a layer's gathered weights after its forward pass.
         """
         value = local(tensor.detach())
+        if value.dim() == 0 and not value.is_complex():
+            value = value.double()  # an integer in the code is a tensor of integers here
         if not value.is_floating_point() or value.untyped_storage().nbytes() == 0:
             return None
         size = Size(0.0, 0.0, tuple(tensor.shape))
@@ -195,9 +207,9 @@ class StructureRecorder:
         if op in _PRODUCTS:
             self._read_product(node, function, *_PRODUCTS[op])
         elif op == "Convolution":
-            self._read_weight(node, function, 0, 1, *_CONVOLUTION)
+            self._read_weight(node, function, *operands(op), *_CONVOLUTION)
             node.bias = self._parameter(inputs[2])
-        elif op in ("Mul", "Div") and None in inputs:
+        elif op in ("Mul", "Div") and (None in inputs or len(inputs) == 1):
             kept = "other" if inputs[0] is not None else "self"
             node.factor = self._saved(function, kept)
         elif op.endswith("BatchNorm") and not node.attributes.get("training", True):
@@ -205,7 +217,7 @@ class StructureRecorder:
         return node
 
     def _read_product(self, node: Node, function: Any, left: str, right: str) -> None:
-        data, weight = (1, 2) if node.op == "Addmm" else (0, 1)
+        data, weight = operands(node.op)
         if self._parameter(node.inputs[weight]) is None and (
             self._parameter(node.inputs[data]) is not None
         ):
@@ -258,4 +270,6 @@ class StructureRecorder:
             value = getattr(function, f"_saved_{name}", None)
         except RuntimeError:  # freed, or changed in place since
             return None
+        if isinstance(value, (int, float)):
+            return Size(float(value), float(value) ** 2, ())
         return self.structure.measure(value) if isinstance(value, Tensor) else None

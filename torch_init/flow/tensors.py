@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_init import _ops
 
 _MOST_LEAVES = 64
 _DEEPEST = 6
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+_PLAIN = (Tensor, nn.Parameter)
 
 
 def tensors_in(output: Any) -> list[tuple[str, Tensor]]:
@@ -62,15 +63,70 @@ def beside(x: Tensor, scale: Tensor | None) -> Tensor | None:
 def local(x: Tensor) -> Tensor:
     """Return the part of a distributed tensor that this process holds; others as they are."""
     # Asking a plain tensor for an attribute that it lacks takes as long as measuring a small one.
-    if type(x) is Tensor or not hasattr(x, "to_local"):
+    if type(x) in _PLAIN or not hasattr(x, "to_local"):
         return x
     shard: Tensor = x.to_local()
     return shard
 
 
-def shards_of(x: Tensor) -> int:
-    """Return among how many processes the elements of a distributed tensor are divided."""
-    if type(x) is Tensor or not hasattr(x, "device_mesh"):
-        return 1
+PARTIAL = "a partial sum, whose value is spread over processes: DTensor's Partial"
+
+
+def is_partial(x: Tensor) -> bool:
+    """Whether a distributed tensor is a sum that has yet to be taken, and has no values so far."""
+    if type(x) in _PLAIN or not hasattr(x, "placements"):
+        return False
+    return any(placement.is_partial() for placement in x.placements)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What this process holds of a tensor: one of so many shards.
+
+    Attributes:
+        part, parts: its features are the part of that number of so many.
+    """
+
+    shards: int = 1
+    part: int = 0
+    parts: int = 1
+
+
+WHOLE = Share()
+
+
+def share_of(x: Tensor, axis: int | None = None) -> Share:
+    """Return what this process holds of a distributed tensor.
+
+    axis: the one that counts features.
+    """
+    if type(x) in _PLAIN or not hasattr(x, "device_mesh"):
+        return WHOLE
     mesh, placements = x.device_mesh, x.placements  # type: ignore[attr-defined]
-    return math.prod(mesh.size(i) for i, p in enumerate(placements) if p.is_shard())
+    shards = parts = 1
+    part = 0
+    for dim, placement in enumerate(placements):
+        if not placement.is_shard():
+            continue
+        shards *= mesh.size(dim)
+        if axis is not None and placement.dim % x.dim() == axis % x.dim():
+            part = part * mesh.size(dim) + mesh.get_local_rank(dim)
+            parts *= mesh.size(dim)
+    return Share(shards, part, parts)
+
+
+def share_of_output(module: nn.Module, x: Tensor, axis: int) -> Share:
+    """Return what this process holds of a module's plain output.
+
+    Tensor parallel layers return their shard as a plain tensor. It is told by its width: that of
+    this process's shard of the weight, not that of the whole.
+    """
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor) or not hasattr(weight, "to_local") or x.dim() == 0:
+        return WHOLE
+    dim = 1 if isinstance(module, nn.Embedding) else 0
+    width = local(weight.detach()).shape[dim]
+    if x.shape[axis] != width or width == weight.shape[dim]:
+        return WHOLE
+    share = share_of(weight, dim)
+    return Share(share.parts, share.part, share.parts)

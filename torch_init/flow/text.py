@@ -6,12 +6,13 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch_init.flow.report import Report
     from torch_init.flow.rows import Row
 
+MARKS = {"error": "✗", "warning": "!", "info": "i", "ok": "✓"}
 _MOST_ROWS = 60
 _WIDTH = 100
 _COLUMNS = (
@@ -54,18 +55,22 @@ def format_report(report: Report) -> str:
     """Return verdicts, slopes and one line for each row."""
     lines = []
     for verdict in report.verdicts:
-        mark = {"error": "✗", "warning": "!", "info": "i", "ok": "✓"}[verdict.severity]
-        lines += textwrap.wrap(f"{mark} {verdict}", _WIDTH, subsequent_indent="  ")
-    for name, slope in (("gradient", report.slope), ("signal", report.signal_slope)):
-        if slope is not None:
-            lines.append(
-                f"{name}: {slope.per_layer:+.3f} log10 per layer (x{slope.factor:.4g}), "
-                f"x{slope.total:.3g} over {slope.layers} layers, fit error {slope.fit_error:.2f}"
-            )
+        text = f"{MARKS[verdict.severity]} {verdict}"
+        lines += textwrap.wrap(text, _WIDTH, subsequent_indent="  ")
+    lines += _slopes(report)
     if report.rows:
         lines += ["", *_table(report.rows)]
     lines += notes(report)
     return "\n".join(lines)
+
+
+def _slopes(report: Report) -> list[str]:
+    return [
+        f"{name}: {slope.per_layer:+.3f} log10 per layer (x{slope.factor:.4g}), "
+        f"x{slope.total:.3g} over {slope.layers} layers, fit error {slope.fit_error:.2f}"
+        for name, slope in (("gradient", report.slope), ("signal", report.signal_slope))
+        if slope is not None
+    ]
 
 
 def notes(report: Report) -> list[str]:
@@ -100,3 +105,19 @@ def _table(rows: Sequence[Row]) -> list[str]:
         if left_out > 0 and place == _MOST_ROWS // 2:
             lines.append(f"... {left_out} more rows ...")
     return lines
+
+
+def rich_report(report: Report) -> Any:
+    """The same for rich.print(report), whose table knows the terminal's width and colours."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    colours = {"error": "red", "warning": "yellow", "info": "cyan", "ok": "green"}
+    lines = [Text(f"{MARKS[v.severity]} {v}", colours[v.severity]) for v in report.verdicts]
+    table = Table(box=None)
+    for place, column in enumerate(_COLUMNS):
+        table.add_column(column, justify="left" if place < 2 else "right", no_wrap=place > 1)
+    for row in report.rows:
+        table.add_row(*map(Text, cells(row)))
+    return Group(*lines, *map(Text, _slopes(report)), table, *map(Text, notes(report)))

@@ -10,44 +10,61 @@ until no more do.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch_init.flow.nonlinearity import from_autograd, gaussian_moments
-from torch_init.flow.structure import PARAMETER, Node, Structure
+from torch_init.flow.structure import PARAMETER, Node, Structure, operands
 
 _BILINEAR = ("Mm", "Bmm", "Addmm", "Convolution", "Mul")
 
 
-def never_learning(structure: Structure) -> set[int]:
-    """Return the places of the parameters that are exactly zero and that no gradient will reach.
+class Zeros(NamedTuple):
+    """What weights of exactly zero do to a model, by places of the structure's nodes.
+
+    Attributes:
+        never: parameters that are zero and that no gradient will ever reach.
+        waiting: operations whose output is zero, or gets no gradient, until some zero has moved.
+    """
+
+    never: set[int]
+    waiting: set[int]
+
+
+def follow_zeros(structure: Structure) -> Zeros:
+    """Wake the zeros that a gradient reaches until no more do.
 
     What an operation does to zeros is known of products, convolutions, elementwise nonlinearities
     and norms; all others are taken to pass everything, so that nothing is blamed in error.
     """
+    nodes = structure.nodes
     zeros = {
         place
-        for place, node in enumerate(structure.nodes)
+        for place, node in enumerate(nodes)
         if node.op == PARAMETER and node.parameter is not None and node.parameter.square == 0
     }
-    woken = zeros
-    while zeros and woken:
-        woken = zeros & _reached(structure, _signals(structure, zeros))
-        zeros = zeros - woken
-    return zeros
+    if not zeros:
+        return Zeros(set(), set())
+    signals = _signals(structure, zeros)
+    reached = _reached(structure, signals)
+    waiting = {p for p in range(len(nodes)) if not signals[p] or p not in reached}
+    while zeros & reached:
+        zeros = zeros - reached
+        reached = _reached(structure, _signals(structure, zeros))
+    return Zeros(zeros, waiting)
 
 
 def _signals(structure: Structure, zeros: set[int]) -> list[bool]:
     """Which tensors may differ from zero while these parameters do not."""
     signals: list[bool] = []
     for place, node in enumerate(structure.nodes):
-        inputs = [
-            _constant(node, k) if i is None else signals[i] for k, i in enumerate(node.inputs)
-        ]
+        inputs = _inputs(node, signals)
         function = from_autograd(node.op, node.attributes)
         if node.op == PARAMETER or not inputs:
             signals.append(place not in zeros)
         elif node.op in _BILINEAR:
-            operands = _operands(node)
-            terms = [known for k, known in enumerate(inputs) if k not in operands]
-            signals.append(all(inputs[k] for k in operands) or any(terms))
+            factors = [known for k, known in enumerate(inputs) if k in operands(node.op)]
+            terms = [known for k, known in enumerate(inputs) if k not in operands(node.op)]
+            signals.append(all(factors) or any(terms))
         elif node.op.endswith("Norm"):
             signals.append(all(inputs[:2]) or any(inputs[2:]))
         elif function is not None:
@@ -64,9 +81,7 @@ def _reached(structure: Structure, signals: list[bool]) -> set[int]:
         if place not in reached:
             continue
         node = structure.nodes[place]
-        inputs = [
-            _constant(node, k) if i is None else signals[i] for k, i in enumerate(node.inputs)
-        ]
+        inputs = _inputs(node, signals)
         reached.update(
             i for k, i in enumerate(node.inputs) if i is not None and _passes(node, k, inputs)
         )
@@ -75,8 +90,8 @@ def _reached(structure: Structure, signals: list[bool]) -> set[int]:
 
 def _passes(node: Node, k: int, inputs: list[bool]) -> bool:
     """Whether an operation hands a gradient on to its input k."""
-    if node.op in _BILINEAR and k in _operands(node):
-        return all(inputs[other] for other in _operands(node) if other != k)
+    if node.op in _BILINEAR and k in operands(node.op):
+        return all(inputs[i] for i in operands(node.op) if i != k and i < len(inputs))
     if node.op.endswith("Norm") and k < 2:
         return inputs[1 - k] if len(inputs) > 1 else True
     function = from_autograd(node.op, node.attributes)
@@ -85,9 +100,8 @@ def _passes(node: Node, k: int, inputs: list[bool]) -> bool:
     return True
 
 
-def _operands(node: Node) -> list[int]:
-    """The places of what is multiplied with each other; a number in the code has none."""
-    return [1, 2] if node.op == "Addmm" else list(range(len(node.inputs)))[:2]
+def _inputs(node: Node, signals: list[bool]) -> list[bool]:
+    return [_constant(node, k) if i is None else signals[i] for k, i in enumerate(node.inputs)]
 
 
 def _constant(node: Node, k: int) -> bool:

@@ -61,7 +61,7 @@ def watch(
         optimizer: the optimizer, or several; its steps are then seen. Without one call step()
             on what this returns after each training step, or never.
         every: measure one step of so many. From the first step on, passes under torch.no_grad()
-            are taken for validation and not measured; in a compiled model they are.
+            are taken for validation and not measured.
         scaler: torch.amp.GradScaler in use: gradients are divided by its scale, on the device.
         include, exclude: modules by regular expression on the name (search), type, or function of
             (name, module); one or a sequence. The default is all but pure containers, dropout and
