@@ -74,8 +74,8 @@ class Layer:
         weights = self.quantize_again()
         h0 = _ops.sample_hidden(weights, self.visible, seed=1)
         v1, h1 = _ops.gibbs(weights, None, h0.clone(), seed=1, first_step=1, start="hidden")
-        _ops.statistics(self.visible, h0, out=self.statistics, accumulate=False)
-        _ops.statistics(v1, h1, out=self.statistics, weight=-1)
+        terms = _ops.Term(self.visible, h0), _ops.Term(v1, h1, weight=-1)
+        _ops.statistics(*terms, out=self.statistics, accumulate=False)
 
     def torch_cd1(self) -> None:
         v0 = self.visible.float()
@@ -86,7 +86,8 @@ class Layer:
         torch.addmm(self.float_statistics, v1.T, h1, alpha=-1, out=self.float_statistics)
 
     def exact_statistics(self) -> None:
-        _ops.statistics(self.visible, self.hidden, out=self.statistics, accumulate=False)
+        term = _ops.Term(self.visible, self.hidden)
+        _ops.statistics(term, out=self.statistics, accumulate=False)
 
     def torch_statistics(self) -> None:
         torch.mm(self.visible.float().T, self.hidden.float(), out=self.float_statistics)

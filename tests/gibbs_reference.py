@@ -39,23 +39,9 @@ def thresholds(w, shift):
     return np.floor(q.astype(np.float64) * 2.0**shift).astype(np.int64)
 
 
-def half_step(
-    layer,
-    source,
-    side,
-    *,
-    seed,
-    name,
-    chain,
-    step,
-    beta=1.0,
-    units=(0, 0),
-    levels=1,
-    base=None,
-    unit_beta=(None, None),
-):
-    """States of `side` given the other side's: uint8 [chains, units]. units: whether spins."""
-    w, b, c, shift = layer
+def fields(layer, source, side, *, beta=1.0, units=(0, 0), levels=1, unit_beta=(None, None)):
+    """Fields of `side` and their inverse temperatures, integers [chains, units]."""
+    w, b, c, _ = layer
     weight, bias = (w, c) if side == HIDDEN else (w.T, b)
     source = source.astype(np.int64)
     field = levels * bias + source @ weight
@@ -68,6 +54,33 @@ def half_step(
     if unit_beta[side] is not None:
         of_unit = np.rint(np.asarray(unit_beta[side], np.float64) * 2**24).astype(np.int64)
         fixed_beta = (fixed_beta * of_unit) >> 24
+    return field, fixed_beta
+
+
+def means(layer, visible, **how):
+    """Means of the hidden units, multiples of 1 / 32767: float32 in the order of gibbs.md, 6."""
+    f = np.float32
+    field, beta = fields(layer, visible, HIDDEN, **how)
+    ones = (field / np.float64(how.get("levels", 1))).astype(f)
+    x = ones * f(2.0 ** -layer[3]) * (beta.astype(f) * f(2.0**-24))
+    y = np.minimum(np.abs(x), f(80))
+    rounder = f(1.5 * 2**23)
+    k = (y * f(1.4426950408889634) + rounder) - rounder
+    r = (k * f(float.fromhex("0x1.62e4p-1")) - y) + k * f(float.fromhex("0x1.7f7d1cp-20"))
+    e = f(1 / 720)
+    for factor in (120, 24, 6, 2, 1, 1):
+        e = e * r + f(1 / factor)
+    e = np.ldexp(e, -k.astype(np.int64))
+    upper = ((f(32767) / (f(1) + e) + rounder) - rounder).astype(np.int64)
+    return np.where(x < 0, 32767 - upper, upper)
+
+
+def half_step(
+    layer, source, side, *, seed, name, chain, step, base=None, units=(0, 0), levels=1, **how
+):
+    """States of `side` given the other side's: uint8 [chains, units]. units: whether spins."""
+    weight, shift = layer[0] if side == HIDDEN else layer[0].T, layer[3]
+    field, fixed_beta = fields(layer, source, side, units=units, levels=levels, **how)
     t = thresholds(words(seed, name, chain, step, side, weight.shape[1]), shift)
     total = fixed_beta * field
     if base is not None:

@@ -110,14 +110,11 @@ class GibbsPlan:
     ) -> None: ...
 
 def statistics(
-    addresses: Sequence[int],
-    chains: int,
+    terms: Sequence[tuple[Sequence[int], Sequence[int]]],
     units: Sequence[int],
-    means: bool,
-    grey: bool,
+    out: int,
     wide: bool,
     accumulate: bool,
-    weight: int,
     max_threads: int,
 ) -> None: ...
 def ascend(

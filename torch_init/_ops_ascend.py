@@ -69,6 +69,7 @@ def ascend(
         weight, velocity: [hidden, visible], contiguous; velocity None stands for zeros.
         gradient: takes the gradient of the log-likelihood, before pull, decay and l1.
     """
+    check_memory("ascend", "weight", weight)
     hidden, visible = weight.shape
     shapes = {
         "pairs": (slope.pairs, (visible, hidden)),
@@ -85,7 +86,6 @@ def ascend(
     for name, (tensor, shape) in shapes.items():
         if tensor is None:
             continue
-        check_memory("ascend", name, tensor)
         fits = tensor.dtype == weight.dtype or (name == "pairs" and not tensor.is_floating_point())
         if tensor.shape != shape or not fits or not tensor.is_contiguous():
             got = f"{tensor.dtype} {tuple(tensor.shape)}"

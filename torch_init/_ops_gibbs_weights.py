@@ -41,6 +41,18 @@ class GibbsWeights:
     def device(self) -> torch.device:
         return self.by_visible.device
 
+    def exchanged(self) -> GibbsWeights:
+        """Return the layer in which the visible units are the hidden ones."""
+        return GibbsWeights(
+            self.hidden,
+            self.visible,
+            self.shift,
+            self.by_hidden,
+            self.by_visible,
+            self.biases[::-1],
+            self.sums[::-1],
+        )
+
     def cpu(self) -> GibbsWeights:
         """Return the weights in the CPU's memory."""
         return GibbsWeights(
@@ -85,6 +97,10 @@ def quantize(
     Raises:
         ValueError: a number is not finite, or its magnitude is 2**64 or more.
     """
+    if weight.T.is_contiguous() and not weight.is_contiguous():
+        # The sides' roles are alike: what lies transposed is the layer with the sides exchanged.
+        out = None if out is None else out.exchanged()
+        return quantize(weight.T, hidden_bias, visible_bias, function, out).exchanged()
     # Narrower types are rounded already: float32 holds their values.
     dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
     weight, visible_bias, hidden_bias = (

@@ -14,78 +14,96 @@ from torch_init._ops_gibbs import GREY_LEVELS, check_bytes
 from torch_init.errors import describe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Term:
+    """States of some chains, whose statistics v^T h are multiplied by an integer weight.
+
+    Attributes:
+        visible: uint8 [chains, visible], 0 or 1; with levels=255 anything.
+        hidden: uint8 [chains, hidden], 0 or 1, or int16, means as hidden_means gives them.
+    """
+
+    visible: Tensor
+    hidden: Tensor
+    levels: int = 1
+    weight: int = 1
+
+    def checked(self) -> Term:
+        """Return the term as the native code reads it.
+
+        Raises:
+            ValueError: other tensors than those named.
+        """
+        chains, visible, hidden = len(self.visible), self.visible, self.hidden
+        check_bytes("visible", visible, (chains, visible.shape[1]), visible.device)
+        if hidden.dtype != torch.int16:
+            check_bytes("hidden", hidden, (chains, hidden.shape[1]), visible.device)
+            if self.levels == GREY_LEVELS:
+                hidden = hidden.to(torch.int16)
+        return Term(visible, hidden.contiguous(), self.levels, self.weight)
+
+
+@dataclass(frozen=True, eq=False)
 class Statistics:
     """Sums over chains: integers, the same in any order and for any split of the chains.
 
     Attributes:
-        pairs: int32 or int64 [visible, hidden], of v^T h.
-        visible, hidden: int64 [visible] and [hidden], of v and of h.
+        pairs: int32 or int64 [visible, hidden], of the terms' weight * v^T h.
+        visible, hidden: of each term, int64 [visible] and [hidden]: of v and of h.
     """
 
     pairs: Tensor
-    visible: Tensor
-    hidden: Tensor
+    visible: list[Tensor]
+    hidden: list[Tensor]
 
 
-def statistics(
-    visible: Tensor,
-    hidden: Tensor,
-    *,
-    levels: int = 1,
-    out: Tensor | None = None,
-    weight: int = 1,
-    accumulate: bool = True,
-) -> Statistics:
-    """Return the sums over chains of v^T h, of v and of h, each exact.
+def statistics(*terms: Term, out: Tensor | None = None, accumulate: bool = True) -> Statistics:
+    """Return the sums of one term, or of two, whose `pairs` are added up.
 
     Args:
-        visible: uint8 [chains, visible], 0 or 1; with levels=255 anything.
-        hidden: uint8 [chains, hidden], 0 or 1, or int16, means as hidden_means gives them.
-        out: contiguous int32 or int64 [visible, hidden], to which weight * v^T h is added, and
-            which is the result's `pairs`. It must be able to hold the sums.
-        accumulate: False: weight * v^T h takes the place of what is in `out`.
+        out: contiguous int32 or int64 [visible, hidden], to which they are added, and which is the
+            result's `pairs`. It must be able to hold the sums.
+        accumulate: False: they take the place of what is in `out`.
     """
-    chains, units = visible.shape
-    check_bytes("visible", visible, (chains, units), visible.device)
-    means = hidden.dtype == torch.int16
-    if not means:
-        check_bytes("hidden", hidden, (chains, hidden.shape[1]), visible.device)
-    grey = levels == GREY_LEVELS
-    if grey and not means:
-        hidden, means = hidden.to(torch.int16), True
+    checked = [term.checked() for term in terms]
+    first = checked[0]
+    units = (first.visible.shape[1], first.hidden.shape[1])
     if out is None:
-        out = torch.empty(units, hidden.shape[1], dtype=torch.int32, device=visible.device)
+        out = torch.empty(units, dtype=torch.int32, device=first.visible.device)
         accumulate = False
     check_memory("statistics", "out", out)
     fits = out.dtype in (torch.int32, torch.int64) and out.is_contiguous()
-    if not fits or out.device != visible.device or out.shape != (units, hidden.shape[1]):
+    if not fits or out.device != first.visible.device or out.shape != units:
         got = f"{out.dtype} {tuple(out.shape)}"
-        expected = f"int32 or int64 {(units, hidden.shape[1])}"
-        raise ValueError(describe("statistics", "out", got, expected))
-    if not visible.is_cpu:
-        return _with_torch(visible, hidden, out, weight, accumulate)
-    of_visible, of_hidden = (torch.empty(n, dtype=torch.int64) for n in out.shape)
-    tensors = (visible, hidden.contiguous(), out, of_visible, of_hidden)
+        raise ValueError(describe("statistics", "out", got, f"int32 or int64 {units}"))
+    if not out.is_cpu:
+        return _with_torch(checked, out, accumulate)
+    sums = [[torch.empty(n, dtype=torch.int64) for n in units] for _ in checked]
     _C.statistics(
-        [tensor.data_ptr() for tensor in tensors],
-        chains,
-        tuple(out.shape),
-        means,
-        grey,
+        [
+            (
+                [x.data_ptr() for x in (term.visible, term.hidden, *of_term)],
+                (
+                    *(len(term.visible), term.weight),
+                    *(term.hidden.dtype == torch.int16, term.levels == GREY_LEVELS),
+                ),
+            )
+            for term, of_term in zip(checked, sums, strict=True)
+        ],
+        units,
+        out.data_ptr(),
         out.dtype == torch.int64,
         accumulate,
-        weight,
         torch.get_num_threads(),
     )
-    return Statistics(out, of_visible, of_hidden)
+    return Statistics(out, [of_v for of_v, _ in sums], [of_h for _, of_h in sums])
 
 
-def _with_torch(
-    visible: Tensor, hidden: Tensor, out: Tensor, weight: int, accumulate: bool
-) -> Statistics:
+def _with_torch(terms: list[Term], out: Tensor, accumulate: bool) -> Statistics:
     """Add up where the states are: integers below 2**53 are exact in float64, in any order."""
-    v, h = visible.double(), hidden.double()
-    pairs = (v.T @ h).to(out.dtype).mul_(weight)
-    out.add_(pairs) if accumulate else out.copy_(pairs)
-    return Statistics(out, v.sum(0).long(), h.sum(0).long())
+    if not accumulate:
+        out.zero_()
+    for term in terms:
+        out += (term.visible.double().T @ term.hidden.double()).to(out.dtype) * term.weight
+    visible = [term.visible.sum(0, dtype=torch.int64) for term in terms]
+    return Statistics(out, visible, [term.hidden.sum(0, dtype=torch.int64) for term in terms])

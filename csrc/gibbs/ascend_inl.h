@@ -127,8 +127,7 @@ inline void ascend_rows(const AscendTask& task, int64_t first, int64_t count, fl
     const int64_t rows = first + count - row < kAscendRows ? first + count - row : kAscendRows;
     AscendFloats hidden_shift[kAscendRows] = {};
     for (int64_t i = 0; i < task.visible; i += kAscendColumns) {
-      const int64_t columns =
-          task.visible - i < kAscendColumns ? task.visible - i : kAscendColumns;
+      const int64_t columns = task.visible - i < kAscendColumns ? task.visible - i : kAscendColumns;
       transpose_pairs(pairs + i * task.hidden + row, task.hidden, columns, rows, scratch);
       for (int64_t j = 0; j < rows; ++j) {
         ascend_row(task, row + j, i, columns, scratch + j * kAscendColumns, visible_shift,

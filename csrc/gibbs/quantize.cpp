@@ -151,7 +151,7 @@ class Quantizer {
           if (i + 4 <= rows) {
             for (; block + 4 <= end; block += 4) {
               transpose_4x4<int32_t, int32_t>(out_.by_visible + i * in_stride + block, in_stride,
-                            out_.by_hidden + block * out_stride + i, out_stride);
+                                              out_.by_hidden + block * out_stride + i, out_stride);
             }
           }
           for (; block < end; ++block) {

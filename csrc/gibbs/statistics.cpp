@@ -17,55 +17,56 @@ constexpr double kProductsPerThread = 8e6;
 constexpr int64_t kLine = 64;
 constexpr int64_t kWidestVector = 64;
 
+// A copy of a term's hidden rows that a tier's kernel can read, and their sums.
 template <typename Hidden>
-std::vector<Hidden> staged_rows(const StatisticsTask& task, int64_t* stride) {
+std::vector<char> stage(StatisticsTerm& term, int64_t units) {
   constexpr int64_t kPerLine = kLine / static_cast<int64_t>(sizeof(Hidden));
-  const int64_t whole = (task.units[1] + kWidestVector - 1) / kWidestVector * kWidestVector;
-  *stride = (whole / kPerLine | 1) * kPerLine;
-  std::vector<Hidden> rows(static_cast<size_t>(*stride * task.chains));
-  const Hidden* const hidden = static_cast<const Hidden*>(task.hidden);
-  for (int64_t c = 0; c < task.chains; ++c) {
-    std::copy_n(hidden + c * task.hidden_stride, task.units[1], rows.data() + c * *stride);
+  const int64_t whole = (units + kWidestVector - 1) / kWidestVector * kWidestVector;
+  const int64_t stride = (whole / kPerLine | 1) * kPerLine;
+  std::vector<char> memory(static_cast<size_t>(stride * term.chains) * sizeof(Hidden));
+  Hidden* const rows = reinterpret_cast<Hidden*>(memory.data());
+  std::fill_n(term.hidden_sums, units, 0);
+  std::vector<int32_t> sums(static_cast<size_t>(units));
+  // As many chains as 32 bits can add up.
+  constexpr int64_t kSpan = 65536;
+  for (int64_t c = 0; c < term.chains; ++c) {
+    const Hidden* const from = static_cast<const Hidden*>(term.hidden) + c * term.hidden_stride;
+    std::copy_n(from, units, rows + c * stride);
+    for (int64_t j = 0; j < units; ++j) sums[static_cast<size_t>(j)] += from[j];
+    if (c % kSpan < kSpan - 1 && c + 1 < term.chains) continue;
+    for (int64_t j = 0; j < units; ++j) term.hidden_sums[j] += sums[static_cast<size_t>(j)];
+    std::fill(sums.begin(), sums.end(), 0);
   }
-  return rows;
-}
-
-template <typename Hidden>
-void add_hidden(const StatisticsTask& task) {
-  std::fill_n(task.hidden_sums, task.units[1], 0);
-  const Hidden* row = static_cast<const Hidden*>(task.hidden);
-  for (int64_t c = 0; c < task.chains; ++c, row += task.hidden_stride) {
-    for (int64_t j = 0; j < task.units[1]; ++j) task.hidden_sums[j] += row[j];
-  }
-}
-
-template <typename Hidden>
-void run(const StatisticsTask& task, const StatisticsKernels& kernels, int max_threads) {
-  StatisticsTask staged = task;
-  const std::vector<Hidden> rows = staged_rows<Hidden>(task, &staged.hidden_stride);
-  staged.hidden = rows.data();
-  if (task.hidden_sums != nullptr) add_hidden<Hidden>(task);
-
-  const double products = static_cast<double>(task.units[0]) * static_cast<double>(task.units[1]) *
-                          static_cast<double>(task.chains);
-  const double useful = std::max(1.0, products / kProductsPerThread);
-  const int threads = static_cast<int>(std::min<double>(useful, std::max(1, max_threads)));
-  std::atomic<int64_t> next{0};
-  ThreadTeam().run(threads, [&](int) {
-    // One more: a chain is written before it is known to be on.
-    std::vector<int32_t> scratch(static_cast<size_t>(kStatisticsUnits * task.chains + 1));
-    for (int64_t first; (first = next.fetch_add(kStatisticsUnits)) < task.units[0];) {
-      kernels.run(staged, first, std::min(kStatisticsUnits, task.units[0] - first), scratch.data());
-    }
-  });
+  term.hidden = rows;
+  term.hidden_stride = stride;
+  return memory;
 }
 
 }  // namespace
 
 void host_statistics(const StatisticsTask& task, const StatisticsKernels& kernels,
                      int max_threads) {
-  const bool states = task.hidden_kind == HiddenKind::kStates;
-  (states ? run<uint8_t> : run<int16_t>)(task, kernels, max_threads);
+  StatisticsTask staged = task;
+  std::vector<char> memory[kMostTerms];
+  int64_t chains = 0;
+  for (int t = 0; t < task.terms; ++t) {
+    StatisticsTerm& term = staged.term[t];
+    const bool states = term.hidden_kind == HiddenKind::kStates;
+    memory[t] = (states ? stage<uint8_t> : stage<int16_t>)(term, task.units[1]);
+    chains += term.chains;
+  }
+
+  const double products = static_cast<double>(task.units[0]) * static_cast<double>(task.units[1]) *
+                          static_cast<double>(chains);
+  const double useful = std::max(1.0, products / kProductsPerThread);
+  const int threads = static_cast<int>(std::min<double>(useful, std::max(1, max_threads)));
+  std::atomic<int64_t> next{0};
+  ThreadTeam().run(threads, [&](int) {
+    std::vector<int32_t> scratch(static_cast<size_t>(kStatisticsUnits * chains));
+    for (int64_t first; (first = next.fetch_add(kStatisticsUnits)) < task.units[0];) {
+      kernels.run(staged, first, std::min(kStatisticsUnits, task.units[0] - first), scratch.data());
+    }
+  });
 }
 
 }  // namespace torch_init

@@ -13,22 +13,30 @@ enum class HiddenKind : int32_t {
   kMeans = 1,   // int16, 0 ... kMeanOne
 };
 
-struct StatisticsTask {
+// States of some chains, and the integer by which their statistics are multiplied.
+struct StatisticsTerm {
   const uint8_t* visible;  // [chains][units[0]]: 0 or 1; with `grey` levels of 255
   const void* hidden;      // [chains][hidden_stride]
   HiddenKind hidden_kind;
   int32_t grey;           // goes with means
   int64_t hidden_stride;  // at least units[1]; for a tier's kernel with room for whole vectors
   int64_t chains;
+  int64_t weight;
+  int64_t* visible_sums;  // [units[0]], of v, and [units[1]], of h
+  int64_t* hidden_sums;
+};
+
+constexpr int kMostTerms = 2;
+
+struct StatisticsTask {
+  StatisticsTerm term[kMostTerms];
+  int32_t terms;
   int64_t units[2];
-  // out = weight * v^T h, or with `accumulate` that much more. [units[0]][units[1]], int32, or with
-  // `wide` int64; what fits is the caller's to see to.
+  // The terms' weight * v^T h, added up, or with `accumulate` added to what is there.
+  // [units[0]][units[1]], int32, or with `wide` int64; what fits is the caller's to see to.
   void* out;
   int32_t wide;
   int32_t accumulate;
-  int64_t weight;
-  int64_t* visible_sums;  // [units[0]], of v, and [units[1]], of h; null: nowhere
-  int64_t* hidden_sums;
 };
 
 // Visible units that one call of a tier's kernel takes.
@@ -36,7 +44,7 @@ constexpr int64_t kStatisticsUnits = 64;
 
 struct StatisticsKernels {
   // Rows first ... first + count - 1 of `out`, and their sums. `scratch` holds kStatisticsUnits *
-  // chains + 1 integers.
+  // chains integers for each term.
   void (*run)(const StatisticsTask& task, int64_t first, int64_t count, int32_t* scratch);
 };
 

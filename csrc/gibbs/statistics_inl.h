@@ -11,127 +11,190 @@
 namespace torch_init {
 namespace {
 
-// Hidden states, added up in bytes.
-struct StateRows {
-  typedef uint8_t Hidden;
-  typedef uint8_t Sum;
-  typedef uint8_t Vector __attribute__((vector_size(TI_VECTOR_BYTES)));
-  static constexpr int kVectors = 4;
-  static constexpr int64_t kMostChains = 255;  // as many as a byte counts
+constexpr int64_t kStatisticsTile = 2 * TI_VECTOR_BYTES;  // hidden units added up at a time
 
-  static void add(const Hidden* row, int32_t, Vector& total) {
-    Vector on;
-    memcpy(&on, row, sizeof on);
-    total += on;
-  }
+// The chains of a term that have a visible unit on.
+struct OnChains {
+  const int32_t* chains;
+  int64_t count;
+  int64_t unit;
 };
 
-// Hidden means, added up in 32 bits; kGrey: times the visible unit's level.
-template <bool kGrey>
-struct MeanRows {
-  typedef int16_t Hidden;
-  typedef int32_t Sum;
-  typedef int32_t Vector __attribute__((vector_size(TI_VECTOR_BYTES)));
-  static constexpr int kVectors = 8;
-  static constexpr int64_t kMostChains = kGrey ? 256 : 65536;
+inline int64_t until(const OnChains& on, int64_t begin, int64_t most) {
+  return on.count - begin < most ? on.count : begin + most;
+}
 
-  static void add(const Hidden* row, int32_t level, Vector& total) {
-    typedef int16_t Half __attribute__((vector_size(TI_VECTOR_BYTES / 2)));
-    Half means;
-    memcpy(&means, row, sizeof means);
-    const Vector wide = __builtin_convertvector(means, Vector);
-    total += kGrey ? wide * level : wide;
-  }
-};
-
-template <typename Rows, typename Out>
-class StatisticsRow {
- public:
-  StatisticsRow(const StatisticsTask& task, int64_t unit, const int32_t* chains, int64_t count)
-      : task_(task), unit_(unit), chains_(chains), count_(count) {}
-
-  void run() {
-    begin_ = 0;
-    do {  // once even without a chain: zeros must be written
-      end_ = count_ - begin_ < Rows::kMostChains ? count_ : begin_ + Rows::kMostChains;
-      int64_t j = 0;
-      constexpr int64_t kUnits = Rows::kVectors * kLanes;
-      for (; j + kUnits <= task_.units[1]; j += kUnits) add_tile<Rows::kVectors>(j, kUnits);
-      for (; j < task_.units[1]; j += kLanes) {
-        const int64_t left = task_.units[1] - j;
-        add_tile<1>(j, left < kLanes ? left : kLanes);
+// Hidden states, added up in bytes: as many chains at a time as a byte counts.
+template <typename Out>
+inline void add_states(const StatisticsTerm& term, const OnChains& on, int64_t hidden, Out* out) {
+  typedef uint8_t Bytes __attribute__((vector_size(TI_VECTOR_BYTES)));
+  constexpr int64_t kVectors = kStatisticsTile / TI_VECTOR_BYTES;
+  const uint8_t* const rows = static_cast<const uint8_t*>(term.hidden) + hidden;
+  for (int64_t begin = 0; begin < on.count;) {
+    const int64_t end = until(on, begin, 255);
+    Bytes total[kVectors] = {};
+    for (int64_t i = begin; i < end; ++i) {
+      const uint8_t* const row = rows + on.chains[i] * term.hidden_stride;
+      for (int64_t v = 0; v < kVectors; ++v) {
+        Bytes states;
+        memcpy(&states, row + v * TI_VECTOR_BYTES, sizeof states);
+        total[v] += states;
       }
-      begin_ = end_;
-    } while (begin_ < count_);
-  }
-
- private:
-  typedef typename Rows::Vector Vector;
-  static constexpr int64_t kLanes = sizeof(Vector) / sizeof(typename Rows::Sum);
-
-  // kVectors vectors of hidden units from unit j on, of which n exist.
-  template <int kVectors>
-  void add_tile(int64_t j, int64_t n) const {
-    const typename Rows::Hidden* const hidden =
-        static_cast<const typename Rows::Hidden*>(task_.hidden) + j;
-    Vector total[kVectors] = {};
-    for (int64_t i = begin_; i < end_; ++i) {
-      const int64_t chain = chains_[i];
-      const int32_t level = task_.visible[chain * task_.units[0] + unit_];
-      const typename Rows::Hidden* const row = hidden + chain * task_.hidden_stride;
-      for (int v = 0; v < kVectors; ++v) Rows::add(row + v * kLanes, level, total[v]);
     }
-    typename Rows::Sum sums[kVectors * kLanes];
-    memcpy(sums, total, sizeof sums);
-    const Out weight = static_cast<Out>(task_.weight);
-    Out* __restrict const out = static_cast<Out*>(task_.out) + unit_ * task_.units[1] + j;
-    if (begin_ == 0 && task_.accumulate == 0) {
-      for (int64_t u = 0; u < n; ++u) out[u] = weight * static_cast<Out>(sums[u]);
+    uint8_t counts[kStatisticsTile];
+    memcpy(counts, total, sizeof counts);
+    const Out weight = static_cast<Out>(term.weight);
+    for (int64_t j = 0; j < kStatisticsTile; ++j) out[j] += weight * static_cast<Out>(counts[j]);
+    begin = end;
+  }
+}
+
+// Hidden means: two are less than 2^16 together, and are added up in 32 bits, those of even and of
+// odd units apart.
+template <typename Out>
+inline void add_means(const StatisticsTerm& term, const OnChains& on, int64_t hidden, Out* out) {
+  typedef uint16_t Shorts __attribute__((vector_size(TI_VECTOR_BYTES)));
+  typedef uint32_t Words __attribute__((vector_size(TI_VECTOR_BYTES)));
+  constexpr int64_t kShorts = TI_VECTOR_BYTES / 2;
+  constexpr int64_t kVectors = kStatisticsTile / kShorts;
+  const int16_t* const rows = static_cast<const int16_t*>(term.hidden) + hidden;
+  for (int64_t begin = 0; begin < on.count;) {
+    const int64_t end = until(on, begin, 65536);
+    Words even[kVectors] = {};
+    Words odd[kVectors] = {};
+    int64_t i = begin;
+    for (; i + 1 < end; i += 2) {
+      const int16_t* const one = rows + on.chains[i] * term.hidden_stride;
+      const int16_t* const other = rows + on.chains[i + 1] * term.hidden_stride;
+      for (int64_t v = 0; v < kVectors; ++v) {
+        Shorts a, b;
+        memcpy(&a, one + v * kShorts, sizeof a);
+        memcpy(&b, other + v * kShorts, sizeof b);
+        const Words sum = (Words)(a + b);
+        even[v] += sum & 0xffffu;
+        odd[v] += sum >> 16;
+      }
+    }
+    for (; i < end; ++i) {
+      const int16_t* const row = rows + on.chains[i] * term.hidden_stride;
+      for (int64_t v = 0; v < kVectors; ++v) {
+        Words means;
+        memcpy(&means, row + v * kShorts, sizeof means);
+        even[v] += means & 0xffffu;
+        odd[v] += means >> 16;
+      }
+    }
+    uint32_t of_even[kStatisticsTile / 2];
+    uint32_t of_odd[kStatisticsTile / 2];
+    memcpy(of_even, even, sizeof of_even);
+    memcpy(of_odd, odd, sizeof of_odd);
+    const Out weight = static_cast<Out>(term.weight);
+    for (int64_t j = 0; j < kStatisticsTile / 2; ++j) {
+      out[2 * j] += weight * static_cast<Out>(of_even[j]);
+      out[2 * j + 1] += weight * static_cast<Out>(of_odd[j]);
+    }
+    begin = end;
+  }
+}
+
+// Hidden means, times the visible unit's levels: of 256 chains at a time they fit 32 bits.
+template <typename Out>
+inline void add_grey(const StatisticsTerm& term, const OnChains& on, int64_t hidden,
+                     int64_t visible_units, Out* out) {
+  const int16_t* const rows = static_cast<const int16_t*>(term.hidden) + hidden;
+  for (int64_t begin = 0; begin < on.count;) {
+    const int64_t end = until(on, begin, 256);
+    int32_t total[kStatisticsTile] = {};
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t chain = on.chains[i];
+      const int32_t level = term.visible[chain * visible_units + on.unit];
+      const int16_t* const row = rows + chain * term.hidden_stride;
+      for (int64_t j = 0; j < kStatisticsTile; ++j) total[j] += level * row[j];
+    }
+    const Out weight = static_cast<Out>(term.weight);
+    for (int64_t j = 0; j < kStatisticsTile; ++j) out[j] += weight * static_cast<Out>(total[j]);
+    begin = end;
+  }
+}
+
+// Of a visible unit, hidden units from j on.
+template <typename Out>
+inline void statistics_tile(const StatisticsTask& task, const OnChains on[kMostTerms], int64_t j) {
+  alignas(64) Out sums[kStatisticsTile] = {};
+  for (int t = 0; t < task.terms; ++t) {
+    const StatisticsTerm& term = task.term[t];
+    if (term.hidden_kind == HiddenKind::kStates) {
+      add_states(term, on[t], j, sums);
+    } else if (term.grey == 0) {
+      add_means(term, on[t], j, sums);
     } else {
-      for (int64_t u = 0; u < n; ++u) out[u] += weight * static_cast<Out>(sums[u]);
+      add_grey(term, on[t], j, task.units[0], sums);
     }
   }
-
-  const StatisticsTask& task_;
-  const int64_t unit_;
-  const int32_t* const chains_;  // those that have the unit on
-  const int64_t count_;
-  int64_t begin_ = 0;  // of the chains that fit a Sum
-  int64_t end_ = 0;
-};
-
-template <typename Rows>
-void statistics_row(const StatisticsTask& task, int64_t unit, const int32_t* chains,
-                    int64_t count) {
-  if (task.wide != 0) {
-    StatisticsRow<Rows, int64_t>(task, unit, chains, count).run();
+  Out* const out = static_cast<Out*>(task.out) + on[0].unit * task.units[1] + j;
+  const int64_t left = task.units[1] - j;
+  const int64_t n = left < kStatisticsTile ? left : kStatisticsTile;
+  if (task.accumulate != 0) {
+    for (int64_t k = 0; k < n; ++k) out[k] += sums[k];
   } else {
-    StatisticsRow<Rows, int32_t>(task, unit, chains, count).run();
+    memcpy(out, sums, static_cast<size_t>(n) * sizeof(Out));
+  }
+}
+
+// Bit i: whether byte i of `count`, at most 64, is not 0.
+inline uint64_t on_mask(const uint8_t* states, int64_t count) {
+  uint64_t mask = 0;
+  for (int64_t i = 0; i < count; i += 8) {
+    uint64_t eight = 0;
+    const int64_t n = count - i < 8 ? count - i : 8;
+    if (n == 8) {
+      memcpy(&eight, states + i, 8);
+    } else {
+      memcpy(&eight, states + i, static_cast<size_t>(n));
+    }
+    // The highest bit of each byte that is not 0, moved to the lowest; the product gathers them.
+    constexpr uint64_t kLow = 0x7f7f7f7f7f7f7f7fu;
+    const uint64_t bits = ((((eight & kLow) + kLow) | eight) & ~kLow) >> 7;
+    mask |= (bits * 0x0102040810204080u) >> 56 << i;
+  }
+  return mask;
+}
+
+// Lists the chains that have each of `count` visible units on, and adds up their states.
+inline void list_on(const StatisticsTerm& term, int64_t units, int64_t first, int64_t count,
+                    int32_t* lists, OnChains* on) {
+  int64_t found[kStatisticsUnits] = {};
+  int64_t sums[kStatisticsUnits] = {};
+  for (int64_t c = 0; c < term.chains; ++c) {
+    const uint8_t* const states = term.visible + c * units + first;
+    for (uint64_t mask = on_mask(states, count); mask != 0; mask &= mask - 1) {
+      const int64_t i = __builtin_ctzll(mask);
+      lists[i * term.chains + found[i]++] = static_cast<int32_t>(c);
+      sums[i] += states[i];
+    }
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    on[i * kMostTerms] = {lists + i * term.chains, found[i], first + i};
+    term.visible_sums[first + i] = term.grey != 0 ? sums[i] : found[i];
   }
 }
 
 inline void statistics_rows(const StatisticsTask& task, int64_t first, int64_t count,
                             int32_t* scratch) {
-  int64_t on[kStatisticsUnits] = {};
-  int64_t sums[kStatisticsUnits] = {};
-  for (int64_t c = 0; c < task.chains; ++c) {
-    const uint8_t* states = task.visible + c * task.units[0] + first;
-    for (int64_t i = 0; i < count; ++i) {
-      scratch[i * task.chains + on[i]] = static_cast<int32_t>(c);
-      on[i] += states[i] != 0;
-      sums[i] += states[i];
-    }
+  OnChains on[kStatisticsUnits * kMostTerms];
+  for (int t = 0; t < task.terms; ++t) {
+    list_on(task.term[t], task.units[0], first, count, scratch, on + t);
+    scratch += kStatisticsUnits * task.term[t].chains;
   }
-  for (int64_t i = 0; i < count; ++i) {
-    const int32_t* const chains = scratch + i * task.chains;
-    if (task.hidden_kind == HiddenKind::kStates) {
-      statistics_row<StateRows>(task, first + i, chains, on[i]);
-    } else if (task.grey == 0) {
-      statistics_row<MeanRows<false>>(task, first + i, chains, on[i]);
-    } else {
-      statistics_row<MeanRows<true>>(task, first + i, chains, on[i]);
+  // A tile's hidden rows stay in the nearest cache for all visible units.
+  for (int64_t j = 0; j < task.units[1]; j += kStatisticsTile) {
+    for (int64_t i = 0; i < count; ++i) {
+      if (task.wide != 0) {
+        statistics_tile<int64_t>(task, on + i * kMostTerms, j);
+      } else {
+        statistics_tile<int32_t>(task, on + i * kMostTerms, j);
+      }
     }
-    if (task.visible_sums != nullptr) task.visible_sums[first + i] = sums[i];
   }
 }
 

@@ -7,6 +7,8 @@
 
 #include <array>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "distributions/lower.h"
 #include "gibbs/ais.h"
@@ -48,30 +50,36 @@ std::optional<int> quantize(uint64_t weight, uint64_t visible_bias, uint64_t hid
   return shift;
 }
 
-// Addresses: visible bytes, hidden bytes or int16 means, out, sums of visible and hidden units.
-void statistics(const std::array<uint64_t, 5>& at, int64_t chains,
-                const std::array<int64_t, 2>& units, bool means, bool grey, bool wide,
-                bool accumulate, int64_t weight, int max_threads) {
+// Addresses: visible bytes, hidden bytes or int16 means, sums of visible and hidden units; numbers:
+// chains, weight, whether means, whether grey.
+using TermAddresses = std::pair<std::array<uint64_t, 4>, std::array<int64_t, 4>>;
+
+void statistics(const std::vector<TermAddresses>& terms, const std::array<int64_t, 2>& units,
+                uint64_t out, bool wide, bool accumulate, int max_threads) {
   StatisticsTask task{};
-  task.visible = pointer<const uint8_t*>(at[0]);
-  task.hidden = pointer<const void*>(at[1]);
-  task.hidden_kind = means ? HiddenKind::kMeans : HiddenKind::kStates;
-  task.grey = grey;
-  task.hidden_stride = units[1];
-  task.chains = chains;
+  for (const auto& [at, numbers] : terms) {
+    StatisticsTerm& term = task.term[task.terms++];
+    term.visible = pointer<const uint8_t*>(at[0]);
+    term.hidden = pointer<const void*>(at[1]);
+    term.visible_sums = pointer<int64_t*>(at[2]);
+    term.hidden_sums = pointer<int64_t*>(at[3]);
+    term.chains = numbers[0];
+    term.weight = numbers[1];
+    term.hidden_kind = numbers[2] != 0 ? HiddenKind::kMeans : HiddenKind::kStates;
+    term.grey = numbers[3] != 0;
+    term.hidden_stride = units[1];
+  }
   task.units[0] = units[0];
   task.units[1] = units[1];
-  task.out = pointer<void*>(at[2]);
+  task.out = pointer<void*>(out);
   task.wide = wide;
   task.accumulate = accumulate;
-  task.weight = weight;
-  task.visible_sums = pointer<int64_t*>(at[3]);
-  task.hidden_sums = pointer<int64_t*>(at[4]);
   host_statistics(task, active_tier.load()->gibbs->statistics, max_threads);
 }
 
-// Addresses: pairs, visible and hidden offsets, visible and hidden differences, pull, visible means,
-// weight, velocity, gradient, visible and hidden shifts; numbers: scale, decay, l1, momentum, rate.
+// Addresses: pairs, visible and hidden offsets, visible and hidden differences, pull, visible
+// means, weight, velocity, gradient, visible and hidden shifts; numbers: scale, decay, l1,
+// momentum, rate.
 void ascend(const std::array<uint64_t, 12>& at, const std::array<int64_t, 2>& units, int pair_kind,
             const std::array<float, 5>& numbers, int max_threads) {
   const auto floats = [&](size_t i) { return pointer<float*>(at[i]); };

@@ -237,16 +237,22 @@ void test_statistics(const NamedKernels& tier) {
     const TestLayer layer(visible, hidden, 1.0f, *tier.kernels);
     const States states(layer, kChains, false);
     std::vector<int32_t> out(static_cast<size_t>(visible * hidden), 5);
+    std::vector<int64_t> visible_sums(static_cast<size_t>(visible));
+    std::vector<int64_t> hidden_sums(static_cast<size_t>(hidden));
     StatisticsTask task{};
-    task.visible = states.of_side[0].data();
-    task.hidden = states.of_side[1].data();
-    task.hidden_stride = hidden;
-    task.chains = kChains;
+    StatisticsTerm& term = task.term[0];
+    term.visible = states.of_side[0].data();
+    term.hidden = states.of_side[1].data();
+    term.hidden_stride = hidden;
+    term.chains = kChains;
+    term.weight = -1;
+    term.visible_sums = visible_sums.data();
+    term.hidden_sums = hidden_sums.data();
+    task.terms = 1;
     task.units[0] = visible;
     task.units[1] = hidden;
     task.out = out.data();
     task.accumulate = 1;
-    task.weight = -1;
     host_statistics(task, tier.kernels->statistics, 2);
     bool same = true;
     for (int64_t i = 0; i < visible; ++i) {

@@ -62,7 +62,8 @@ def test_grey_levels_and_statistics(chains, visible, hidden):
     assert torch.equal(found.cpu(), expected)
     v = states(chains, visible)
     assert torch.equal(
-        _ops.statistics(v.cuda(), found).pairs.cpu(), _ops.statistics(v, expected).pairs
+        _ops.statistics(_ops.Term(v.cuda(), found)).pairs.cpu(),
+        _ops.statistics(_ops.Term(v, expected)).pairs,
     )
 
 

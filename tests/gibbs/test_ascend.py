@@ -25,7 +25,7 @@ def problem(visible, hidden, dtype=torch.int32, seed=0):
 
 
 def reference(weight, velocity, slope, pace):
-    """(weight, velocity, gradient, visible shift, hidden shift) in float32, in the written order."""
+    """(weight, velocity, gradient, visible shift, hidden shift), float32 in the written order."""
     f = np.float32
     w, vel = weight.numpy(), velocity.numpy()
     names = ("visible", "hidden", "visible_offset", "hidden_offset")

@@ -167,5 +167,10 @@ def test_quantize_any_layout(isa):
     weight, visible_bias, hidden_bias = layer(20, 30)
     strided = torch.zeros(30, 40).T[::2]
     strided.copy_(weight)
+    want = _ops.quantize(weight, visible_bias, hidden_bias)
     found = _ops.quantize(strided.requires_grad_(), visible_bias.double(), hidden_bias)
-    assert_same_layer(found, _ops.quantize(weight, visible_bias, hidden_bias))
+    assert_same_layer(found, want)
+    transposed = weight.T.contiguous().T
+    assert_same_layer(_ops.quantize(transposed, visible_bias, hidden_bias), want)
+    used = _ops.quantize(weight + 1, visible_bias, hidden_bias)
+    assert_same_layer(_ops.quantize(transposed, visible_bias, hidden_bias, out=used), want)

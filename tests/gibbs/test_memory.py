@@ -28,7 +28,7 @@ def states(units):
         lambda: _ops.gibbs(layer(), states(3), None, seed=0),
         lambda: _ops.sample_hidden(layer(), states(3), seed=0),
         lambda: _ops.sample_visible(layer(), states(2), seed=0),
-        lambda: _ops.statistics(states(3), states(2)),
+        lambda: _ops.statistics(_ops.Term(states(3), states(2))),
         lambda: _ops.sample_bernoulli(torch.zeros(4, 3, device="meta"), seed=0),
         lambda: _ops.sample_gaussian(torch.zeros(4, 3, device="meta"), seed=0),
         lambda: _ops.sample_nrelu(torch.zeros(4, 3, device="meta"), seed=0),

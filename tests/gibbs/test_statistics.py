@@ -28,8 +28,8 @@ def expected(visible, hidden):
 
 def check(found, visible, hidden):
     assert torch.equal(found.pairs.double(), expected(visible, hidden))
-    assert torch.equal(found.visible, visible.sum(0, dtype=torch.int64))
-    assert torch.equal(found.hidden, hidden.sum(0, dtype=torch.int64))
+    assert torch.equal(found.visible[0], visible.sum(0, dtype=torch.int64))
+    assert torch.equal(found.hidden[0], hidden.sum(0, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("chains", [0, 1, 100, 255, 256, 700])
@@ -37,7 +37,7 @@ def check(found, visible, hidden):
 def test_statistics(isa, chains, visible, hidden):
     v = states(chains, visible, 0)
     for h in (states(chains, hidden, 1), means(chains, hidden, 1)):
-        check(_ops.statistics(v, h), v, h)
+        check(_ops.statistics(_ops.Term(v, h)), v, h)
 
 
 @pytest.mark.parametrize("chains", [1, 255, 256, 257, 700])
@@ -47,14 +47,14 @@ def test_grey_levels(isa, chains):
     v[:, 0] = 255
     for h in (states(chains, 70, 1), means(chains, 70, 1).fill_(32767)):
         out = torch.empty(30, 70, dtype=torch.int64)
-        check(_ops.statistics(v, h, levels=255, out=out, accumulate=False), v, h)
+        check(_ops.statistics(_ops.Term(v, h, 255), out=out, accumulate=False), v, h)
 
 
 def test_means_of_many_chains_need_64_bits(isa):
     v = torch.ones(70_000, 2, dtype=torch.uint8)
     h = torch.full((70_000, 3), 32767, dtype=torch.int16)
     out = torch.zeros(2, 3, dtype=torch.int64)
-    check(_ops.statistics(v, h, out=out), v, h)
+    check(_ops.statistics(_ops.Term(v, h), out=out), v, h)
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
@@ -62,14 +62,27 @@ def test_means_of_many_chains_need_64_bits(isa):
 def test_parts_add_up(isa, dtype, hidden):
     v, h = states(600, 40, 0), hidden(600, 90, 1)
     out = torch.zeros(40, 90, dtype=dtype)
-    _ops.statistics(v[:37], h[:37], out=out)
-    _ops.statistics(v[37:], h[37:], out=out)
+    _ops.statistics(_ops.Term(v[:37], h[:37]), out=out)
+    _ops.statistics(_ops.Term(v[37:], h[37:]), out=out)
     assert torch.equal(out.double(), expected(v, h))
-    _ops.statistics(v, h, out=out, weight=-1)
+    _ops.statistics(_ops.Term(v, h, weight=-1), out=out)
     assert not out.any()
-    _ops.statistics(v, h, out=out, weight=7)
-    _ops.statistics(v[:5], h[:5], out=out, weight=-3, accumulate=False)
+    _ops.statistics(_ops.Term(v, h, weight=7), out=out)
+    _ops.statistics(_ops.Term(v[:5], h[:5], weight=-3), out=out, accumulate=False)
     assert torch.equal(out.double(), -3 * expected(v[:5], h[:5]))
+
+
+def test_two_terms_are_added_up(isa):
+    """A data phase of grey levels less a model's of states."""
+    grey, v = levels(90, 40, 0), states(70, 40, 1)
+    h, last = means(90, 130, 2), means(70, 130, 3)
+    out = torch.empty(40, 130, dtype=torch.int64)
+    terms = _ops.Term(grey, h, 255, 7), _ops.Term(v, last, 1, -255 * 9)
+    found = _ops.statistics(*terms, out=out, accumulate=False)
+    assert torch.equal(out.double(), 7 * expected(grey, h) - 255 * 9 * expected(v, last))
+    for k, (of_v, of_h) in enumerate(((grey, h), (v, last))):
+        assert torch.equal(found.visible[k], of_v.sum(0, dtype=torch.int64))
+        assert torch.equal(found.hidden[k], of_h.sum(0, dtype=torch.int64))
 
 
 def test_elsewhere_the_sums_are_the_same():
@@ -77,4 +90,4 @@ def test_elsewhere_the_sums_are_the_same():
 
     v, h = states(300, 20, 0), means(300, 30, 1)
     out = torch.empty(20, 30, dtype=torch.int32)
-    check(_ops_statistics._with_torch(v, h, out, 1, False), v, h)
+    check(_ops_statistics._with_torch([_ops.Term(v, h)], out, False), v, h)

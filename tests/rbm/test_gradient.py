@@ -184,7 +184,7 @@ def test_contrastive_divergence_is_unbiased_where_data_are_the_models(k, chosen)
     options = Options(k=k, statistics="samples" if chosen == "samples" else "means")
     integers = made.integers()
     chains = ContrastiveDivergence(made, options, Noise(1, "chains"))
-    states, means = integers.hidden(to_bytes(data), Noise(1, "data"), 0, means=True)
+    states, means = integers.hidden(to_bytes(made.visible, data), Noise(1, "data"), 0, means=True)
     if chosen == "float":
         hidden = made.hidden_mean(data)
         start = made.sample_hidden(data, Noise(1, "data"), 0, integers=integers)

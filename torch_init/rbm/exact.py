@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_init import _ops
-from torch_init.rbm.gradient import Gradient, Offsets, Statistics, likelihood_gradient, wide
+from torch_init.rbm.gradient import Statistics, wide
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.parallel import Processes
 from torch_init.rbm.sampling import to_bytes, to_levels
@@ -44,14 +44,16 @@ def exact_rows(
     if not machine.exact:
         return None
     if are_states:
-        return to_bytes(rows), 1
+        return to_bytes(machine.visible, rows), 1
     levels, exact = to_levels(machine.visible, rows)
     is_spin = isinstance(machine.visible, Spin)
     kinds = [bool(exact.all()), is_spin or machine.visible.are_states(rows)]
     agreed = processes.sum_(torch.tensor(kinds, dtype=torch.int64)).tolist()
     if agreed[0] < processes.size:
         return None
-    return (to_bytes(rows), 1) if agreed[1] == processes.size else (levels, _ops.GREY_LEVELS)
+    if agreed[1] == processes.size:
+        return to_bytes(machine.visible, rows), 1
+    return levels, _ops.GREY_LEVELS
 
 
 class Difference:
@@ -84,17 +86,12 @@ class Difference:
         size = (machine.visible.size, machine.hidden.size)
         if room is None or room.dtype != dtype:
             room = torch.empty(size, dtype=dtype, device=data.visible.device)
-        sums = []
-        for phase, count, sign in zip(phases, each, (1, -1), strict=True):
-            found = _ops.statistics(
-                phase.visible,
-                phase.hidden,
-                levels=phase.levels,
-                out=room,
-                weight=sign * total // count,
-                accumulate=sign < 0,
-            )
-            sums += [found.visible, found.hidden]
+        terms = [
+            _ops.Term(phase.visible, phase.hidden, phase.levels, sign * (total // count))
+            for phase, count, sign in zip(phases, each, (1, -1), strict=True)
+        ]
+        found = _ops.statistics(*terms, out=room, accumulate=False)
+        sums = [x for of_term in zip(found.visible, found.hidden, strict=True) for x in of_term]
         self.room = room
         pairs = processes.sum_(room)
         sums = list(processes.sum_(torch.cat(sums)).split([len(part) for part in sums]))
@@ -132,29 +129,3 @@ class Difference:
         pairs = (self.pairs.T.double() * self.scale).to(dtype)
         data = Statistics(pairs, *self.data, None, 1)
         return data, Statistics(torch.zeros_like(pairs), *self.model, None, 1)
-
-
-def ascend(
-    difference: Difference,
-    offsets: Offsets | None,
-    weight: Tensor,
-    velocity: Tensor | None,
-    pace: _ops.Pace,
-    room: Tensor | None,
-) -> Gradient:
-    """Move the weights, float32 on a CPU, in one native pass; return the gradient it went along.
-
-    The gradient of the weights is what is in `room`, if there is any.
-    """
-    visible, hidden = (a - b for a, b in zip(difference.data, difference.model, strict=True))
-    mu = torch.zeros_like(visible) if offsets is None else offsets.visible
-    lam = torch.zeros_like(hidden) if offsets is None else offsets.hidden
-    slope = _ops.Slope(difference.pairs, difference.scale, visible, hidden, mu, lam)
-    of_visible, of_hidden = _ops.ascend(weight, velocity, slope, pace, room)
-    gradient = weight.new_empty(0) if room is None else room
-    return Gradient(gradient, visible - of_visible, hidden - of_hidden, None)
-
-
-def gradient(difference: Difference, offsets: Offsets | None) -> Gradient:
-    """Return the gradient where no native pass is: of other dtypes and devices."""
-    return likelihood_gradient(*difference.statistics(), offsets)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from torch_init.distributions import Logistic
+from torch_init import _ops
 from torch_init.errors import check_positive_int, describe
+from torch_init.keys import part_name
 from torch_init.rbm.units import Bernoulli, Draw, Softmax, Units
 
 
@@ -60,12 +61,11 @@ class Labelled(Units):
     ) -> Tensor:
         field = field * beta
         features, label = self._split(field)
-        # One call of draw for both, as two would share words; a logistic word gives the uniform.
-        noise = draw(Logistic(0.0, 1.0), features.shape[-1] + 1)
-        below = torch.softmax(label, -1).cumsum(-1)[..., :-1]
-        chosen = (torch.sigmoid(noise[..., -1:]) >= below).sum(-1)
-        states = [(features > noise[..., :-1]).to(field.dtype)]
-        return torch.cat([*states, functional.one_hot(chosen, self.classes).to(field.dtype)], -1)
+        words = draw.words
+        states = _ops.sample_bernoulli(features, **words)
+        words |= {"name": part_name(words["name"], "label")}
+        chosen = _ops.sample_softmax(label.unsqueeze(1), **words).squeeze(1)
+        return torch.cat([states, chosen], -1).to(field.dtype)
 
     def states(self) -> Tensor:
         bernoulli, softmax = (part.states() for part in self._units)

@@ -215,10 +215,6 @@ class RBM(Energy):
         """
         self.check_states("gibbs", "visible", visible)
         check_positive_int("gibbs", "steps", steps)
-        gaussian = isinstance(self.visible, Gaussian) or isinstance(self.hidden, Gaussian)
-        if gaussian and not bool((torch.as_tensor(beta) > 0).all()):
-            expected = "numbers > 0 with Gaussian units"
-            raise ValueError(describe("gibbs", "beta", f"{beta}", expected))
         seed = draw_seed(None) if seed is None else int(check_seed("gibbs", seed))
         noise = Noise(seed, self.name, first_chain)
         return self.run_chains(visible.to(self.weight.dtype), noise, first_step, steps, beta)

@@ -130,7 +130,7 @@ class Chains:
         integers: IntegerMachine,
     ) -> Phase:
         """Run the chains for k sweeps and return the model's phase."""
-        visible = to_bytes(self.advance(update, integers))
+        visible = to_bytes(self._machine.visible, self.advance(update, integers))
         if self._options.statistics == "means":
             return Phase(visible, integers.hidden_means(visible))
         noise = replace(self._noise, name=f"{self._noise.name}.last")
@@ -166,7 +166,7 @@ class Persistent(Chains):
         noise = replace(self._noise, name=f"{noise.name}.first")
         self.chains = machine.sample_hidden(self.chains, noise, 0, integers=machine.integers())
         if machine.exact:
-            self.chains = to_bytes(self.chains)
+            self.chains = to_bytes(machine.hidden, self.chains)
 
     def phase(
         self,

@@ -101,6 +101,9 @@ class Options:
         self._check_units(visible, hidden, exact)
 
     def _check_units(self, visible: Units, hidden: Units, exact: bool) -> None:
+        if self.statistics == "samples" and self.reconstruction == "means":
+            got = "'means', of which no states are"
+            raise ValueError(describe("fit", "reconstruction", got, "'samples'"))
         if self.statistics == "samples" and not exact:
             expected = "'means' unless the machine samples in exact integers"
             raise ValueError(describe("fit", "statistics", "'samples'", expected))
@@ -149,7 +152,8 @@ class Options:
         """All that the bits of a run depend on, for a checkpoint."""
         facts = asdict(self)
         if callable(self.schedule):
-            facts["schedule"] = getattr(self.schedule, "__name__", "function")
+            # Its name does not tell a lambda from another: its values do.
+            facts["schedule"] = [float(self.schedule(k / 16)) for k in range(17)]
         facts["monitors"] = list(self.monitors)
         facts["momentum"] = list(self.momenta())
-        return facts
+        return {k: v.item() if isinstance(v, np.generic) else v for k, v in facts.items()}

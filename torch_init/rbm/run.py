@@ -8,22 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_init import _ops
 from torch_init.distributions import Uniform
 from torch_init.errors import describe
 from torch_init.rbm import checkpoint as files
+from torch_init.rbm.ascent import Ascent, Pace
 from torch_init.rbm.biases import set_visible_bias
 from torch_init.rbm.data import Rows, Source, Stream
 from torch_init.rbm.divergence import check_parameters
-from torch_init.rbm.exact import Difference, Phase, ascend, exact_rows, gradient
-from torch_init.rbm.gradient import (
-    Gradient,
-    Offsets,
-    add_outer_,
-    likelihood_gradient,
-    statistics,
-    wide,
-)
+from torch_init.rbm.exact import Difference, Phase, exact_rows
+from torch_init.rbm.gradient import statistics
 from torch_init.rbm.history import History
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.monitors import HIGHER_IS_BETTER, Moment, look
@@ -41,8 +34,6 @@ from torch_init.rbm.sampling import IntegerMachine, Noise
 from torch_init.rbm.units import Spin
 
 _PERSISTENT = {"pcd": Persistent, "fpcd": FastPersistent, "pt": Tempered}
-_SPARSITY_DECAY = 0.9
-_LOG_VARIANCES = (-8.0, 8.0)
 
 
 def check_sampled(machine: RBM, rows: Tensor) -> None:
@@ -70,7 +61,6 @@ class Training:
         self.noise = Noise(self.seed, f"{machine.name}.data")
         self.history = History()
         self.update = 0
-        self.gradient_norm = 0.0
         self.integers: IntegerMachine | None = None
         self.difference: Difference | None = None
 
@@ -83,11 +73,7 @@ class Training:
             set_visible_bias(machine, means, self.source.scanned)
         for parameter in machine.parameters():
             self.processes.from_first_(parameter.data)
-        # Of a machine of half precision, parameters move by less than it can tell apart.
-        self.masters = {name: wide(p.detach()) for name, p in machine.named_parameters()}
-        self.velocity = {name: torch.zeros_like(p) for name, p in self.masters.items()}
-        self.offsets = Offsets(machine)
-        self.activity = torch.zeros_like(self.offsets.hidden)
+        self.ascent = Ascent(machine, options)
         chains = Noise(self.seed, f"{machine.name}.chains")
         self.negative: ContrastiveDivergence | Chains
         if options.algorithm == "cd":
@@ -219,38 +205,7 @@ class Training:
         room = None if self.difference is None else self.difference.room
         difference = Difference(machine, (data, model), counts, self.processes, room)
         self.difference = difference
-        if options.centered:
-            self.offsets.follow_(*difference.data)
-        offsets = self.offsets if options.centered else None
-        weight = self.masters["weight"]
-        pull = self._pull(difference.data[1])
-        if not weight.is_cpu or weight.dtype != torch.float32 or not weight.is_contiguous():
-            self._climb(gradient(difference, offsets), pull, difference.data[0], epoch)
-            return
-        rate, momentum = self._pace(epoch)
-        trained = machine.weight.requires_grad
-        none = torch.zeros_like(difference.data[1])
-        pace = _ops.Pace(
-            rate if trained else 0.0,
-            momentum,
-            options.weight_decay,
-            options.l1,
-            none if pull is None else pull,
-            difference.data[0],
-        )
-        wanted = self._wants_norm(epoch) or options.algorithm == "fpcd"
-        out = torch.empty_like(weight) if wanted else None
-        velocity = self.velocity["weight"] if trained and any(options.momenta()) else None
-        slope = ascend(difference, offsets, weight, velocity, pace, out)
-        if weight.dtype != machine.weight.dtype:
-            machine.weight.copy_(weight)
-        if self._wants_norm(epoch):
-            self.gradient_norm = slope.norm()
-        self.negative.after(slope)
-        self._move("visible_bias", slope.visible_bias, rate, momentum)
-        if pull is not None:
-            slope.hidden_bias.add_(pull)
-        self._move("hidden_bias", slope.hidden_bias, rate, momentum)
+        self.negative.after(self.ascent.along_difference(difference, self._pace(epoch)))
 
     def _float_update(
         self, visible: Tensor, where: tuple[int, int, int], noise: Noise, mask: Tensor | None
@@ -267,17 +222,18 @@ class Training:
             start = start if mask is None else start * mask
         phase = self.negative.states(start, first_row, self.update, mask, integers)
         model = statistics(machine, *phase, self._model_count(count), self.processes)
-        means = data.visible / data.count, data.hidden / data.count
-        if options.centered:
-            self.offsets.follow_(*means)
-        slope = likelihood_gradient(data, model, self.offsets if options.centered else None)
-        self._climb(slope, self._pull(means[1]), means[0], epoch)
+        self.negative.after(self.ascent.along_statistics(data, model, self._pace(epoch)))
 
     def _model_count(self, count: int) -> int:
         return count if isinstance(self.negative, ContrastiveDivergence) else self.negative.count
 
-    def _wants_norm(self, epoch: int) -> bool:
-        return "gradient_norm" in self.options.monitors and self._may_be_recorded(epoch + 1)
+    def _pace(self, epoch: int) -> Pace:
+        """The learning rate, the momentum and so on of this update."""
+        machine, options = self.machine, self.options
+        rate = options.rate(machine.visible, machine.hidden) * options.factor(self._progress(epoch))
+        momentum = options.momenta()[epoch >= MOMENTUM_EPOCH]
+        wants_norm = "gradient_norm" in options.monitors and self._may_be_recorded(epoch + 1)
+        return Pace(rate, momentum, self.update == 0, wants_norm)
 
     def _binarized(self, rows: Tensor, noise: Noise) -> Tensor:
         if self.options.binarize is None:
@@ -292,54 +248,6 @@ class Training:
         on = (mean > limit).to(rows.dtype)
         return 2 * on - 1 if is_spin else on
 
-    @property
-    def _is_half(self) -> bool:
-        return self.masters["weight"].dtype != self.machine.weight.dtype
-
-    def _pull(self, hidden: Tensor) -> Tensor | None:
-        """What the sparsity target adds to the slope in a hidden unit's total input."""
-        options = self.options
-        if options.sparsity_target is None:
-            return None
-        # Hinton (2010), section 11: the cross-entropy's slope.
-        self.activity.lerp_(hidden, 1.0 if self.update == 0 else 1 - _SPARSITY_DECAY)
-        return options.sparsity_cost * (options.sparsity_target - self.activity)
-
-    def _pace(self, epoch: int) -> tuple[float, float]:
-        """The learning rate and the momentum of this update."""
-        machine, options = self.machine, self.options
-        rate = options.rate(machine.visible, machine.hidden) * options.factor(self._progress(epoch))
-        return rate, options.momenta()[epoch >= MOMENTUM_EPOCH]
-
-    def _climb(self, slope: Gradient, pull: Tensor | None, visible: Tensor, epoch: int) -> None:
-        """Move the parameters along the gradient, the penalties and the momentum."""
-        machine, options = self.machine, self.options
-        if self._wants_norm(epoch):
-            self.gradient_norm = slope.norm()
-        self.negative.after(slope)
-        weight = self.masters["weight"]
-        slope.weight.add_(weight, alpha=-options.weight_decay)
-        if options.l1:
-            slope.weight.add_(weight.sign(), alpha=-options.l1)
-        if pull is not None:
-            slope.hidden_bias.add_(pull)
-            add_outer_(slope.weight, pull, visible)
-        for name, _ in machine.named_parameters():
-            self._move(name, getattr(slope, name), *self._pace(epoch))
-        if isinstance(machine.log_variance, torch.nn.Parameter):
-            master = self.masters["log_variance"].clamp_(*_LOG_VARIANCES)
-            machine.log_variance.copy_(master)
-
-    def _move(self, name: str, slope: Tensor, rate: float, momentum: float) -> None:
-        """Move a parameter along its slope; one that does not require a gradient stays."""
-        parameter = getattr(self.machine, name)
-        if not parameter.requires_grad:
-            return
-        velocity = self.velocity[name].mul_(momentum).add_(slope, alpha=rate)
-        master = self.masters[name].add_(velocity)
-        if master.dtype != parameter.dtype:
-            parameter.copy_(master)
-
     def _finish_epoch(
         self, epoch: int, bar: Any, callback: Callable[[RBM, dict[str, Any]], object] | None
     ) -> bool:
@@ -351,7 +259,7 @@ class Training:
             return False
         check_parameters("fit", self.machine, epoch)
         moment = Moment(
-            self.machine, self.source.probe(), self.validation, self.gradient_norm, epoch
+            self.machine, self.source.probe(), self.validation, self.ascent.gradient_norm, epoch
         )
         figures = look(list(options.monitors), moment)
         records.append({"epoch": epoch, "update": self.update, **figures})
@@ -374,13 +282,8 @@ class Training:
         """Write a checkpoint; every process takes part, the first one writes."""
         check_parameters("fit", self.machine, len(self.history.records) + 1)
         tensors = {f"machine.{n}": v for n, v in self.machine.state_dict().items()}
-        if self._is_half:
-            tensors |= {f"master.{n}": v for n, v in self.masters.items()}
-        tensors |= {f"velocity.{n}": v for n, v in self.velocity.items()}
+        tensors |= self.ascent.state()
         tensors |= {f"negative.{n}": v for n, v in self.negative.state().items()}
-        offsets = self.offsets
-        tensors |= {"mu": offsets.visible, "lambda": offsets.hidden, "centred": offsets.started}
-        tensors["activity"] = self.activity
         if isinstance(self.source, Stream) and self.source.order is not None:
             order = self.source.order.to(self.machine.weight.device)
             tensors["order"] = self.processes.gather_rows(order[None], self.processes.size)
@@ -389,7 +292,7 @@ class Training:
             "seed": self.seed,
             "rows": self.source.count,
             "machine": self._identity(),
-            "gradient_norm": self.gradient_norm,
+            "gradient_norm": self.ascent.gradient_norm,
             "records": self.history.records,
             "stopped_early": self.history.stopped_early,
         }
@@ -421,24 +324,15 @@ class Training:
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take a checkpoint over."""
-        groups: dict[str, dict[str, Tensor]] = {
-            group: {} for group in ("machine", "master", "velocity", "negative")
-        }
+        groups: dict[str, dict[str, Tensor]] = {"machine": {}, "negative": {}}
         for name, value in tensors.items():
             group, _, rest = name.partition(".")
-            if rest:
+            if group in groups:
                 groups[group][rest] = value
         self.machine.load_state_dict(groups["machine"])
-        for name, velocity in self.velocity.items():
-            velocity.copy_(groups["velocity"][name])
-            if self._is_half:
-                self.masters[name].copy_(groups["master"][name])
         self.negative.load(groups["negative"])
-        self.offsets.visible.copy_(tensors["mu"])
-        self.offsets.hidden.copy_(tensors["lambda"])
-        self.offsets.started.copy_(tensors["centred"])
-        self.activity.copy_(tensors["activity"])
+        self.ascent.load(tensors)
         if isinstance(self.source, Stream) and "order" in tensors:
             self.source.rewind(tensors["order"][self.processes.rank])
-        self.update, self.gradient_norm = facts["update"], facts["gradient_norm"]
+        self.update, self.ascent.gradient_norm = facts["update"], facts["gradient_norm"]
         self.history = History(facts["records"], facts["stopped_early"])

@@ -14,9 +14,12 @@ from torch import Tensor
 from torch_init import _ops
 from torch_init.distributions import Distribution
 from torch_init.keys import part_name
-from torch_init.rbm.units import Draw, Spin, Units
+from torch_init.rbm.units import Spin, Units
 
 _CHAINS = 2**40  # more than anybody runs; the index of a word is chain * columns + column
+
+
+_SIDES = {"h": "hidden", "v": "visible"}
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,9 @@ class Noise:
             _ops.fill_box_(noise, distribution.spec(), self.seed, name, offset, shape)
         return noise
 
-    def at(self, side: str, step: int, like: Tensor) -> Draw:
-        """Return the draw function of a half-step for as many chains as like has rows."""
-        chains = len(like)
-        return lambda distribution, columns: self.draw(
-            distribution, chains, columns, side, step, like
-        )
+    def at(self, side: str, step: int, like: Tensor) -> "HalfStep":
+        """Return the noise of a half-step for as many chains as like has rows."""
+        return HalfStep(self, side, step, like)
 
     def words(self, step: int) -> dict[str, Any]:
         """What names a step's words to the engine."""
@@ -63,6 +63,29 @@ class Noise:
     def from_chain(self, first: int) -> "Noise":
         """Return the noise of the chains from `first` on."""
         return replace(self, first_chain=self.first_chain + first)
+
+
+@dataclass(frozen=True, eq=False)
+class HalfStep:
+    """The noise of one half-step; its side is "h", "v", or a name of another's choice."""
+
+    noise: Noise
+    side: str
+    step: int
+    like: Tensor
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """What names the units' words to the engine: those of an exact chain's side."""
+        words = self.noise.words(self.step)
+        if self.side in _SIDES:
+            return words | {"side": _SIDES[self.side]}
+        return words | {"name": part_name(self.noise.name, self.side), "side": "visible"}
+
+    def __call__(self, distribution: Distribution, columns: int) -> Tensor:
+        """Return (chains, columns) independent draws."""
+        like, chains = self.like, len(self.like)
+        return self.noise.draw(distribution, chains, columns, self.side, self.step, like)
 
 
 class IntegerMachine:
@@ -89,6 +112,7 @@ class IntegerMachine:
         hidden: Units,
         spent: "IntegerMachine | None" = None,
     ) -> None:
+        self._of = {"v": visible, "h": hidden}
         self._spin = {"v": isinstance(visible, Spin), "h": isinstance(hidden, Spin)}
         self._units = (_kind(visible), _kind(hidden))
         self._dtype, self._device = weight.dtype, weight.device
@@ -106,11 +130,15 @@ class IntegerMachine:
     ) -> Tensor:
         """Return the states of side "v" or "h", drawn given the other side's."""
         if side == "h":
-            drawn, _ = self.hidden(to_bytes(other), noise, step, beta=beta)
+            drawn, _ = self.hidden(to_bytes(self._of["v"], other), noise, step, beta=beta)
         else:
             words = noise.words(step)
             drawn = _ops.sample_visible(
-                self._weights, to_bytes(other), beta=beta, units=self._units, **words
+                self._weights,
+                to_bytes(self._of["h"], other),
+                beta=beta,
+                units=self._units,
+                **words,
             )
         return self.states(side, drawn)
 
@@ -130,7 +158,7 @@ class IntegerMachine:
         """
         v, h = _ops.gibbs(
             self._weights,
-            to_bytes(visible),
+            to_bytes(self._of["v"], visible),
             None,
             seed=noise.seed,
             name=noise.name,
@@ -234,7 +262,7 @@ class IntegerMachine:
             seed=noise.seed,
             name=noise.name,
             chains=chains,
-            visible=None if visible is None else to_bytes(visible),
+            visible=None if visible is None else to_bytes(self._of["v"], visible),
             units=self._units,
         )
         return log_weights.to(self._device)
@@ -244,9 +272,13 @@ def _kind(units: Units) -> str:
     return "spin" if isinstance(units, Spin) else "bernoulli"
 
 
-def to_bytes(states: Tensor) -> Tensor:
-    """Return states as bytes, 0 or 1."""
-    return (states > 0).view(torch.uint8).contiguous()
+def to_bytes(units: Units, states: Tensor) -> Tensor:
+    """Return states as bytes, 0 or 1; bytes as they are."""
+    if states.dtype == torch.uint8:
+        return states.contiguous()
+    # A cast to bool is several times as fast as a comparison; only a spin's -1 needs one.
+    on = states > 0 if isinstance(units, Spin) else states.bool()
+    return on.contiguous().view(torch.uint8)
 
 
 def to_levels(units: Units, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -256,7 +288,7 @@ def to_levels(units: Units, rows: Tensor) -> tuple[Tensor, Tensor]:
     exact, and their bytes 0 and 1.
     """
     if isinstance(units, Spin):
-        return to_bytes(rows), (rows.abs() == 1).all(1)
+        return to_bytes(units, rows), (rows.abs() == 1).all(1)
     rows = rows.float()
     levels = (rows * _ops.GREY_LEVELS).round()
     exact = (levels / _ops.GREY_LEVELS == rows).all(1)

@@ -53,7 +53,7 @@ def fit(
             has a generator, whose state the checkpoint keeps; what it read before is read again.
         process_group: a group of torch.distributed that shares the batches and chains; all its
             processes pass the same data (of a DataLoader each its own part of every batch) and
-            options. With statistics="samples" the run has the same bits for any number of them.
+            options. Where statistics are integers the run has the same bits for any number of them.
 
     Options:
         epochs (10), batch_size (100), shuffle (True), seed (None: the machine's).
@@ -65,9 +65,13 @@ def fit(
         momentum: a number, or two, before and from epoch 5. None: (0.5, 0.9) for CD, else 0.
         weight_decay (2e-4) and l1 (0): of the weights only. sparsity_target (None) of the hidden
             means, with sparsity_cost (0.01).
-        centered: the enhanced gradient. None: True, but False of a ConvRBM. dropout (0): of hidden
-            units, in CD.
-        statistics: "means" of the hidden units (default; less variance) or "samples" (integers).
+        centered: the enhanced gradient. None: True, but False of a ConvRBM.
+        dropout (0): of hidden units, in CD (Srivastava et al. 2014, section 8). No weight is
+            rescaled: the hidden means stay those of training, but all units together send
+            1 / (1 - dropout) times as much down.
+        statistics: "means" of the hidden units (default; less variance) or "samples". Where all
+            units are binary and the data are states or grey levels u / 255, both are integers: the
+            means are rounded to 2^-16 (docs/gibbs.md, section 6).
         reconstruction: "samples" (default) or "means" of the visible units, in CD.
         binarize: None, "threshold" (> 0.5; of spins > 0) or "sample" (anew in each epoch).
         visible_bias: "data": log(p / (1 - p)) of the data's means at the start; "keep". None:

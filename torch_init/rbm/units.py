@@ -8,19 +8,28 @@ kind answers the same questions of the field; machine.py knows nothing else abou
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from torch_init.distributions import Distribution, Logistic, Normal, Uniform
+from torch_init import _ops
+from torch_init.distributions import Distribution
 from torch_init.errors import check_finite, check_positive_int, describe
 from torch_init.rbm._dilogarithm import softplus_integral
 
-Draw = Callable[[Distribution, int], Tensor]
-"""draw(distribution, columns): independent noise, one row for each chain."""
+
+class Draw(Protocol):
+    """Where the noise of a half-step comes from, one row for each chain."""
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """What names the units' words to the engine's samplers."""
+
+    def __call__(self, distribution: Distribution, columns: int) -> Tensor:
+        """Return independent noise that no unit is sampled with."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,10 @@ class Units(ABC):
     def sample(
         self, field: Tensor, log_variance: Tensor | None, draw: Draw, beta: Tensor | float = 1.0
     ) -> Tensor:
-        """A state drawn at inverse temperature beta: a number, or (N, 1) for N chains."""
+        """A state drawn at inverse temperature beta: a number, or (N, 1) for N chains.
+
+        The engine's samplers read fields, (N, size), as float32 (docs/gibbs.md, section 7).
+        """
 
     def states(self) -> Tensor:
         """Every state, (number, size), float64.
@@ -107,7 +119,7 @@ class Bernoulli(Units):
     def sample(
         self, field: Tensor, log_variance: Tensor | None, draw: Draw, beta: Tensor | float = 1.0
     ) -> Tensor:
-        return (field * beta > draw(Logistic(0.0, 1.0), self.size)).to(field.dtype)
+        return _ops.sample_bernoulli(field * beta, **draw.words).to(field.dtype)
 
     def states(self) -> Tensor:
         return _binary_states(self.size)
@@ -117,7 +129,7 @@ class Bernoulli(Units):
         return _power(2, self.size)
 
     def are_states(self, data: Tensor) -> bool:
-        return bool(((data == 0) | (data == 1)).all())
+        return torch.equal(data, data.bool().to(data.dtype))
 
     def problem(self, data: Tensor) -> str | None:
         return _outside(data, 0.0, 1.0)
@@ -144,8 +156,8 @@ class Spin(Units):
     def sample(
         self, field: Tensor, log_variance: Tensor | None, draw: Draw, beta: Tensor | float = 1.0
     ) -> Tensor:
-        up = 2 * field * beta > draw(Logistic(0.0, 1.0), self.size)
-        return torch.where(up, 1.0, -1.0).to(field.dtype)
+        up = _ops.sample_bernoulli(2 * field * beta, **draw.words)
+        return up.to(field.dtype).mul_(2).sub_(1)
 
     def states(self) -> Tensor:
         return 2 * _binary_states(self.size) - 1
@@ -203,7 +215,11 @@ class Gaussian(Units):
     def sample(
         self, field: Tensor, log_variance: Tensor | None, draw: Draw, beta: Tensor | float = 1.0
     ) -> Tensor:
-        noise = draw(Normal(0.0, 1.0), self.size) / torch.as_tensor(beta).to(field) ** 0.5
+        beta = torch.as_tensor(beta).to(field)
+        if not bool((beta > 0).all()):
+            expected = "numbers > 0 with Gaussian units, which have no law at others"
+            raise ValueError(describe("gibbs", "beta", f"{beta}", expected))
+        noise = _ops.sample_gaussian(torch.zeros_like(field), **draw.words) / beta**0.5
         return field + (noise if log_variance is None else noise * torch.exp(0.5 * log_variance))
 
 
@@ -234,9 +250,7 @@ class NReLU(Units):
     def sample(
         self, field: Tensor, log_variance: Tensor | None, draw: Draw, beta: Tensor | float = 1.0
     ) -> Tensor:
-        field = field * beta
-        noise = draw(Normal(0.0, 1.0), self.size) * torch.sigmoid(field).sqrt()
-        return torch.relu(field + noise)
+        return _ops.sample_nrelu(field * beta, **draw.words).to(field.dtype)
 
     def problem(self, data: Tensor) -> str | None:
         return _outside(data, 0.0, math.inf)
@@ -282,9 +296,8 @@ class Softmax(Units):
     def sample(
         self, field: Tensor, log_variance: Tensor | None, draw: Draw, beta: Tensor | float = 1.0
     ) -> Tensor:
-        below = torch.softmax(self._grouped(field * beta), -1).cumsum(-1)[..., :-1]
-        chosen = (draw(Uniform(0.0, 1.0), self.groups).unsqueeze(-1) >= below).sum(-1)
-        return functional.one_hot(chosen, self.categories).to(field.dtype).flatten(-2)
+        states = _ops.sample_softmax(self._grouped(field * beta), **draw.words)
+        return states.to(field.dtype).flatten(-2)
 
     def states(self) -> Tensor:
         one = torch.eye(self.categories, dtype=torch.float64)
