@@ -57,19 +57,19 @@ CASES: dict[str, dict[str, Epochs]] = {
     "CD-1": {
         "torch": plain_torch(1),
         "torch_init": ours(centered=False),
-        "torch_init, integer statistics": ours(centered=False, statistics="samples"),
+        "torch_init, sampled statistics": ours(centered=False, statistics="samples"),
         "learnergy": learnergy,
     },
     "PCD-1": {
         "scikit-learn": scikit_learn,
         "torch_init": ours(algorithm="pcd"),
-        "torch_init, integer statistics": ours(algorithm="pcd", statistics="samples"),
+        "torch_init, sampled statistics": ours(algorithm="pcd", statistics="samples"),
         "rbms": rbms,
     },
     "CD-10": {
         "torch": plain_torch(10),
         "torch_init": ours(centered=False, k=10),
-        "torch_init, integer statistics": ours(centered=False, k=10, statistics="samples"),
+        "torch_init, sampled statistics": ours(centered=False, k=10, statistics="samples"),
     },
 }
 

@@ -4,9 +4,11 @@
     python tools/check_ptxas.py build/cmake-cpython-311
 
 reads the *.ptxas.log files that a build leaves beside its CUDA objects. A kernel fails if it
-spills, uses local memory (a stack frame), or takes more registers than its budget; registers
-decide how many threads a multiprocessor can hold. So does a kernel without a budget, a budget
-without a kernel, and a build without a kernel. No GPU is needed.
+spills, uses local memory (a stack frame), or takes more registers or shared memory than its
+budget, which together decide how many threads a multiprocessor can hold. A budget is a number of
+registers, or [registers, bytes of shared memory], or these and the registers on others than
+sm_90. A kernel without a budget fails too, and so does a budget without a kernel, and a build
+without a kernel. No GPU is needed.
 """
 
 import argparse
@@ -20,7 +22,9 @@ BUDGET = Path(__file__).with_name("ptxas_budget.json")
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
 MEMORY = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
-REGISTERS = re.compile(r"Used (\d+) registers")
+REGISTERS = re.compile(r"Used (\d+) registers(?:.*?(\d+) bytes smem)?")
+
+Budget = dict[str, int | list[int]]
 # _ZN10torch_init12_GLOBAL__N_111fill_kernelE...: nested names are length-prefixed.
 IDENTIFIER = re.compile(r"(\d+)")
 
@@ -32,6 +36,7 @@ class Kernel:
     stack: int = 0
     spills: int = 0
     registers: int = 0
+    shared: int = 0
 
 
 def kernel_name(mangled: str) -> str:
@@ -57,11 +62,12 @@ def parse(text: str) -> list[Kernel]:
             kernels[-1].spills += int(match[2]) + int(match[3])
         elif match := REGISTERS.search(line):
             kernels[-1].registers = int(match[1])
+            kernels[-1].shared = int(match[2] or 0)
     return kernels
 
 
-def violations(kernels: list[Kernel], budget: dict[str, int]) -> list[str]:
-    """One line for each way in which the kernels and the budget of registers disagree."""
+def violations(kernels: list[Kernel], budget: Budget) -> list[str]:
+    """One line for each way in which the kernels and the budget disagree."""
     if not kernels:
         return ["no kernel found"]
     found = []
@@ -74,8 +80,15 @@ def violations(kernels: list[Kernel], budget: dict[str, int]) -> list[str]:
             found.append(f"{where}: {kernel.stack} bytes of local memory, expected 0")
         if name not in budget:
             found.append(f"{where}: {kernel.registers} registers, but no budget")
-        elif kernel.registers > budget[name]:
-            found.append(f"{where}: {kernel.registers} registers, budget {budget[name]}")
+            continue
+        entry = budget[name]
+        registers, *shared = entry if isinstance(entry, list) else [entry]
+        if len(shared) > 1 and kernel.arch != "sm_90":
+            registers = shared[1]
+        if kernel.registers > registers:
+            found.append(f"{where}: {kernel.registers} registers, budget {registers}")
+        if shared and kernel.shared > shared[0]:
+            found.append(f"{where}: {kernel.shared} bytes of shared memory, budget {shared[0]}")
     missing = set(budget) - {kernel_name(kernel.name) for kernel in kernels}
     found += [f"{name}: has a budget, but no such kernel was compiled" for name in sorted(missing)]
     return found

@@ -84,8 +84,12 @@ class GibbsPlan:
     def run_on_host(
         self, chains: int, first_side: int, half_steps: int, max_threads: int
     ) -> None: ...
-    def run_cuda_body_on_host(
-        self, chains: int, first_side: int, half_steps: int, blocks: int
+    def set_limbs(self, visible: int, hidden: int) -> None: ...
+    def run_cuda_half_steps_on_host(
+        self, chains: int, first_side: int, half_steps: int, split: bool, blocks: int
+    ) -> None: ...
+    def run_cuda_clusters_on_host(
+        self, chains: int, first_side: int, half_steps: int, size_bits: int, chains_of_cluster: int
     ) -> None: ...
     def workspace_size(self, chains: int) -> int: ...
     def run_on_cuda(
@@ -94,6 +98,7 @@ class GibbsPlan:
         first_side: int,
         half_steps: int,
         workspace: int,
+        path: int,
         device: int,
         stream: int,
     ) -> None: ...
@@ -109,6 +114,16 @@ class GibbsPlan:
         max_threads: int,
     ) -> None: ...
 
+def limbs_size(units: int, sources: int) -> int: ...
+def make_limbs_on_cuda(
+    by_unit: int, units: int, sources: int, out: int, device: int, stream: int
+) -> None: ...
+def make_limbs_with_cuda_body_on_host(by_unit: int, units: int, sources: int, out: int) -> None: ...
+
+_ProductTask = tuple[int, int, int, int, int, int, bool, bool, bool, int]
+
+def statistics_on_cuda(task: _ProductTask, device: int, stream: int) -> None: ...
+def statistics_with_cuda_body_on_host(task: _ProductTask) -> None: ...
 def statistics(
     terms: Sequence[tuple[Sequence[int], Sequence[int]]],
     units: Sequence[int],

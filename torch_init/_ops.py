@@ -54,10 +54,12 @@ from torch_init._ops_flow import (
 )
 from torch_init._ops_gibbs import GREY_LEVELS as GREY_LEVELS
 from torch_init._ops_gibbs import MEAN_ONE as MEAN_ONE
+from torch_init._ops_gibbs import CudaPath as CudaPath
 from torch_init._ops_gibbs import gibbs as gibbs
 from torch_init._ops_gibbs import hidden_means as hidden_means
 from torch_init._ops_gibbs import sample_hidden as sample_hidden
 from torch_init._ops_gibbs import sample_visible as sample_visible
+from torch_init._ops_gibbs import set_cuda_path as set_cuda_path
 from torch_init._ops_gibbs_weights import GibbsWeights as GibbsWeights
 from torch_init._ops_gibbs_weights import quantize as quantize
 from torch_init._ops_measure import MEASUREMENT as MEASUREMENT

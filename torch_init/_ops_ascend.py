@@ -23,8 +23,8 @@ class Slope:
     """What the gradient of the log-likelihood in the weights is made of.
 
     Attributes:
-        pairs: [visible, hidden], the phases' difference of v^T h, in units of 1 / scale; int32,
-            int64, or of the weights' dtype.
+        pairs: int32, int64 or float32 [visible, hidden], the phases' difference of v^T h, in units
+            of 1 / scale.
         visible, hidden: [visible] and [hidden], the differences of the means.
         visible_offset, hidden_offset: what centring subtracts; zeros: nothing.
     """
@@ -66,7 +66,8 @@ def ascend(
     They are (gradient^T hidden_offset, gradient visible_offset), [visible] and [hidden].
 
     Args:
-        weight, velocity: [hidden, visible], contiguous; velocity None stands for zeros.
+        weight, velocity: float32 [hidden, visible] on a CPU, contiguous; None stands
+            for zeros.
         gradient: takes the gradient of the log-likelihood, before pull, decay and l1.
     """
     check_memory("ascend", "weight", weight)
@@ -86,13 +87,12 @@ def ascend(
     for name, (tensor, shape) in shapes.items():
         if tensor is None:
             continue
-        fits = tensor.dtype == weight.dtype or (name == "pairs" and not tensor.is_floating_point())
-        if tensor.shape != shape or not fits or not tensor.is_contiguous():
-            got = f"{tensor.dtype} {tuple(tensor.shape)}"
-            expected = f"a contiguous tensor {shape} of {weight.dtype}"
+        dtypes = tuple(_PAIR_KINDS) if name == "pairs" else (torch.float32,)
+        fits = tensor.is_cpu and tensor.is_contiguous() and tensor.dtype in dtypes
+        if tensor.shape != shape or not fits:
+            got = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
+            expected = f"a contiguous tensor {shape} on the CPU of {' or '.join(map(str, dtypes))}"
             raise ValueError(describe("ascend", name, got, expected))
-    if not weight.is_cpu or weight.dtype != torch.float32:
-        return ascend_with_torch(weight, velocity, slope, pace, gradient)
     shifts = torch.empty(visible), torch.empty(hidden)
     given = (
         *(slope.pairs, slope.visible_offset, slope.hidden_offset, slope.visible, slope.hidden),
@@ -105,29 +105,4 @@ def ascend(
         (slope.scale, pace.decay, pace.l1, pace.momentum, pace.rate),
         torch.get_num_threads(),
     )
-    return shifts
-
-
-def ascend_with_torch(
-    weight: Tensor,
-    velocity: Tensor | None,
-    slope: Slope,
-    pace: Pace,
-    gradient: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Step where the weights are, in their dtype; only the shifts are added up otherwise."""
-    change = slope.pairs.T.to(weight.dtype) * slope.scale
-    change -= torch.outer(slope.hidden, slope.visible_offset)
-    change -= torch.outer(slope.hidden_offset, slope.visible)
-    shifts = change.T @ slope.hidden_offset, change @ slope.visible_offset
-    if gradient is not None:
-        gradient.copy_(change)
-    change -= weight * pace.decay
-    change -= weight.sign() * pace.l1
-    change += torch.outer(pace.pull, pace.visible_mean)
-    change *= pace.rate
-    if velocity is not None:
-        change += velocity * pace.momentum
-        velocity.copy_(change)
-    weight += change
     return shifts

@@ -6,25 +6,25 @@ States are bytes, 0 or 1; a spin's 0 means -1. docs/gibbs.md specifies every bit
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from torch_init import _C, keys
 from torch_init._descriptors import check_memory
+from torch_init._ops_gibbs_betas import SIDES, UnitBeta, fixed_betas
 from torch_init._ops_gibbs_weights import GibbsWeights
 from torch_init.errors import describe
 
-SIDES = ("visible", "hidden")
 UNITS = ("bernoulli", "spin")
-BETA_ONE = 2**24
-"""Inverse temperatures are multiples of 1 / BETA_ONE."""
 MOST_BETA = 16.0
 GREY_LEVELS = 255
 MEAN_ONE = 32767
 """Means of hidden units in fixed point are multiples of 1 / MEAN_ONE."""
-UnitBeta = tuple[Tensor | None, Tensor | None]
+CudaPath = Literal["fastest", "tiles", "split", "cluster"]
+_CUDA_PATHS = get_args(CudaPath)
+_cuda_path: CudaPath = "fastest"
 _MOST_CHAINS = 2**32
 _MOST_STEPS = 2**62
 
@@ -75,33 +75,6 @@ def gibbs(
     plan.write_means(means, means_only)
     plan.run(seed, name, first_chain, first_step, first_side, 2 * sweeps)
     return states[0], states[1]
-
-
-def gibbs_with_cuda_body_on_host(
-    weights: GibbsWeights,
-    visible: Tensor,
-    hidden: Tensor,
-    blocks: int,
-    *,
-    key: int,
-    half_steps: int,
-    first_chain: int = 0,
-    first_step: int = 0,
-    beta: float | Tensor = 1.0,
-    unit_beta: UnitBeta = (None, None),
-    first_side: int = 1,
-    units: tuple[str, str] = ("bernoulli", "bernoulli"),
-    clamp: Tensor | None = None,
-    levels: int = 1,
-    means: Tensor | None = None,
-    means_only: bool = False,
-) -> None:
-    """Run half-steps with the CUDA kernels' own code on CPU tensors, for tests without a GPU."""
-    grey = levels == GREY_LEVELS
-    plan = make_plan(weights, [visible, hidden], units, clamp, beta, unit_beta, grey)
-    plan.write_means(means, means_only)
-    plan.native.set_words(key, first_chain, first_step)
-    plan.native.run_cuda_body_on_host(plan.chains, first_side, half_steps, blocks)
 
 
 def sample_hidden(
@@ -228,6 +201,8 @@ class _Plan:
         self.native = _C.GibbsPlan(
             weights.addresses(), weights.visible, weights.hidden, weights.shift
         )
+        if weights.limbs is not None:
+            self.native.set_limbs(*(limbs.data_ptr() for limbs in weights.limbs))
 
     def write_means(self, means: Tensor | None, only: bool = False) -> None:
         """Have the last half-step, then of the hidden units, write their means."""
@@ -266,7 +241,14 @@ class _Plan:
             stream = torch.cuda.current_stream().cuda_stream
             size = self.native.workspace_size(self.chains)
             room = torch.empty(size, dtype=torch.uint8, device=self.device)
-            self.native.run_on_cuda(*extent, room.data_ptr(), self.device.index, stream)
+            path = _CUDA_PATHS.index(_cuda_path)
+            self.native.run_on_cuda(*extent, room.data_ptr(), path, self.device.index, stream)
+
+
+def set_cuda_path(path: CudaPath) -> None:
+    """Say how chains run on a GPU: all ways return the same bits, and tests try each."""
+    global _cuda_path
+    _cuda_path = path
 
 
 def stream_key(seed: int, name: str) -> int:
@@ -307,7 +289,7 @@ def make_plan(
     if grey and units[0] != "bernoulli":
         raise ValueError(describe("gibbs", "levels", "255 of spins", "levels of Bernoulli units"))
     most = 1.0 if grey else MOST_BETA
-    fixed = _fixed_betas(weights, plan.chains, beta, unit_beta, most)
+    fixed = fixed_betas(weights, plan.chains, beta, unit_beta, most)
     plan.kept_alive += [clamp, fixed]
     plan.native.set_run(
         units[0] == "spin",
@@ -326,44 +308,3 @@ def _addresses(
 ) -> tuple[int, int, int]:
     first, second, third = (0 if x is None else x.data_ptr() for x in tensors)
     return first, second, third
-
-
-def _fixed_betas(
-    weights: GibbsWeights, chains: int, beta: float | Tensor, unit_beta: UnitBeta, most: float
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Return the betas of chains, visible and hidden units in units of 1 / BETA_ONE; None for 1."""
-    device = weights.device
-    of_chains = _fixed_beta("beta", beta, chains, most, device)
-    if unit_beta == (None, None):
-        return of_chains, None, None
-    left = (
-        most if of_chains is None or not chains else most * BETA_ONE / max(1, int(of_chains.max()))
-    )
-    of_units: list[Tensor | None] = []
-    for side, given, count in zip(SIDES, unit_beta, (weights.visible, weights.hidden), strict=True):
-        if given is None:
-            of_units.append(None)
-            continue
-        fixed = _fixed_beta(f"unit_beta of the {side} side", given, count, min(left, most), device)
-        if fixed is None:
-            of_units.append(None)
-            continue
-        of_units.append(torch.nn.functional.pad(fixed, (0, -count % 16)))
-    return of_chains, of_units[0], of_units[1]
-
-
-def _fixed_beta(
-    argument: str, beta: float | Tensor, count: int, most: float, device: torch.device
-) -> Tensor | None:
-    """Return beta as int32 [count] in units of 1 / BETA_ONE; None for 1."""
-    if not isinstance(beta, Tensor):
-        if beta == 1:
-            return None
-        beta = torch.tensor(float(beta), dtype=torch.float64, device=device)
-    if beta.dim() > 0 and beta.shape != (count,):
-        expected = f"a number or a tensor ({count},)"
-        raise ValueError(describe("gibbs", argument, f"a tensor {tuple(beta.shape)}", expected))
-    if not bool(((beta >= 0) & (beta <= most)).all()):
-        raise ValueError(describe("gibbs", argument, f"{beta}", f"numbers in [0, {most}]"))
-    fixed = (beta.to(device, torch.float64) * BETA_ONE).round().to(torch.int32)
-    return fixed.expand(count).contiguous()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ class GibbsWeights:
         by_hidden: int32 [hidden, visible padded to 16], the same weights transposed.
         biases, sums: int32, of the visible and of the hidden side, padded; sums of each unit's
             weights.
+        limbs: uint8, the weights of the two sides again, as the tensor cores of a GPU read them
+            (csrc/gibbs/limbs.h); None on a CPU.
     """
 
     visible: int
@@ -36,6 +38,7 @@ class GibbsWeights:
     by_hidden: Tensor
     biases: tuple[Tensor, Tensor]
     sums: tuple[Tensor, Tensor]
+    limbs: tuple[Tensor, Tensor] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -51,6 +54,7 @@ class GibbsWeights:
             self.by_visible,
             self.biases[::-1],
             self.sums[::-1],
+            None if self.limbs is None else self.limbs[::-1],
         )
 
     def cpu(self) -> GibbsWeights:
@@ -114,7 +118,7 @@ def quantize(
         expected = "finite numbers of magnitudes below 2**64"
         got = "a parameter that is not"
         raise ValueError(describe(function, "weights and biases", got, expected))
-    return quantized
+    return quantized if weight.is_cpu else with_limbs(quantized, None if out is None else out.limbs)
 
 
 def _quantize_now(
@@ -163,6 +167,29 @@ def quantize_with_torch(
     for tensor, x in zip(layer[2:], (b, c, w.sum(1), w.sum(0)), strict=True):
         tensor[: len(x)] = x.to(torch.int32)
     return _layer(visible, hidden, shift, layer)
+
+
+def with_limbs(weights: GibbsWeights, out: tuple[Tensor, Tensor] | None = None) -> GibbsWeights:
+    """Return weights that chains on a GPU can read, or on a CPU the body of their kernels."""
+    visible, hidden = weights.visible, weights.hidden
+    sides = ((visible, hidden), (hidden, visible))
+    if out is None:
+        first, second = (
+            torch.empty(_C.limbs_size(*side), dtype=torch.uint8, device=weights.device)
+            for side in sides
+        )
+        out = first, second
+    for by_unit, side, limbs in zip(
+        (weights.by_visible, weights.by_hidden), sides, out, strict=True
+    ):
+        addresses = (by_unit.data_ptr(), *side, limbs.data_ptr())
+        if weights.device.type == "cuda":
+            with torch.cuda.device(weights.device):
+                stream = torch.cuda.current_stream().cuda_stream
+                _C.make_limbs_on_cuda(*addresses, weights.device.index, stream)
+        else:
+            _C.make_limbs_with_cuda_body_on_host(*addresses)
+    return replace(weights, limbs=out)
 
 
 def _layer(visible: int, hidden: int, shift: int, layer: list[Tensor]) -> GibbsWeights:

@@ -77,7 +77,7 @@ def statistics(*terms: Term, out: Tensor | None = None, accumulate: bool = True)
         got = f"{out.dtype} {tuple(out.shape)}"
         raise ValueError(describe("statistics", "out", got, f"int32 or int64 {units}"))
     if not out.is_cpu:
-        return _with_torch(checked, out, accumulate)
+        return _on_cuda(checked, out, accumulate)
     sums = [[torch.empty(n, dtype=torch.int64) for n in units] for _ in checked]
     _C.statistics(
         [
@@ -99,11 +99,23 @@ def statistics(*terms: Term, out: Tensor | None = None, accumulate: bool = True)
     return Statistics(out, [of_v for of_v, _ in sums], [of_h for _, of_h in sums])
 
 
-def _with_torch(terms: list[Term], out: Tensor, accumulate: bool) -> Statistics:
-    """Add up where the states are: integers below 2**53 are exact in float64, in any order."""
-    if not accumulate:
-        out.zero_()
-    for term in terms:
-        out += (term.visible.double().T @ term.hidden.double()).to(out.dtype) * term.weight
+def _on_cuda(terms: list[Term], out: Tensor, accumulate: bool) -> Statistics:
+    with torch.cuda.device(out.device):
+        stream = torch.cuda.current_stream().cuda_stream
+        for number, term in enumerate(terms):
+            task = _product(term, out, accumulate or number > 0)
+            _C.statistics_on_cuda(task, out.device.index, stream)
     visible = [term.visible.sum(0, dtype=torch.int64) for term in terms]
     return Statistics(out, visible, [term.hidden.sum(0, dtype=torch.int64) for term in terms])
+
+
+def statistics_with_cuda_body_on_host(*terms: Term, out: Tensor, accumulate: bool = True) -> None:
+    """Add up v^T h with the CUDA kernel's own code on CPU tensors, for tests without a GPU."""
+    for number, term in enumerate(terms):
+        _C.statistics_with_cuda_body_on_host(_product(term, out, accumulate or number > 0))
+
+
+def _product(term: Term, out: Tensor, accumulate: bool) -> _C._ProductTask:
+    addresses = (term.visible.data_ptr(), term.hidden.data_ptr(), out.data_ptr())
+    means, wide = term.hidden.dtype == torch.int16, out.dtype == torch.int64
+    return (*addresses, len(term.visible), *out.shape, means, wide, accumulate, term.weight)

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
+#include "gibbs/gibbs_cluster_cuda.h"
 #include "gibbs/gibbs_cuda.h"
+#include "gibbs/split_kernel.h"
 #include "portable/cuda_launch.h"
 
 namespace torch_init {
 namespace {
 
-constexpr int kTableSize = Segmentation<float>::kSegments * Segmentation<float>::kCoefficients;
-
 // What brings its table, a symmetric one, along.
 struct StepArgument {
-  GibbsStep step;
+  TileStep step;
   float rows[kTableSize];
 };
 
@@ -20,22 +20,38 @@ struct FloatArgument {
   float rows[kTableSize];
 };
 
-__global__ void __launch_bounds__(kGibbsThreads) pack_kernel(const GibbsStep step, int side) {
+__global__ void __launch_bounds__(kGibbsThreads) make_limbs_kernel(const LimbTask task) {
+  share(DeviceBlock{}, limb_items(task), [&](int64_t item) { write_limbs(task, item); });
+}
+
+__global__ void __launch_bounds__(kGibbsThreads) pack_kernel(const TileStep step, int side) {
   pack_states(DeviceBlock{}, step, side);
 }
 
-__global__ void __launch_bounds__(kGibbsThreads) unpack_kernel(const GibbsStep step, int side) {
+__global__ void __launch_bounds__(kGibbsThreads) pack_levels_kernel(const TileStep step) {
+  pack_levels(DeviceBlock{}, step);
+}
+
+__global__ void __launch_bounds__(kGibbsThreads) unpack_kernel(const TileStep step, int side) {
   unpack_states(DeviceBlock{}, step, side);
 }
 
-__global__ void __launch_bounds__(kGibbsThreads)
+__global__ void __launch_bounds__(kGibbsThreads, 2)
     half_step_kernel(const __grid_constant__ StepArgument argument) {
-  half_step_block(DeviceBlock{}, argument.step, RowsInMemory{argument.rows});
+  __shared__ TileShared<false> shared;
+  half_step_tile(DeviceBlock{}, argument.step, argument.rows, &shared);
 }
 
 __global__ void __launch_bounds__(kGibbsThreads)
     grey_half_step_kernel(const __grid_constant__ StepArgument argument) {
-  grey_block(DeviceBlock{}, argument.step, RowsInMemory{argument.rows});
+  __shared__ TileShared<true> shared;
+  half_step_tile(DeviceBlock{}, argument.step, argument.rows, &shared);
+}
+
+__global__ void __launch_bounds__(kGibbsThreads)
+    split_half_step_kernel(const __grid_constant__ StepArgument argument) {
+  __shared__ SplitShared shared;
+  half_step_split(DeviceBlock{}, argument.step, argument.rows, &shared);
 }
 
 __global__ void __launch_bounds__(kGibbsThreads)
@@ -43,55 +59,88 @@ __global__ void __launch_bounds__(kGibbsThreads)
   sample_float(DeviceBlock{}, argument.task, RowsInMemory{argument.rows});
 }
 
-class Launcher {
+// Calls start(blocks) for blocks that have something to do.
+template <typename Start>
+cudaError_t launch(int device, int64_t wanted, const Start& start) {
+  if (wanted == 0) return cudaSuccess;
+  unsigned blocks = 0;
+  const cudaError_t status = grid_size(device, wanted, &blocks);
+  if (status != cudaSuccess) return status;
+  start(blocks);
+  return cudaGetLastError();
+}
+
+int64_t blocks_for(int64_t items) { return (items + kGibbsThreads - 1) / kGibbsThreads; }
+
+// Split half-steps make for more blocks, but read each weight more often.
+cudaError_t most_split_blocks(int device, GibbsPath path, int64_t* most) {
+  int multiprocessors = 0;
+  const cudaError_t status =
+      cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  *most = 2 * multiprocessors;
+  if (path == GibbsPath::kTiles) *most = 0;
+  if (path == GibbsPath::kSplit) *most = INT64_MAX;
+  return status;
+}
+
+class StepLauncher {
  public:
-  Launcher(const GibbsTask& task, void* workspace, int device, void* stream)
-      : device_(device), stream_(static_cast<cudaStream_t>(stream)) {
-    argument_.step = first_gibbs_step(task, static_cast<uint8_t*>(workspace));
+  StepLauncher(const GibbsTask& task, void* workspace, int device, cudaStream_t stream)
+      : device_(device), stream_(stream) {
+    argument_.step = first_tile_step(task, workspace);
     const QuantileRows<float>& table = task.threshold.table_f32;
     std::copy_n(table.rows, table_size(table), argument_.rows);
   }
 
-  cudaError_t run() {
-    GibbsStep& step = argument_.step;
-    if (step.task.grey != 0) {
-      return launch(grey_items(step), [&](unsigned blocks) {
-        grey_half_step_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(argument_);
-      });
+  cudaError_t run(GibbsPath path) {
+    TileStep& step = argument_.step;
+    int64_t most_split = 0;
+    cudaError_t status = most_split_blocks(device_, path, &most_split);
+    for (int side : {kVisible, kHidden}) {
+      if (status == cudaSuccess && must_pack(step.task, side)) status = pack(side);
+    }
+    if (status == cudaSuccess && step.task.grey != 0) status = pack_grey();
+    for (; status == cudaSuccess && step.half_step < step.task.half_steps; ++step.half_step) {
+      status = half_step(most_split);
     }
     for (int side : {kVisible, kHidden}) {
-      if (!must_pack(step.task, side)) continue;
-      const cudaError_t status = launch(pack_items(step, side), [&](unsigned blocks) {
-        pack_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(step, side);
-      });
-      if (status != cudaSuccess) return status;
+      if (status == cudaSuccess && must_unpack(step.task, side)) status = unpack(side);
     }
-    for (; step.half_step < step.task.half_steps; ++step.half_step) {
-      const cudaError_t status = launch(step_items(step), [&](unsigned blocks) {
-        half_step_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(argument_);
-      });
-      if (status != cudaSuccess) return status;
-    }
-    for (int side : {kVisible, kHidden}) {
-      if (!must_unpack(step.task, side)) continue;
-      const cudaError_t status = launch(pack_items(step, side), [&](unsigned blocks) {
-        unpack_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(step, side);
-      });
-      if (status != cudaSuccess) return status;
-    }
-    return cudaSuccess;
+    return status;
   }
 
  private:
-  template <typename Start>
-  cudaError_t launch(int64_t items, const Start& start) const {
-    if (items == 0) return cudaSuccess;
-    unsigned blocks = 0;
-    const cudaError_t status =
-        grid_size(device_, (items + kGibbsThreads - 1) / kGibbsThreads, &blocks);
-    if (status != cudaSuccess) return status;
-    start(blocks);
-    return cudaGetLastError();
+  cudaError_t pack(int side) const {
+    return launch(device_, blocks_for(pack_items(argument_.step, side)), [&](unsigned blocks) {
+      pack_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(argument_.step, side);
+    });
+  }
+
+  cudaError_t unpack(int side) const {
+    return launch(device_, blocks_for(pack_items(argument_.step, side)), [&](unsigned blocks) {
+      unpack_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(argument_.step, side);
+    });
+  }
+
+  cudaError_t pack_grey() const {
+    return launch(device_, blocks_for(level_items(argument_.step)), [&](unsigned blocks) {
+      pack_levels_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(argument_.step);
+    });
+  }
+
+  cudaError_t half_step(int64_t most_split) const {
+    const TileStep& step = argument_.step;
+    const bool split = !is_grey(step) && split_blocks(step) <= most_split;
+    const auto blocks = static_cast<unsigned>(split ? split_blocks(step) : tile_count(step));
+    return launch(device_, blocks, [&](unsigned) {
+      if (split) {
+        split_half_step_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(argument_);
+      } else if (is_grey(step)) {
+        grey_half_step_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(argument_);
+      } else {
+        half_step_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(argument_);
+      }
+    });
   }
 
   StepArgument argument_;
@@ -101,23 +150,34 @@ class Launcher {
 
 }  // namespace
 
-const char* cuda_gibbs(const GibbsTask& task, void* workspace, int device, void* stream) {
-  return error_text(Launcher(task, workspace, device, stream).run());
+const char* cuda_make_limbs(const LimbTask& task, int device, void* stream) {
+  return error_text(launch(device, blocks_for(limb_items(task)), [&](unsigned blocks) {
+    make_limbs_kernel<<<blocks, kGibbsThreads, 0, static_cast<cudaStream_t>(stream)>>>(task);
+  }));
+}
+
+const char* cuda_gibbs(const GibbsTask& task, void* workspace, GibbsPath path, int device,
+                       void* stream) {
+  if (task.chains == 0 || task.half_steps == 0) return nullptr;
+  if (path == GibbsPath::kFastest || path == GibbsPath::kCluster) {
+    Clusters clusters{};
+    const cudaError_t status = find_clusters(task, device, &clusters);
+    if (status != cudaSuccess) return error_text(status);
+    if (clusters.chains != 0) return error_text(run_clusters(clusters, stream));
+    if (path == GibbsPath::kCluster) return "no cluster of this GPU holds the layer and the chains";
+  }
+  return error_text(
+      StepLauncher(task, workspace, device, static_cast<cudaStream_t>(stream)).run(path));
 }
 
 const char* cuda_sample_float(const FloatTask& task, int device, void* stream) {
-  const int64_t items = float_items(task);
-  if (items == 0) return nullptr;
   FloatArgument argument;
   argument.task = task;
   const QuantileRows<float>& table = task.table.table_f32;
   if (table.rows != nullptr) std::copy_n(table.rows, table_size(table), argument.rows);
-  unsigned blocks = 0;
-  const cudaError_t status =
-      grid_size(device, (items + kGibbsThreads - 1) / kGibbsThreads, &blocks);
-  if (status != cudaSuccess) return error_text(status);
-  sample_float_kernel<<<blocks, kGibbsThreads, 0, static_cast<cudaStream_t>(stream)>>>(argument);
-  return error_text(cudaGetLastError());
+  return error_text(launch(device, blocks_for(float_items(task)), [&](unsigned blocks) {
+    sample_float_kernel<<<blocks, kGibbsThreads, 0, static_cast<cudaStream_t>(stream)>>>(argument);
+  }));
 }
 
 }  // namespace torch_init

@@ -1,47 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The CUDA kernels' bodies, which the host's tests run too. Between half-steps states are packed:
-// bit c of byte [o][i] is unit i of chain 8 o + c, so that a thread reads what eight chains have of
-// a source as one byte, and writes what it sampled of a unit as one.
+// What the CUDA kernels' bodies share, which the host's tests run too: states as bits, and the
+// sampling of four units, those of one Philox block.
 #pragma once
 
 #include "gibbs/float_units.h"
-#include "gibbs/half_step.h"
+#include "gibbs/limbs.h"
 #include "gibbs/mean.h"
 #include "portable/thread_block.h"
 
 namespace torch_init {
 
-constexpr int kGibbsThreads = 64;
-constexpr int kOctet = 8;
-constexpr int kUnitsPerThread = 4;  // of one Philox block
-// Grey levels need 64-bit sums: fewer chains fit in registers.
-constexpr int kGreyChains = 2;
-
-// One half-step of all chains, the `half_step`-th of the task.
-struct GibbsStep {
-  GibbsTask task;
-  int64_t half_step;
-  uint8_t* packed[2];  // [octets][padded units]
-};
-
-TI_HOST_DEVICE int64_t octets(const GibbsTask& task) { return (task.chains + kOctet - 1) / kOctet; }
-
-// What must be packed before the first half-step, and unpacked after the last.
-inline bool must_pack(const GibbsTask& task, int side) {
-  const bool kept = side == kVisible && task.clamped != nullptr;
-  return task.half_steps > 0 && (side != task.first_side || kept);
-}
-
-inline bool must_unpack(const GibbsTask& task, int side) {
-  const int64_t last = task.half_steps - (side_of(task, task.half_steps - 1) == side ? 1 : 2);
-  return last >= 0 && samples(task, last);
-}
-
-inline GibbsStep first_gibbs_step(const GibbsTask& task, uint8_t* workspace) {
-  uint8_t* const hidden = workspace + octets(task) * padded(task.side[kVisible].units);
-  return {task, 0, {workspace, hidden}};
-}
+constexpr int kGibbsThreads = 256;
+constexpr int kGibbsWarps = kGibbsThreads / kWarpLanes;
+constexpr int kUnitsOfBlock = 4;
+constexpr int kTableSize = Segmentation<float>::kSegments * Segmentation<float>::kCoefficients;
 
 // Calls body(item) for the block's threads' share of `items`.
 template <typename Block, typename Body>
@@ -54,163 +27,136 @@ TI_HOST_DEVICE void share(const Block& block, int64_t items, const Body& body) {
   });
 }
 
-TI_HOST_DEVICE int64_t pack_items(const GibbsStep& step, int side) {
-  return octets(step.task) * padded(step.task.side[side].units);
-}
-
-template <typename Block>
-TI_HOST_DEVICE void pack_states(const Block& block, const GibbsStep& step, int side) {
-  const int64_t units = step.task.side[side].units;
-  share(block, pack_items(step, side), [&](int64_t item) {
-    const int64_t octet = item / padded(units);
-    const int64_t unit = item % padded(units);
-    uint32_t bits = 0;
-    for (int c = 0; c < kOctet; ++c) {
-      const int64_t chain = octet * kOctet + c;
-      if (unit >= units || chain >= step.task.chains) continue;
-      bits |= static_cast<uint32_t>(step.task.state[side][chain * units + unit] != 0) << c;
-    }
-    step.packed[side][item] = static_cast<uint8_t>(bits);
+// The same of items that the block has for itself.
+template <typename Block, typename Body>
+TI_HOST_DEVICE void share_in_block(const Block& block, int64_t items, const Body& body) {
+  block.for_each_thread([&](int thread) {
+    for (int64_t item = thread; item < items; item += kGibbsThreads) body(item);
   });
 }
 
-template <typename Block>
-TI_HOST_DEVICE void unpack_states(const Block& block, const GibbsStep& step, int side) {
-  const int64_t units = step.task.side[side].units;
-  share(block, pack_items(step, side), [&](int64_t item) {
-    const int64_t octet = item / padded(units);
-    const int64_t unit = item % padded(units);
-    for (int c = 0; c < kOctet; ++c) {
-      const int64_t chain = octet * kOctet + c;
-      if (unit >= units || chain >= step.task.chains) continue;
-      step.task.state[side][chain * units + unit] = (step.packed[side][item] >> c) & 1;
-    }
-  });
+// The quantile table's rows in a block's shared memory.
+struct SharedRows {
+  const float* rows;  // aligned to 16 bytes
+
+  TI_HOST_DEVICE_MEMBER void operator()(uint32_t row, float c[4]) const {
+    memcpy(c, __builtin_assume_aligned(rows + row * 4, 16), 16);
+  }
+};
+
+// Which states must be packed before the first half-step, and unpacked after the last.
+TI_HOST_DEVICE bool must_pack(const GibbsTask& task, int side) {
+  const bool kept = side == kVisible && task.clamped != nullptr;
+  return task.half_steps > 0 && (side != task.first_side || kept);
 }
 
-// Bit k: whether unit `unit` + k of a chain is on, given the four sums.
-template <typename Sum, typename FetchRow>
-TI_HOST_DEVICE uint32_t sample_units(const GibbsStep& step, int64_t chain, int64_t unit,
-                                     const Sum sum[kUnitsPerThread], bool grey,
-                                     const FetchRow& fetch_row) {
-  const GibbsTask& task = step.task;
-  const int to = side_of(task, step.half_step);
-  const SideWeights& side = task.side[to];
-  const uint64_t at = task.first_step + static_cast<uint64_t>(step.half_step / 2);
-  const PhiloxBlock words =
-      philox4x32_10(gibbs_counter(static_cast<uint32_t>(unit / kUnitsPerThread),
-                                  task.first_chain + static_cast<uint32_t>(chain), at, to),
-                    task.key);
+TI_HOST_DEVICE bool must_unpack(const GibbsTask& task, int side) {
+  int64_t last = task.half_steps - (side_of(task, task.half_steps - 1) == side ? 1 : 2);
+  if (last >= 0 && !samples(task, last)) last -= 2;
+  return last >= 0;
+}
+
+// Bit i is unit 32 group + i of a chain; beyond the last unit or chain, 0.
+TI_HOST_DEVICE uint32_t bits_of_states(const GibbsTask& task, int side, int64_t group,
+                                       int64_t chain) {
+  if (chain >= task.chains) return 0;
+  const int64_t units = task.side[side].units;
+  const int64_t first = group * kGroupUnits;
+  const uint8_t* const states = task.state[side] + chain * units + first;
+  const int64_t count = units - first < kGroupUnits ? units - first : kGroupUnits;
+  uint32_t bits = 0;
+  for (int64_t i = 0; i < count; ++i) bits |= (states[i] != 0 ? 1u : 0u) << i;
+  return bits;
+}
+
+TI_HOST_DEVICE void states_of_bits(const GibbsTask& task, int side, int64_t group, int64_t chain,
+                                   uint32_t bits) {
+  if (chain >= task.chains) return;
+  const int64_t units = task.side[side].units;
+  const int64_t first = group * kGroupUnits;
+  uint8_t* const states = task.state[side] + chain * units + first;
+  const int64_t count = units - first < kGroupUnits ? units - first : kGroupUnits;
+  for (int64_t i = 0; i < count; ++i) states[i] = (bits >> i) & 1u;
+}
+
+struct alignas(16) FourThresholds {
+  int32_t of[kUnitsOfBlock];
+};
+
+// Of units unit ... unit + 3 of a chain, in the task's half-step number `half_step`.
+template <typename FetchRow>
+TI_HOST_DEVICE FourThresholds thresholds_of(const GibbsTask& task, int64_t half_step, int64_t chain,
+                                            int64_t unit, const FetchRow& fetch_row) {
+  const uint64_t at = task.first_step + static_cast<uint64_t>(half_step / 2);
+  const PhiloxBlock words = philox4x32_10(
+      gibbs_counter(static_cast<uint32_t>(unit / kUnitsOfBlock),
+                    task.first_chain + static_cast<uint32_t>(chain), at, side_of(task, half_step)),
+      task.key);
+  // What is known of every logistic distribution, so that the compiler knows it.
+  Distribution logistic{};
+  logistic.kind = DistributionKind::kQuantile;
+  logistic.table_f32.symmetric = true;
+  logistic.f32.scale = task.threshold.f32.scale;
+  FourThresholds thresholds;
+#pragma unroll
+  for (int k = 0; k < kUnitsOfBlock; ++k) {
+    thresholds.of[k] = floor_to_int(value_from_word(words.word[k], logistic, fetch_row));
+  }
+  return thresholds;
+}
+
+// Of units one after the other, wherever they lie.
+struct UnitConstants {
+  const int32_t* bias;
+  const int32_t* sums;  // of their weights
+};
+
+TI_HOST_DEVICE int32_t field_of_sum(const GibbsTask& task, int to, int32_t sum, int32_t bias,
+                                    int32_t sum_of_weights) {
+  return field_of(bias, sum_of_weights, sum, task.spin[1 - to], task.spin[to]);
+}
+
+// Of a sum of grey levels.
+TI_HOST_DEVICE int64_t field_of_sum(const GibbsTask& task, int to, int64_t sum, int32_t bias,
+                                    int32_t) {
+  return grey_field_of(bias, sum, task.spin[to]);
+}
+
+template <typename Field>
+TI_HOST_DEVICE bool is_on(const GibbsTask& task, int to, int64_t chain, int64_t unit, Field field,
+                          int32_t threshold) {
+  constexpr Field kLevelsOfField = sizeof(Field) == sizeof(int64_t) ? kLevels : 1;
+  if (!tempered(task, to)) return field > threshold * kLevelsOfField;
+  return exceeds(field, base_of(task, to, unit), threshold, kLevelsOfField,
+                 beta_of(task, to, chain, unit));
+}
+
+// Bit k: whether unit `unit` + k of a chain is on, given its sum. `before` are the units' states.
+// Writes their means, if the half-step does; what it returns of one that does not sample is naught.
+template <typename Sum>
+TI_HOST_DEVICE uint32_t four_states(const GibbsTask& task, int64_t half_step, int64_t chain,
+                                    int64_t unit, const Sum sum[kUnitsOfBlock],
+                                    const FourThresholds& thresholds,
+                                    const UnitConstants& constants, uint32_t before) {
+  const int to = side_of(task, half_step);
+  const bool clamped = to == kVisible && task.clamped != nullptr;
   uint32_t on = 0;
-  for (int k = 0; k < kUnitsPerThread; ++k) {
-    if (unit + k >= side.units) break;
-    const int32_t bias = side.bias[unit + k];
-    const int32_t threshold =
-        floor_to_int(value_from_word(words.word[k], task.threshold, fetch_row));
-    int64_t field;
-    if (grey) {
-      field = grey_field_of(bias, sum[k], task.spin[to]);
-    } else {
-      field = field_of(bias, side.sums[unit + k], static_cast<int32_t>(sum[k]), task.spin[1 - to],
-                       task.spin[to]);
+#pragma unroll
+  for (int k = 0; k < kUnitsOfBlock; ++k) {
+    if (unit + k < task.side[to].units) {
+      const int32_t sum_of_weights = task.spin[1 - to] != 0 ? constants.sums[k] : 0;
+      const auto field = field_of_sum(task, to, sum[k], constants.bias[k], sum_of_weights);
+      if (writes_means(task, half_step)) {
+        const int32_t beta = beta_of(task, to, chain, unit + k);
+        task.means[chain * task.side[to].units + unit + k] =
+            fixed_mean(real_field(ones_of(field), task.scale, beta));
+      }
+      const bool sampled = is_on(task, to, chain, unit + k, field, thresholds.of[k]);
+      const bool kept = clamped && task.clamped[unit + k] != 0;
+      on |= (kept ? before & (1u << k) : (sampled ? 1u << k : 0u));
     }
-    const int32_t beta = beta_of(task, to, chain, unit + k);
-    if (writes_means(task, step.half_step)) {
-      const float ones = grey ? ones_of(field) : ones_of(static_cast<int32_t>(field));
-      task.means[chain * side.units + unit + k] = fixed_mean(real_field(ones, task.scale, beta));
-    }
-    const bool is_on =
-        exceeds(field, base_of(task, to, unit + k), threshold, grey ? kLevels : 1, beta);
-    on |= static_cast<uint32_t>(is_on) << k;
   }
   return on;
-}
-
-TI_HOST_DEVICE int64_t step_items(const GibbsStep& step) {
-  const int64_t units = step.task.side[side_of(step.task, step.half_step)].units;
-  return octets(step.task) * (padded(units) / kUnitsPerThread);
-}
-
-// A thread adds up the weights of four units for eight chains, and samples them.
-template <typename Block, typename FetchRow>
-TI_HOST_DEVICE void half_step_block(const Block& block, const GibbsStep& step,
-                                    const FetchRow& fetch_row) {
-  const GibbsTask& task = step.task;
-  const int to = side_of(task, step.half_step);
-  const SideWeights& side = task.side[to];
-  const int64_t groups = padded(side.units) / kUnitsPerThread;
-  share(block, step_items(step), [&](int64_t item) {
-    const int64_t octet = item / groups;
-    const int64_t unit = item % groups * kUnitsPerThread;
-    const uint8_t* const sources = step.packed[1 - to] + octet * padded(side.sources);
-    int32_t sum[kOctet][kUnitsPerThread] = {};
-    for (int64_t i = 0; i < side.sources; ++i) {
-      const int32_t* const weight = side.by_source + i * side.by_source_stride + unit;
-      const uint32_t on = sources[i];
-      int32_t w[kUnitsPerThread];
-      memcpy(w, __builtin_assume_aligned(weight, 16), sizeof w);
-#pragma unroll
-      for (int c = 0; c < kOctet; ++c) {
-        const int32_t mask = -static_cast<int32_t>((on >> c) & 1u);
-#pragma unroll
-        for (int k = 0; k < kUnitsPerThread; ++k) sum[c][k] += w[k] & mask;
-      }
-    }
-
-    uint32_t states[kUnitsPerThread] = {};
-#pragma unroll
-    for (int c = 0; c < kOctet; ++c) {
-      const int64_t chain = octet * kOctet + c;
-      if (chain < task.chains) {
-        const uint32_t on = sample_units(step, chain, unit, sum[c], false, fetch_row);
-        for (int k = 0; k < kUnitsPerThread; ++k) states[k] |= ((on >> k) & 1u) << c;
-      }
-    }
-    uint8_t* const out = step.packed[to] + octet * padded(side.units) + unit;
-    for (int k = 0; k < kUnitsPerThread; ++k) {
-      const bool kept = to == kVisible && task.clamped != nullptr && unit + k < side.units &&
-                        task.clamped[unit + k] != 0;
-      if (!kept) out[k] = static_cast<uint8_t>(states[k]);
-    }
-  });
-}
-
-TI_HOST_DEVICE int64_t grey_items(const GibbsStep& step) {
-  const int64_t pairs = (step.task.chains + kGreyChains - 1) / kGreyChains;
-  return pairs * (padded(step.task.side[kHidden].units) / kUnitsPerThread);
-}
-
-// The hidden units given grey levels, from bytes to bytes.
-template <typename Block, typename FetchRow>
-TI_HOST_DEVICE void grey_block(const Block& block, const GibbsStep& step,
-                               const FetchRow& fetch_row) {
-  const GibbsTask& task = step.task;
-  const SideWeights& side = task.side[kHidden];
-  const int64_t groups = padded(side.units) / kUnitsPerThread;
-  share(block, grey_items(step), [&](int64_t item) {
-    const int64_t first = item / groups * kGreyChains;
-    const int64_t unit = item % groups * kUnitsPerThread;
-    int64_t sum[kGreyChains][kUnitsPerThread] = {};
-    for (int64_t i = 0; i < side.sources; ++i) {
-      const int32_t* const weight = side.by_source + i * side.by_source_stride + unit;
-#pragma unroll
-      for (int c = 0; c < kGreyChains; ++c) {
-        const int64_t chain = first + c < task.chains ? first + c : first;
-        const int64_t level = task.state[kVisible][chain * side.sources + i];
-        for (int k = 0; k < kUnitsPerThread; ++k) sum[c][k] += level * weight[k];
-      }
-    }
-#pragma unroll
-    for (int c = 0; c < kGreyChains; ++c) {
-      if (first + c < task.chains) {
-        const uint32_t on = sample_units(step, first + c, unit, sum[c], true, fetch_row);
-        for (int k = 0; k < kUnitsPerThread && unit + k < side.units; ++k) {
-          if (!samples(task, step.half_step)) break;
-          task.state[kHidden][(first + c) * side.units + unit + k] = (on >> k) & 1;
-        }
-      }
-    }
-  });
 }
 
 TI_HOST_DEVICE int64_t float_items(const FloatTask& task) {

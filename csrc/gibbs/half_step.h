@@ -30,8 +30,9 @@ struct SideWeights {
   const int32_t* by_source;  // [sources][by_source_stride]
   int64_t by_unit_stride;
   int64_t by_source_stride;
-  const int32_t* bias;  // [units]
-  const int32_t* sums;  // [units], of each unit's weights
+  const int32_t* bias;             // [units]
+  const int32_t* sums;             // [units], of each unit's weights
+  const uint8_t* limbs = nullptr;  // the weights again, for tensor cores (limbs.h)
 };
 
 constexpr int64_t kRowAlignment = 16;

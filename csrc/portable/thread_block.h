@@ -1,16 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A CUDA block of threads as an object that runs a function for each of its threads and meets at
-// barriers. The device's does so in hardware, the host's with a loop, so that the code that runs on
-// a GPU is the code the host tests run.
+// A CUDA block of threads as an object that runs a function for each of its threads, or warps, and
+// meets at barriers. The device's does so in hardware, the host's with a loop, so that the code
+// that runs on a GPU is the code the host tests run.
 #pragma once
 
 #include <stdint.h>
+#include <string.h>
+
+#include "portable/warp.h"
 
 namespace torch_init {
 
-// A barrier needs nothing: every thread has finished what came before it.
+// A barrier needs nothing: every thread has finished what came before it. Nor do copies in the
+// background: they are made at once.
 struct HostBlock {
+  static constexpr int kMostWarps = 8;
+
+  // What each warp keeps from one function to the next.
+  template <typename T>
+  struct PerWarp {
+    T& of(const HostWarp& warp) { return value[warp.index]; }
+    T value[kMostWarps];
+  };
+  using Warp = HostWarp;
+
   int64_t block_index;
   int64_t block_count;
   int threads;
@@ -22,16 +36,52 @@ struct HostBlock {
   void for_each_thread(const Function& function) const {
     for (int thread = 0; thread < threads; ++thread) function(thread);
   }
+  template <typename Function>
+  void for_each_warp(const Function& function) const {
+    for (int warp = 0; warp < threads / kWarpLanes; ++warp) function(HostWarp{warp});
+  }
+  void add(int32_t* sum, int32_t x) const { *sum += x; }
+  // 16 bytes, both ends aligned to 16, on their way until a wait.
+  void copy_16(void* to, const void* from) const { memcpy(to, from, 16); }
+  void end_of_copies() const {}
+  template <int kPending>
+  void wait_for_copies() const {}
 };
 
 #if defined(__CUDACC__)
 struct DeviceBlock {
+  template <typename T>
+  struct PerWarp {
+    __device__ __forceinline__ T& of(const DeviceWarp&) { return value; }
+    T value;
+  };
+  using Warp = DeviceWarp;
+
   __device__ __forceinline__ int64_t index() const { return blockIdx.x; }
   __device__ __forceinline__ int64_t count() const { return gridDim.x; }
   __device__ __forceinline__ void barrier() const { __syncthreads(); }
   template <typename Function>
   __device__ __forceinline__ void for_each_thread(const Function& function) const {
     function(static_cast<int>(threadIdx.x));
+  }
+  template <typename Function>
+  __device__ __forceinline__ void for_each_warp(const Function& function) const {
+    function(DeviceWarp{static_cast<int>(threadIdx.x) / kWarpLanes});
+  }
+  __device__ __forceinline__ void add(int32_t* sum, int32_t x) const { atomicAdd(sum, x); }
+  __device__ __forceinline__ void copy_16(void* to, const void* from) const {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                     static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+                 "l"(__cvta_generic_to_global(from))
+                 : "memory");
+  }
+  // Copies up to here form a group; waits until at most kPending groups of this thread are pending.
+  __device__ __forceinline__ void end_of_copies() const {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+  }
+  template <int kPending>
+  __device__ __forceinline__ void wait_for_copies() const {
+    asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
   }
 };
 #endif

@@ -107,6 +107,52 @@ void ascend(const std::array<uint64_t, 12>& at, const std::array<int64_t, 2>& un
   host_ascend(task, active_tier.load()->gibbs->ascend, max_threads);
 }
 
+// (visible bytes, hidden bytes or int16 means, out, chains, visible units, hidden units, means,
+// wide, accumulate, weight)
+ProductTask product_task(const py::tuple& from) {
+  ProductTask task{};
+  task.visible = pointer<const uint8_t*>(from[0].cast<uint64_t>());
+  task.hidden = pointer<const void*>(from[1].cast<uint64_t>());
+  task.out = pointer<void*>(from[2].cast<uint64_t>());
+  task.chains = from[3].cast<int64_t>();
+  task.units[0] = from[4].cast<int64_t>();
+  task.units[1] = from[5].cast<int64_t>();
+  task.means = from[6].cast<bool>();
+  task.wide = from[7].cast<bool>();
+  task.accumulate = from[8].cast<bool>();
+  task.weight = from[9].cast<int64_t>();
+  return task;
+}
+
+void statistics_with_cuda_body_on_host(const py::tuple& from) {
+  statistics_body_on_host(product_task(from));
+}
+
+#if defined(TORCH_INIT_HAVE_CUDA)
+void statistics_on_cuda(const py::tuple& from, int device, uint64_t stream) {
+  check_cuda(cuda_statistics(product_task(from), device, pointer<void*>(stream)));
+}
+#endif
+
+int64_t size_of_limbs(int64_t units, int64_t sources) { return limbs_size(units, sources); }
+
+LimbTask limb_task(uint64_t by_unit, int64_t units, int64_t sources, uint64_t out) {
+  return {pointer<const int32_t*>(by_unit), units, sources, pointer<uint8_t*>(out)};
+}
+
+void make_limbs_with_cuda_body_on_host(uint64_t by_unit, int64_t units, int64_t sources,
+                                       uint64_t out) {
+  make_limbs_on_host(limb_task(by_unit, units, sources, out));
+}
+
+#if defined(TORCH_INIT_HAVE_CUDA)
+void make_limbs_on_cuda(uint64_t by_unit, int64_t units, int64_t sources, uint64_t out, int device,
+                        uint64_t stream) {
+  check_cuda(
+      cuda_make_limbs(limb_task(by_unit, units, sources, out), device, pointer<void*>(stream)));
+}
+#endif
+
 // A task: (kind, fields, out, std, chains, units, categories, key, first chain, step, side).
 struct LoweredFloatTask {
   explicit LoweredFloatTask(const py::tuple& from) {
@@ -158,10 +204,10 @@ class GibbsPlan {
   GibbsPlan(const LayerAddresses& layer, int64_t visible, int64_t hidden, int shift)
       : shift_(shift), threshold_(lower_logistic(0.0, power_of_two(shift), DType::kFloat32)) {
     const auto ints = [&](size_t i) { return pointer<const int32_t*>(layer[i]); };
-    task_.side[kVisible] = {visible,        hidden,          ints(0), ints(1),
-                            padded(hidden), padded(visible), ints(2), ints(4)};
-    task_.side[kHidden] = {hidden,          visible,        ints(1), ints(0),
-                           padded(visible), padded(hidden), ints(3), ints(5)};
+    task_.side[kVisible] = {visible,         hidden,  ints(0), ints(1), padded(hidden),
+                            padded(visible), ints(2), ints(4), nullptr};
+    task_.side[kHidden] = {hidden,         visible, ints(1), ints(0), padded(visible),
+                           padded(hidden), ints(3), ints(5), nullptr};
     task_.threshold = threshold_.distribution;
     task_.scale = static_cast<float>(power_of_two(-shift));
   }
@@ -196,10 +242,23 @@ class GibbsPlan {
     host_gibbs(task_, *active_tier.load()->gibbs, max_threads);
   }
 
-  // The CUDA kernels' bodies, run by the host on `blocks` blocks of threads.
-  void run_cuda_body_on_host(int64_t chains, int first_side, int64_t half_steps, int blocks) {
+  // What chains on a GPU read instead of the weights.
+  void set_limbs(uint64_t visible, uint64_t hidden) {
+    task_.side[kVisible].limbs = pointer<const uint8_t*>(visible);
+    task_.side[kHidden].limbs = pointer<const uint8_t*>(hidden);
+  }
+
+  // The CUDA kernels' bodies, run by the host: half-steps as tiles or split.
+  void run_cuda_half_steps_on_host(int64_t chains, int first_side, int64_t half_steps, bool split,
+                                   int blocks) {
     set_extent(chains, first_side, half_steps);
-    gibbs_body_on_host(task_, blocks);
+    gibbs_half_steps_on_host(task_, split, blocks);
+  }
+  // The same in clusters of 2^size_bits blocks that take 8, 16 or 32 chains each.
+  void run_cuda_clusters_on_host(int64_t chains, int first_side, int64_t half_steps, int size_bits,
+                                 int chains_of_cluster) {
+    set_extent(chains, first_side, half_steps);
+    gibbs_clusters_on_host(task_, size_bits, chains_of_cluster);
   }
 
 #if defined(TORCH_INIT_HAVE_CUDA)
@@ -207,10 +266,11 @@ class GibbsPlan {
     set_extent(chains, 0, 0);
     return gibbs_workspace_size(task_);
   }
-  void run_on_cuda(int64_t chains, int first_side, int64_t half_steps, uint64_t workspace,
+  void run_on_cuda(int64_t chains, int first_side, int64_t half_steps, uint64_t workspace, int path,
                    int device, uint64_t stream) {
     set_extent(chains, first_side, half_steps);
-    check_cuda(cuda_gibbs(task_, pointer<void*>(workspace), device, pointer<void*>(stream)));
+    check_cuda(cuda_gibbs(task_, pointer<void*>(workspace), static_cast<GibbsPath>(path), device,
+                          pointer<void*>(stream)));
   }
 #endif
 
@@ -243,20 +303,28 @@ class GibbsPlan {
 void bind_gibbs(py::module_& module) {
   const auto release_gil = py::call_guard<py::gil_scoped_release>();
   module.def("quantize_layer", &quantize, release_gil);
+  module.def("limbs_size", &size_of_limbs);
+  module.def("make_limbs_with_cuda_body_on_host", &make_limbs_with_cuda_body_on_host, release_gil);
   module.def("statistics", &statistics, release_gil);
+  module.def("statistics_with_cuda_body_on_host", &statistics_with_cuda_body_on_host);
   module.def("ascend", &ascend, release_gil);
   module.def("sample_float", &sample_float_on_host);
   module.def("sample_float_with_cuda_body_on_host", &sample_float_with_cuda_body_on_host);
-  auto plan = py::class_<GibbsPlan>(module, "GibbsPlan")
-                  .def(py::init<const LayerAddresses&, int64_t, int64_t, int>())
-                  .def("set_run", &GibbsPlan::set_run)
-                  .def("set_means", &GibbsPlan::set_means)
-                  .def("set_words", &GibbsPlan::set_words)
-                  .def("run_on_host", &GibbsPlan::run_on_host, release_gil)
-                  .def("run_cuda_body_on_host", &GibbsPlan::run_cuda_body_on_host, release_gil)
-                  .def("run_ais", &GibbsPlan::run_ais, release_gil);
+  auto plan =
+      py::class_<GibbsPlan>(module, "GibbsPlan")
+          .def(py::init<const LayerAddresses&, int64_t, int64_t, int>())
+          .def("set_run", &GibbsPlan::set_run)
+          .def("set_means", &GibbsPlan::set_means)
+          .def("set_words", &GibbsPlan::set_words)
+          .def("set_limbs", &GibbsPlan::set_limbs)
+          .def("run_on_host", &GibbsPlan::run_on_host, release_gil)
+          .def("run_cuda_half_steps_on_host", &GibbsPlan::run_cuda_half_steps_on_host, release_gil)
+          .def("run_cuda_clusters_on_host", &GibbsPlan::run_cuda_clusters_on_host, release_gil)
+          .def("run_ais", &GibbsPlan::run_ais, release_gil);
 #if defined(TORCH_INIT_HAVE_CUDA)
   module.def("sample_float_on_cuda", &sample_float_on_cuda);
+  module.def("make_limbs_on_cuda", &make_limbs_on_cuda);
+  module.def("statistics_on_cuda", &statistics_on_cuda);
   plan.def("workspace_size", &GibbsPlan::workspace_size)
       .def("run_on_cuda", &GibbsPlan::run_on_cuda, release_gil);
 #endif

@@ -59,6 +59,21 @@ def test_complains(text, budget, complaint):
     assert complaint in line
 
 
+def test_shared_memory_has_a_budget_too():
+    text = log().replace("used 0 barriers,", "used 1 barriers, 33024 bytes smem,")
+    kernels = check_ptxas.parse(text)
+    assert check_ptxas.violations(kernels, {"scale": [32, 33024]}) == []
+    (line,) = check_ptxas.violations(kernels, {"scale": [32, 4096]})
+    assert "33024 bytes of shared memory, budget 4096" in line
+    (line,) = check_ptxas.violations(kernels, {"scale": [31, 33024]})
+    assert "32 registers, budget 31" in line
+    assert check_ptxas.violations(kernels, {"scale": [32, 33024, 16]}) == []
+    (kernel,) = kernels
+    kernel.arch = "sm_80"
+    (line,) = check_ptxas.violations(kernels, {"scale": [64, 33024, 16]})
+    assert "32 registers, budget 16" in line
+
+
 @pytest.mark.parametrize(
     ("mangled", "name"),
     [

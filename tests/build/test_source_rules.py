@@ -69,6 +69,8 @@ PARTS_OF_OPS = [
     "_ops_float_units.py",
     "_ops_flow.py",
     "_ops_gibbs.py",
+    "_ops_gibbs_betas.py",
+    "_ops_gibbs_cuda.py",
     "_ops_gibbs_weights.py",
     "_ops_measure.py",
     "_ops_statistics.py",

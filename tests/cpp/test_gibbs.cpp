@@ -75,6 +75,7 @@ struct TestLayer {
     for (size_t s = 0; s < 2; ++s) {
       biases[s] = integers(padded(units[s]));
       sums[s] = integers(padded(units[s]));
+      limbs[s].resize(static_cast<size_t>(limbs_size(units[s], units[1 - s])));
     }
     const Layer<float> from = {weight.data(), {bias[0].data(), bias[1].data()}, {visible, hidden}};
     const QuantizedLayer to = {by_visible.data(),
@@ -82,6 +83,8 @@ struct TestLayer {
                                {biases[0].data(), biases[1].data()},
                                {sums[0].data(), sums[1].data()}};
     check(quantize_layer(from, kernels, 2, to, &shift), "quantize_layer");
+    make_limbs_on_host({by_visible.data(), visible, hidden, limbs[0].data()});
+    make_limbs_on_host({by_hidden.data(), hidden, visible, limbs[1].data()});
   }
 
   SideWeights side(int s) const {
@@ -89,7 +92,7 @@ struct TestLayer {
     const std::vector<int32_t>& by_source = s == kVisible ? by_hidden : by_visible;
     return {units[s],         units[1 - s],         by_unit.data(),
             by_source.data(), padded(units[1 - s]), padded(units[s]),
-            biases[s].data(), sums[s].data()};
+            biases[s].data(), sums[s].data(),       limbs[s].data()};
   }
 
   bool same(const TestLayer& other) const {
@@ -100,6 +103,7 @@ struct TestLayer {
 
   int64_t units[2];
   std::vector<int32_t> by_visible, by_hidden, biases[2], sums[2];
+  std::vector<uint8_t> limbs[2];
   int shift = 0;
 };
 
@@ -216,8 +220,17 @@ void test_chains(const std::vector<NamedKernels>& all, int64_t visible, int64_t 
       const States found = after([&] { host_gibbs(task, of_tier, 2); });
       check(found.same(expected), name + ": " + what);
     }
-    const States found = after([&] { gibbs_body_on_host(task, 3); });
-    check(found.same(expected), "CUDA body: " + what);
+    const States tiles = after([&] { gibbs_half_steps_on_host(task, false, 3); });
+    check(tiles.same(expected), "CUDA tiles: " + what);
+    const States split = after([&] { gibbs_half_steps_on_host(task, true, 3); });
+    check(split.same(expected), "CUDA split: " + what);
+    if (variant.grey) continue;
+    for (const auto& [bits, each] : {std::pair<int, int>{0, 8}, {2, 16}, {4, 32}}) {
+      const int size_bits = bits;
+      const int of_cluster = each;
+      const States clusters = after([&] { gibbs_clusters_on_host(task, size_bits, of_cluster); });
+      check(clusters.same(expected), "CUDA clusters: " + what);
+    }
   }
 }
 

@@ -4,6 +4,7 @@
 import hashlib
 import itertools
 import json
+import math
 import random
 from pathlib import Path
 
@@ -81,6 +82,15 @@ EDGES = [
     (Uniform(-1e-42, 2e-42), torch.float32),
     (Normal(1.0, 1e-8), torch.float32),
     (Normal(0.0, 1e-320), torch.float64),
+    (Normal(0.0, 1500.0), torch.float8_e5m2),
+    (Uniform(-1e4, 6e4), torch.float8_e5m2),
+    (Normal(math.inf, 1.0), torch.bfloat16),
+    # A bound at 0, where a value may be -0.
+    (TruncatedNormal.in_sigmas(0.0, 1e-42, 0.0, math.inf), torch.float32),
+    (TruncatedNormal.in_sigmas(0.0, 1e-42, -math.inf, 0.0), torch.float32),
+    (TruncatedNormal.in_sigmas(1e-42, 5e-43, -2.0, 2.0), torch.float32),
+    (TruncatedNormal.in_sigmas(1.0, 0.5, -2.0, 2.0), torch.bfloat16),
+    (Uniform(-1e-46, 1e-42), torch.float32),
 ]
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from torch_init import _ops, _ops_ascend
+from torch_init import _ops
 
 SIZES = [(0, 3), (3, 0), (1, 1), (17, 5), (130, 70), (64, 129)]
 
@@ -85,25 +85,9 @@ def test_without_velocity_the_last_step_is_forgotten(isa):
     assert torch.equal(weight, other)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_elsewhere_the_step_is_the_same(dtype):
-    weight, velocity, slope, pace = problem(50, 20)
-    want = reference(weight, velocity, slope, pace)
-    parts = vars(slope) | {
-        k: v.to(dtype)
-        for k, v in vars(slope).items()
-        if k in vars(slope) and isinstance(v, torch.Tensor) and v.is_floating_point()
-    }
-    slope = _ops.Slope(**parts)
-    pace = _ops.Pace(0.05, 0.9, 1e-3, 1e-4, pace.pull.to(dtype), pace.visible_mean.to(dtype))
-    weight, velocity = weight.to(dtype), velocity.to(dtype)
-    gradient = torch.empty_like(weight)
-    shifts = _ops_ascend.ascend_with_torch(weight, velocity, slope, pace, gradient)
-    for found, expected in zip((weight, velocity, gradient, *shifts), want, strict=True):
-        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-6)
-
-
 def test_wrong_arguments():
     weight, velocity, slope, pace = problem(5, 4)
     with pytest.raises(ValueError, match=r"ascend: velocity: expected .* got"):
         _ops.ascend(weight, velocity.T, slope, pace)
+    with pytest.raises(ValueError, match=r"ascend: weight: .* torch.float32"):
+        _ops.ascend(weight.double(), None, slope, pace)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from torch_init import _ops, _ops_gibbs
+from torch_init import _ops, _ops_gibbs, _ops_gibbs_cuda
 
 KEY = {"seed": 7, "name": "rbm", "first_chain": 5}
 SIZES = [(1, 1, 1), (9, 30, 17), (100, 70, 33), (130, 5, 100)]
@@ -82,24 +82,28 @@ def test_grey_levels(isa):
     assert torch.equal(found, _ops.hidden_means(weights, on))
 
 
-@pytest.mark.parametrize("levels", [1, 255])
 @pytest.mark.parametrize("only", [False, True])
-def test_cuda_body(levels, only):
+@pytest.mark.parametrize(
+    ("levels", "path"),
+    [(1, {}), (255, {}), (1, {"split": True}), (1, {"clusters": (1, 8)})],
+    ids=["tiles", "grey tiles", "split", "clusters"],
+)
+def test_cuda_body(levels, only, path):
     weights, v = _ops.quantize(*layer(40, 21)), states(19, 40, levels)
     want = torch.empty(19, 21, dtype=torch.int16)
     drawn = _ops.sample_hidden(weights, v, levels=levels, means=want, **KEY)
     out, hidden = torch.empty_like(want), torch.full_like(drawn, 9)
-    _ops_gibbs.gibbs_with_cuda_body_on_host(
+    _ops_gibbs_cuda.gibbs_with_cuda_body_on_host(
         weights,
         v,
         hidden,
-        3,
         key=_ops_gibbs.stream_key(7, "rbm"),
         first_chain=5,
         half_steps=1,
         levels=levels,
         means=out,
         means_only=only,
+        **path,
     )
     assert torch.equal(out, want)
     assert torch.equal(hidden, torch.full_like(drawn, 9) if only else drawn)

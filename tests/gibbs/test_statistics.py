@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from torch_init import _ops
+from torch_init import _ops, _ops_statistics
 
 
 def states(chains, units, seed):
@@ -85,9 +85,25 @@ def test_two_terms_are_added_up(isa):
         assert torch.equal(found.hidden[k], of_h.sum(0, dtype=torch.int64))
 
 
-def test_elsewhere_the_sums_are_the_same():
-    from torch_init import _ops_statistics
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize("kind", [states, means])
+@pytest.mark.parametrize("chains", [0, 1, 33, 100])
+@pytest.mark.parametrize(("visible", "hidden"), [(0, 5), (5, 0), (1, 1), (70, 130), (129, 257)])
+def test_cuda_body(dtype, kind, chains, visible, hidden):
+    v, h = states(chains, visible, 0), kind(chains, hidden, 1)
+    out = torch.full((visible, hidden), 7, dtype=dtype)
+    cuda_body = _ops_statistics.statistics_with_cuda_body_on_host
+    cuda_body(_ops.Term(v, h, weight=-3), out=out)
+    assert torch.equal(out.double(), 7 - 3 * expected(v, h))
+    cuda_body(_ops.Term(v, h, weight=7), _ops.Term(v, h, weight=-5), out=out, accumulate=False)
+    assert torch.equal(out.double(), 2 * expected(v, h))
 
-    v, h = states(300, 20, 0), means(300, 30, 1)
-    out = torch.empty(20, 30, dtype=torch.int32)
-    check(_ops_statistics._with_torch([_ops.Term(v, h)], out, False), v, h)
+
+def test_cuda_body_of_more_chains_than_32_bits_hold():
+    """Of the greatest levels and means: 40000 * 255 * 255 > 2^31."""
+    v = torch.full((40_000, 2), 255, dtype=torch.uint8)
+    h = torch.full((40_000, 3), 32767, dtype=torch.int16)
+    out = torch.empty(2, 3, dtype=torch.int64)
+    term = _ops.Term(v, h, 255)
+    _ops_statistics.statistics_with_cuda_body_on_host(term, out=out, accumulate=False)
+    assert torch.equal(out.double(), expected(v, h))

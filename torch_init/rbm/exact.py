@@ -48,7 +48,7 @@ def exact_rows(
     levels, exact = to_levels(machine.visible, rows)
     is_spin = isinstance(machine.visible, Spin)
     kinds = [bool(exact.all()), is_spin or machine.visible.are_states(rows)]
-    agreed = processes.sum_(torch.tensor(kinds, dtype=torch.int64)).tolist()
+    agreed = processes.sum_(torch.tensor(kinds, dtype=torch.int64, device=rows.device)).tolist()
     if agreed[0] < processes.size:
         return None
     if agreed[1] == processes.size:

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Weights as the tensor cores take them: each in three signed bytes,
+//
+//     w = limb 0 + 2^8 limb 1 + 2^16 limb 2,   |w| <= kMostWeight,
+//
+// so that a sum of selected weights is three integer sums. Of each side there is a copy, blocks of
+// 32 units x 32 sources:
+//
+//     [groups of 32 units, an even number][steps of 32 sources][2][3 limbs][32 lanes][16 bytes]
+//
+// Lane 4 g + t of half m holds the fragment A of a product (portable/warp.h) whose rows g and g + 8
+// are units 4 g + 2 m and 4 g + 2 m + 1 of the group, and whose columns are the step's sources in
+// such an order that the lane's are 8 t ... 8 t + 7. A thread thus comes by the sums of four
+// neighbouring units, those of one Philox block. What lies beyond the layer is zeros.
+#pragma once
+
+#include "gibbs/half_step.h"
+#include "portable/warp.h"
+
+namespace torch_init {
+
+constexpr int kLimbs = 3;
+constexpr int kGroupUnits = 32;
+constexpr int kStepSources = 32;
+constexpr int kLaneBytes = 16;
+constexpr int kBlockBytes = kGroupUnits * kStepSources * kLimbs;
+
+// Of units, and of sources: one side's groups are the other side's steps.
+TI_HOST_DEVICE int64_t groups_of(int64_t units) { return (units + kGroupUnits - 1) / kGroupUnits; }
+
+// A tile of units is two groups.
+TI_HOST_DEVICE int64_t limb_groups(int64_t units) { return (groups_of(units) + 1) / 2 * 2; }
+
+TI_HOST_DEVICE int64_t limbs_size(int64_t units, int64_t sources) {
+  return limb_groups(units) * groups_of(sources) * kBlockBytes;
+}
+
+// A limb of a weight as a byte.
+TI_HOST_DEVICE uint32_t limb_of(int32_t weight, int limb) {
+  for (int i = 0; i < limb; ++i) {
+    const int32_t low = static_cast<int8_t>(weight & 255);
+    weight = (weight - low) / 256;
+  }
+  return static_cast<uint32_t>(weight) & 255u;
+}
+
+// The limbs of one side of a layer.
+struct LimbTask {
+  const int32_t* by_unit;  // [units][padded sources]
+  int64_t units;
+  int64_t sources;
+  uint8_t* out;  // [limbs_size], aligned to 16 bytes
+};
+
+TI_HOST_DEVICE int64_t limb_items(const LimbTask& task) {
+  return limb_groups(task.units) * groups_of(task.sources) * 2 * kWarpLanes;
+}
+
+// One lane's fragments of one half of a block: [group][step][half][lane].
+TI_HOST_DEVICE void write_limbs(const LimbTask& task, int64_t item) {
+  const int lane = static_cast<int>(item % kWarpLanes);
+  const int half = static_cast<int>(item / kWarpLanes % 2);
+  const int64_t block = item / (2 * kWarpLanes);
+  const int64_t steps = groups_of(task.sources);
+  const int64_t unit = block / steps * kGroupUnits + 4 * (lane / 4) + 2 * half;
+  const int64_t source = block % steps * kStepSources + 8 * (lane % 4);
+  uint32_t words[kLimbs][4] = {};
+#pragma unroll
+  for (int r = 0; r < 4; ++r) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int64_t u = unit + r % 2;
+      const int64_t s = source + 4 * (r / 2) + i;
+      const bool exists = u < task.units && s < task.sources;
+      const int32_t weight = exists ? task.by_unit[u * padded(task.sources) + s] : 0;
+#pragma unroll
+      for (int l = 0; l < kLimbs; ++l) words[l][r] |= limb_of(weight, l) << (8 * i);
+    }
+  }
+  uint8_t* const out = task.out + block * kBlockBytes + half * (kBlockBytes / 2);
+#pragma unroll
+  for (int l = 0; l < kLimbs; ++l) {
+    uint8_t* const at = out + (l * kWarpLanes + lane) * kLaneBytes;
+    memcpy(__builtin_assume_aligned(at, kLaneBytes), words[l], kLaneBytes);
+  }
+}
+
+}  // namespace torch_init
