@@ -202,6 +202,14 @@ def test_a_loader_that_is_left_half_read():
     assert [row.epochs for row in report.layers] == [2, 2]
 
 
+def test_autocast_does_not_reach_the_training():
+    models = [mlp(), mlp()]
+    torch_init.rbm_pretrain(models[0], examples(), epochs=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch_init.rbm_pretrain(models[1], examples(), epochs=2)
+    assert changed(models[1], values(models[0])) == set()
+
+
 def test_computed_weights_are_refused_before_anything_is_copied():
     model = mlp()
     prune.random_unstructured(model[2], "weight", amount=0.5)

@@ -105,7 +105,7 @@ class ConvRBM(RBM):
     width), and all that takes an RBM takes it, but exact integers, learned variances and the
     centred gradient. The gradient is a mean over positions, so learning rates mean what they mean
     elsewhere. A machine of many channels has far more hidden than visible units: Lee et al. keep
-    them sparse, sparsity_target=0.05 and sparsity_cost=1 or so.
+    them sparse: sparsity_target=0.1 and sparsity_cost=1, say.
 
     Parameters: ``weight`` (out_channels, in_channels, height, width), as that of nn.Conv2d,
     ``visible_bias`` (in_channels,) and ``hidden_bias`` (out_channels,).

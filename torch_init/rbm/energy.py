@@ -112,6 +112,8 @@ class Energy(nn.Module):
             raise ValueError(
                 describe(function, argument, f"shape {shape}", f"shape (N, {self.visible.size})")
             )
+        if self.visible.are_states(visible):
+            return
         if not visible.isfinite().all():
             raise ValueError(describe(function, argument, "values that are not finite", "numbers"))
         problem = self.visible.problem(visible)

@@ -62,17 +62,25 @@ class LayerReport:
         return f"{text}, {self.seconds:.1f} s"
 
 
+@dataclass(frozen=True)
+class Task:
+    """What all layers are trained on: the arguments of rbm_pretrain of these names."""
+
+    examples: Examples
+    validation: Examples | None
+    holdout: float
+    seed: int
+
+
 class LayerTrainer:
     """Trains one layer of the copy on what the layers below make of the examples."""
 
-    def __init__(
-        self, model: nn.Module, layer: Layer, examples: Examples, visible: str | None, seed: int
-    ) -> None:
-        self._model, self._layer = model, layer
-        self._features = Features(model, layer, examples)
+    def __init__(self, model: nn.Module, layer: Layer, task: Task, visible: str | None) -> None:
+        self._model, self._layer, self._task = model, layer, task
+        self._features = Features(model, layer, task.examples)
         self._survey = self._features.survey()
         self._scale = 1.0
-        self._machine = self._make(self._visible_kind(visible), seed)
+        self._machine = self._make(self._visible_kind(visible), task.seed)
 
     def _make(self, visible: type[Units], seed: int) -> RBM:
         module = self._layer.module
@@ -121,16 +129,19 @@ class LayerTrainer:
             raise ValueError(describe(_FUNCTION, "data", got, f"values in [{least:g}, 1]", fix))
         return Bernoulli if name == "bernoulli" else Spin
 
-    def train(
-        self, holdout: float, validation: Examples | None, options: dict[str, Any]
-    ) -> LayerReport:
+    def _split(self) -> tuple[Any, Tensor | None]:
+        """Return what is trained on, and rows that are held out."""
+        task = self._task
+        if task.validation is None:
+            return self._features.split(task.holdout)
+        held_out = Features(self._model, self._layer, task.validation)
+        held_out.scale = self._scale
+        return self._features.split(0.0)[0], held_out.rows()
+
+    def train(self, options: dict[str, Any]) -> LayerReport:
         """Train, write the weights into the copy, and report."""
         start, machine = time.perf_counter(), self._machine
-        training, held_out = self._features.split(0.0 if validation is not None else holdout)
-        if validation is not None:
-            features = Features(self._model, self._layer, validation)
-            features.scale = self._scale
-            held_out = features.rows()
+        training, held_out = self._split()
         if self._features.is_stream and options.get("visible_bias") != "keep":
             # A pass over all examples has been made; fit() would look at the first batch.
             set_visible_bias(machine, self._survey.means * self._scale, self._survey.count)

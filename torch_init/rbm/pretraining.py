@@ -13,7 +13,7 @@ from torch_init.model import init_
 from torch_init.rbm.chain import Layer, copy_of, find_chain, without_hooks
 from torch_init.rbm.checkpoint import of_layer
 from torch_init.rbm.examples import Examples, bundled
-from torch_init.rbm.layer_training import LayerReport, LayerTrainer
+from torch_init.rbm.layer_training import LayerReport, LayerTrainer, Task
 
 _FUNCTION = "rbm_pretrain"
 _VISIBLE = {
@@ -60,7 +60,7 @@ def rbm_pretrain(
     make of the data: sigmoid layers Bernoulli, tanh layers spin, ReLU (and softplus) layers NReLU
     hidden units. They are written after all layers have been trained, all or none; the model's
     mode, dtype, device, buffers, hooks and other parameters, and torch's random state, stay as
-    they are.
+    they are. All is computed in float32, also under autocast.
 
     Args:
         model: nn.Sequential or any nn.Module whose forward pass is a chain of nn.Linear and
@@ -118,21 +118,11 @@ def rbm_pretrain(
         images = any(isinstance(module, nn.Conv2d) for module in model.modules())
         examples = bundled(images, device) if data is None else Examples(data, device)
         held_out = None if validation is None else Examples(validation, device, "validation")
-        layers = find_chain(copied, examples.few())
-        *hidden, last = layers
-        for layer in hidden:
-            _check_trainable(layer)
-        reports: list[LayerReport] = []
-        trained = 0
         options = {"epochs": epochs, "progress": progress, "centered": False} | options
-        for number, layer in enumerate(hidden):
-            if layer.frozen:
-                reports.append(LayerReport(layer.name))
-                continue
-            chosen = visible if number == 0 else _VISIBLE[layers[number - 1].activation or ""]
-            trainer = LayerTrainer(copied, layer, examples, chosen, seed)
-            reports.append(trainer.train(holdout, held_out, of_layer(options, trained)))
-            trained += 1
+        with torch.autocast(device.type, enabled=False):
+            *hidden, last = find_chain(copied, examples.few())
+            task = Task(examples, held_out, holdout, seed)
+            reports = _train(copied, hidden, task, visible, options)
         changes: list[Change] = []
         for layer in hidden:
             changes += _changes(model, layer.name, layer.module)
@@ -143,6 +133,29 @@ def rbm_pretrain(
             changes += _changes(model, last.name, module)
     _write(changes)
     return PretrainReport(examples.description, reports, last.name)
+
+
+def _train(
+    model: nn.Module,
+    layers: list[Layer],
+    task: Task,
+    visible: str | None,
+    options: dict[str, Any],
+) -> list[LayerReport]:
+    """Train the layers of the copy, from the first to the last."""
+    for layer in layers:
+        _check_trainable(layer)
+    reports: list[LayerReport] = []
+    trained = 0
+    for number, layer in enumerate(layers):
+        if layer.frozen:
+            reports.append(LayerReport(layer.name))
+            continue
+        chosen = visible if number == 0 else _VISIBLE[layers[number - 1].activation or ""]
+        trainer = LayerTrainer(model, layer, task, chosen)
+        reports.append(trainer.train(of_layer(options, trained)))
+        trained += 1
+    return reports
 
 
 def _check_trainable(layer: Layer) -> None:
