@@ -196,14 +196,6 @@ def test_fast_weights_follow_the_likelihood_alone(monkeypatch, exact):
     assert all(map(torch.equal, *seen))
 
 
-def test_patience_needs_figures():
-    made = rbm.RBM(12, 7)
-    before = made.weight.detach().clone()
-    with pytest.raises(ValueError, match="fit: validation: expected held-out data"):
-        made.fit(bits(20), monitors=["free_energy_gap"], patience=2)
-    assert torch.equal(made.weight, before)
-
-
 def test_options_of_numpy_and_schedules_in_checkpoints(tmp_path):
     options = {"learning_rate": np.float32(0.1), "batch_size": 10}
     schedule = lambda done: 1 - done  # noqa: E731
