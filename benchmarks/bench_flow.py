@@ -181,7 +181,7 @@ def time_statistics(repeats: int, elements: int = 2**20) -> dict[str, float]:
 
 def time_windows(repeats: int) -> dict[str, float]:
     """Milliseconds of what a window costs once, for the model of the table."""
-    training = Training("cpu")
+    training = Training("cpu", WIDTH)
     flow = torch_init.watch(training.model, training.optimizer)
     training.step()
     weights = [layer.weight for layer in training.model if isinstance(layer, nn.Linear)]
