@@ -12,16 +12,16 @@ namespace {
 
 // Products that a thread must have to add up before starting it pays.
 constexpr double kProductsPerThread = 8e6;
-// Rows may be read in whole vectors, and an odd number of cache lines lies between two: a power of
+// Rows may be read in whole tiles, and an odd number of cache lines lies between two: a power of
 // two would have them compete for few of the cache's sets.
 constexpr int64_t kLine = 64;
-constexpr int64_t kWidestVector = 64;
 
 // A copy of a term's hidden rows that a tier's kernel can read, and their sums.
 template <typename Hidden>
 std::vector<char> stage(StatisticsTerm& term, int64_t units) {
   constexpr int64_t kPerLine = kLine / static_cast<int64_t>(sizeof(Hidden));
-  const int64_t whole = (units + kWidestVector - 1) / kWidestVector * kWidestVector;
+  constexpr int64_t kTile = kWidestStatisticsTile;
+  const int64_t whole = (units + kTile - 1) / kTile * kTile;
   const int64_t stride = (whole / kPerLine | 1) * kPerLine;
   std::vector<char> memory(static_cast<size_t>(stride * term.chains) * sizeof(Hidden));
   Hidden* const rows = reinterpret_cast<Hidden*>(memory.data());

@@ -41,6 +41,8 @@ struct StatisticsTask {
 
 // Visible units that one call of a tier's kernel takes.
 constexpr int64_t kStatisticsUnits = 64;
+// The most hidden units that a tier reads at once: rows have room for a multiple of them.
+constexpr int64_t kWidestStatisticsTile = 128;
 
 struct StatisticsKernels {
   // Rows first ... first + count - 1 of `out`, and their sums. `scratch` holds kStatisticsUnits *

@@ -12,6 +12,7 @@ namespace torch_init {
 namespace {
 
 constexpr int64_t kStatisticsTile = 2 * TI_VECTOR_BYTES;  // hidden units added up at a time
+static_assert(kWidestStatisticsTile % kStatisticsTile == 0);
 
 // The chains of a term that have a visible unit on.
 struct OnChains {
