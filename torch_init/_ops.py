@@ -67,6 +67,7 @@ from torch_init._ops_measure import Part as Part
 from torch_init._ops_measure import measure as measure
 from torch_init._ops_measure import measure_with_cuda_body_on_host as measure_with_cuda_body_on_host
 from torch_init._ops_observe import add_receiver as add_receiver
+from torch_init._ops_observe import graphs_can_tell as graphs_can_tell
 from torch_init._ops_observe import observe_gradient as observe_gradient
 from torch_init._ops_observe import observe_output as observe_output
 from torch_init._ops_observe import observe_pass as observe_pass

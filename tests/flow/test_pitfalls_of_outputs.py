@@ -178,6 +178,7 @@ def test_tensors_of_other_devices_are_named_and_left_alone(monkeypatch):
         optimizer.step()
     report = flow.report()
     assert not report.rows and report.unsupported[""].endswith("cpu")
+    assert report.verdict.kind == "no_data" and "nothing could be measured" in str(report.verdict)
     assert all(parameter.unsupported for parameter in report.parameters)
 
 

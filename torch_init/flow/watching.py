@@ -260,7 +260,8 @@ class Flow:
         self.steps += 1
         self.total_steps += 1
         self.recorder.end_step()
-        if self._is_compiled and self.total_steps == 1 and not self.recorder.sites:
+        seen = self.recorder.sites or self.recorder.unsupported
+        if self._is_compiled and self.total_steps == 1 and not seen:
             warnings.warn(NOT_SEEN, stacklevel=3)
         self._switch()
 
