@@ -43,6 +43,7 @@ from torch_init._ops_float_units import sample_softmax as sample_softmax
 from torch_init._ops_flow import FLOW_BINS as FLOW_BINS
 from torch_init._ops_flow import FLOW_COLUMNS as FLOW_COLUMNS
 from torch_init._ops_flow import FLOW_DEVICES as FLOW_DEVICES
+from torch_init._ops_flow import FLOW_DTYPES as FLOW_DTYPES
 from torch_init._ops_flow import FLOW_LOWEST_EXPONENT as FLOW_LOWEST_EXPONENT
 from torch_init._ops_flow import FLOW_ROW as FLOW_ROW
 from torch_init._ops_flow import FlowRow as FlowRow

@@ -227,4 +227,7 @@ def test_function_transforms_pass_by():
     with torch_init.watch(model) as flow:
         torch.func.vmap(model)(torch.randn(3, 4))
         torch.func.grad(lambda x: model(x).sum())(torch.randn(4))
-    assert flow.report().verdict.kind == "no_data"
+    verdict = flow.report().verdict
+    assert verdict.kind == "no_data" and "transform of torch.func" in verdict.measured
+    flow.reset()
+    assert "no forward pass was seen" in flow.report().verdict.measured

@@ -24,6 +24,7 @@ from torch_init.flow.tensors import (
     local,
     share_of,
     share_of_output,
+    why_not,
 )
 from torch_init.flow.totals import Totals
 
@@ -193,7 +194,7 @@ class Recorder:
         is_counted: False if x was measured before and only its site is asked for.
         """
         if not is_measurable(x):
-            self.unsupported[name] = f"{x.layout}, {x.dtype}, {x.device.type}"
+            self.unsupported[name] = why_not(x)
             return None
         if is_partial(x):
             self.unsupported[name] = PARTIAL

@@ -107,7 +107,7 @@ def no_data(report: Report) -> list[Verdict]:
     """A window in which nothing was seen: an empty report must not look like a healthy one."""
     if report.rows:
         return []
-    if report.unsupported:
+    if report.unsupported and (report.passes or report.ran_unseen):
         layer, reason = next(iter(report.unsupported.items()))
         others = len(report.unsupported) - 1
         more = f", and {others} more" if others else ""
