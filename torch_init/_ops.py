@@ -333,28 +333,7 @@ for _key in ("CPU", "CUDA"):
     _library.impl("fill_", _fill_op, _key)
     _library.impl("orthogonal_", _orthogonal_op, _key)
     _library.impl("draw_seed_", _draw_seed_op, _key)
+for _name in ("fill_", "orthogonal_", "draw_seed_"):
+    torch.library.register_fake(f"torch_init::{_name}", lambda *_, **__: None, lib=_library)
 _ops_flow.register(_library)
 _ops_observe.register(_library)
-
-
-@torch.library.register_fake("torch_init::fill_", lib=_library)
-def _fill_fake(
-    out: Tensor,
-    seed: Tensor,
-    name: str,
-    kind: str,
-    numbers: list[float],
-    first_index: int = 0,
-    index_strides: list[int] | None = None,
-) -> None:
-    return None
-
-
-@torch.library.register_fake("torch_init::orthogonal_", lib=_library)
-def _orthogonal_fake(out: Tensor, seed: Tensor, name: str, gain: float) -> None:
-    return None
-
-
-@torch.library.register_fake("torch_init::draw_seed_", lib=_library)
-def _draw_seed_fake(out: Tensor, generator: torch.Generator | None) -> None:
-    return None

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_init import _ops
-from torch_init.flow.recorder import Recorder, Site, is_in_backward
+from torch_init.flow.recorder import Recorder, is_in_backward
+from torch_init.flow.site import Site
 from torch_init.flow.tensors import PARTIAL, is_partial, local, tensors_in
 
 MOST_CALLS = 8
