@@ -5,8 +5,9 @@
 # TORCH_INIT_CUDA_ARCHS is a list of compute capabilities: "90" compiles machine code for sm_90,
 # "90+PTX" adds PTX, which newer GPUs compile for themselves when the module is loaded.
 
-# Runs on everything from Ampere (2020) on, and is native to Hopper.
-set(default_archs 80+PTX 90)
+# Runs on everything from Ampere (2020) on, and is native to Hopper, whose PTX gives newer GPUs what
+# Ampere has not: clusters and conversions to float8.
+set(default_archs 80+PTX 90+PTX)
 
 # TORCH_INIT_CUDA_ARCHS -> CMake's notation: "80;120+PTX" -> "80-real;120"
 function(torch_init_cuda_architectures archs result)

@@ -43,6 +43,7 @@ from torch_init._ops_float_units import sample_softmax as sample_softmax
 from torch_init._ops_flow import FLOW_BINS as FLOW_BINS
 from torch_init._ops_flow import FLOW_COLUMNS as FLOW_COLUMNS
 from torch_init._ops_flow import FLOW_DEVICES as FLOW_DEVICES
+from torch_init._ops_flow import FLOW_DTYPES as FLOW_DTYPES
 from torch_init._ops_flow import FLOW_LOWEST_EXPONENT as FLOW_LOWEST_EXPONENT
 from torch_init._ops_flow import FLOW_ROW as FLOW_ROW
 from torch_init._ops_flow import FlowRow as FlowRow
@@ -67,6 +68,7 @@ from torch_init._ops_measure import Part as Part
 from torch_init._ops_measure import measure as measure
 from torch_init._ops_measure import measure_with_cuda_body_on_host as measure_with_cuda_body_on_host
 from torch_init._ops_observe import add_receiver as add_receiver
+from torch_init._ops_observe import graphs_can_tell as graphs_can_tell
 from torch_init._ops_observe import observe_gradient as observe_gradient
 from torch_init._ops_observe import observe_output as observe_output
 from torch_init._ops_observe import observe_pass as observe_pass
@@ -331,28 +333,7 @@ for _key in ("CPU", "CUDA"):
     _library.impl("fill_", _fill_op, _key)
     _library.impl("orthogonal_", _orthogonal_op, _key)
     _library.impl("draw_seed_", _draw_seed_op, _key)
+for _name in ("fill_", "orthogonal_", "draw_seed_"):
+    torch.library.register_fake(f"torch_init::{_name}", lambda *_, **__: None, lib=_library)
 _ops_flow.register(_library)
 _ops_observe.register(_library)
-
-
-@torch.library.register_fake("torch_init::fill_", lib=_library)
-def _fill_fake(
-    out: Tensor,
-    seed: Tensor,
-    name: str,
-    kind: str,
-    numbers: list[float],
-    first_index: int = 0,
-    index_strides: list[int] | None = None,
-) -> None:
-    return None
-
-
-@torch.library.register_fake("torch_init::orthogonal_", lib=_library)
-def _orthogonal_fake(out: Tensor, seed: Tensor, name: str, gain: float) -> None:
-    return None
-
-
-@torch.library.register_fake("torch_init::draw_seed_", lib=_library)
-def _draw_seed_fake(out: Tensor, generator: torch.Generator | None) -> None:
-    return None

@@ -32,6 +32,7 @@ class Receiver(Protocol):
         """The gradient with respect to what a module returned is x."""
 
 
+_is_kept = False
 _receivers: weakref.WeakValueDictionary[str, Receiver] = weakref.WeakValueDictionary()
 _numbers = itertools.count(1)
 
@@ -95,16 +96,33 @@ _OPERATORS = {
 }
 
 
+def graphs_can_tell() -> bool:
+    """Whether this PyTorch keeps operators in compiled graphs for nothing but their effect."""
+    return _is_kept
+
+
+def _keep_for_their_effect() -> bool:
+    """Have the compiler keep the operators; return whether it will."""
+    # Not public, but there since PyTorch 2.4: the public ways to declare an effect name an
+    # argument that is written to. Other versions may lack them, or have them otherwise.
+    try:
+        from torch._guards import CompileContext
+        from torch._higher_order_ops.effects import _EffectType, _register_effectful_op
+
+        for schema in _OPERATORS:
+            operator = getattr(torch.ops.torch_init, schema.partition("(")[0]).default
+            _register_effectful_op(operator, _EffectType.ORDERED)
+        return hasattr(CompileContext, "current_trace_id")
+    except (ImportError, AttributeError, TypeError):
+        return False
+
+
 def register(library: torch.library.Library) -> None:
     """Define the operators in library."""
-    # Not public, but there since PyTorch 2.4: the public ways to declare an effect name an
-    # argument that is written to.
-    from torch._higher_order_ops.effects import _EffectType, _register_effectful_op
-
+    global _is_kept
     for schema, implementation in _OPERATORS.items():
         name = schema.partition("(")[0]
         library.define(schema)
         library.impl(name, implementation, "CompositeExplicitAutograd")
         torch.library.register_fake(f"torch_init::{name}", lambda *_, **__: None, lib=library)
-        operator = getattr(torch.ops.torch_init, name).default
-        _register_effectful_op(operator, _EffectType.ORDERED)
+    _is_kept = _keep_for_their_effect()

@@ -40,6 +40,10 @@ class Term:
             check_bytes("hidden", hidden, (chains, hidden.shape[1]), visible.device)
             if self.levels == GREY_LEVELS:
                 hidden = hidden.to(torch.int16)
+        elif hidden.dim() != 2 or len(hidden) != chains or hidden.device != visible.device:
+            got = f"{hidden.dtype} {tuple(hidden.shape)} on {hidden.device}"
+            expected = f"int16 ({chains}, hidden) on {visible.device}"
+            raise ValueError(describe("statistics", "hidden", got, expected))
         return Term(visible, hidden.contiguous(), self.levels, self.weight)
 
 
@@ -68,6 +72,12 @@ def statistics(*terms: Term, out: Tensor | None = None, accumulate: bool = True)
     checked = [term.checked() for term in terms]
     first = checked[0]
     units = (first.visible.shape[1], first.hidden.shape[1])
+    for term in checked[1:]:
+        found = (term.visible.shape[1], term.hidden.shape[1])
+        if found != units or term.visible.device != first.visible.device:
+            got = f"{found} units on {term.visible.device}"
+            expected = f"{units} on {first.visible.device}, as the first has"
+            raise ValueError(describe("statistics", "terms", got, expected))
     if out is None:
         out = torch.empty(units, dtype=torch.int32, device=first.visible.device)
         accumulate = False

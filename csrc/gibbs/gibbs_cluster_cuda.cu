@@ -21,6 +21,8 @@ __global__ void __launch_bounds__(kGibbsThreads, 1)
   extern __shared__ __align__(16) uint8_t memory[];
   DeviceCluster cluster = {memory};
   run_cluster<kChains>(cluster, argument.task, argument.rows);
+#else
+  __trap();  // can_have_clusters() keeps it from being launched
 #endif
 }
 
@@ -84,14 +86,25 @@ cudaError_t try_clusters(const ClusterTask& task, int most_memory, Clusters* fou
   return status;
 }
 
-cudaError_t search(const GibbsTask& task, int device, Clusters* found) {
+// Whether the device has clusters and the kernel's code uses them: GPUs newer than all machine code
+// in the module compile its PTX, which may be that of a GPU without clusters.
+cudaError_t can_have_clusters(int device, bool* answer) {
+  *answer = false;
   int has_clusters = 0;
-  int memory = 0;
   cudaError_t status = cudaDeviceGetAttribute(&has_clusters, cudaDevAttrClusterLaunch, device);
-  if (status == cudaSuccess) {
-    status = cudaDeviceGetAttribute(&memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  }
-  if (has_clusters == 0) return status;
+  if (status != cudaSuccess || has_clusters == 0) return status;
+  cudaFuncAttributes code{};
+  status = cudaFuncGetAttributes(&code, cluster_kernel<8>);
+  *answer = status == cudaSuccess && code.ptxVersion >= 90;
+  return status;
+}
+
+cudaError_t search(const GibbsTask& task, int device, Clusters* found) {
+  bool possible = false;
+  int memory = 0;
+  cudaError_t status = can_have_clusters(device, &possible);
+  if (!possible) return status;
+  status = cudaDeviceGetAttribute(&memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   for (int bits = 0; bits <= kMostSizeBits; ++bits) {
     for (const auto& attempt : {try_clusters<8>, try_clusters<16>, try_clusters<32>}) {
       if (status == cudaSuccess && found->chains == 0)

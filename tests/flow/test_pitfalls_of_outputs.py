@@ -178,6 +178,7 @@ def test_tensors_of_other_devices_are_named_and_left_alone(monkeypatch):
         optimizer.step()
     report = flow.report()
     assert not report.rows and report.unsupported[""].endswith("cpu")
+    assert report.verdict.kind == "no_data" and "nothing could be measured" in str(report.verdict)
     assert all(parameter.unsupported for parameter in report.parameters)
 
 
@@ -226,4 +227,7 @@ def test_function_transforms_pass_by():
     with torch_init.watch(model) as flow:
         torch.func.vmap(model)(torch.randn(3, 4))
         torch.func.grad(lambda x: model(x).sum())(torch.randn(4))
-    assert flow.report().verdict.kind == "no_data"
+    verdict = flow.report().verdict
+    assert verdict.kind == "no_data" and "transform of torch.func" in verdict.measured
+    flow.reset()
+    assert "no forward pass was seen" in flow.report().verdict.measured

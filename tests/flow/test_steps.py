@@ -214,11 +214,13 @@ def test_a_batch_is_what_its_tensors_are_one_by_one():
         _ops.accumulate_batch_([torch.zeros(2, dtype=torch.int32)], together, [0], 1)
 
 
-def test_a_parameter_that_changes_its_shape_ends_no_training_run():
+@pytest.mark.parametrize("is_given", [False, True])
+def test_a_parameter_that_changes_its_shape_ends_no_training_run(is_given):
     model = nn.Linear(100, 100)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with torch_init.watch(model, optimizer) as flow:
+    with torch_init.watch(model, optimizer if is_given else None) as flow:
         model.weight.data = torch.zeros(2, 100)
         model.weight.grad = torch.ones(2, 100)
         optimizer.step()
+        flow.step()
     assert "parameters" in flow.report().unsupported

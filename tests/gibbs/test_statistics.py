@@ -107,3 +107,20 @@ def test_cuda_body_of_more_chains_than_32_bits_hold():
     term = _ops.Term(v, h, 255)
     _ops_statistics.statistics_with_cuda_body_on_host(term, out=out, accumulate=False)
     assert torch.equal(out.double(), expected(v, h))
+
+
+@pytest.mark.parametrize(
+    ("terms", "argument"),
+    [
+        ([_ops.Term(states(5, 7, 0), means(4, 3, 0))], "hidden"),
+        ([_ops.Term(states(5, 7, 0), means(5, 3, 0)[0])], "hidden"),
+        ([_ops.Term(states(5, 7, 0), states(5, 3, 0)), _ops.Term(states(5, 6, 0), states(5, 3, 0))],
+         "terms"),
+        ([_ops.Term(states(5, 7, 0), states(5, 3, 0)), _ops.Term(states(5, 7, 0), means(5, 2, 0))],
+         "terms"),
+    ],
+    ids=["too few chains", "one chain", "fewer visible units", "fewer hidden units"],
+)  # fmt: skip
+def test_terms_that_do_not_fit_are_refused_before_memory_is_read(terms, argument):
+    with pytest.raises(ValueError, match=f"statistics: {argument}"):
+        _ops.statistics(*terms)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torch_init import _ops
-from torch_init.flow.hooks import Hook, is_exporting
+from torch_init.flow.hooks import Hook, is_exporting, is_observable
 from torch_init.flow.recorder import ROOT
 from torch_init.flow.structure import StructureRecorder
 from torch_init.flow.tensors import tensors_in
@@ -40,7 +40,7 @@ class BeforeForward(_FlowHook):
         flow, has_grad = self._flow, torch.is_grad_enabled()
         recorder = flow.recorder
         if torch.compiler.is_compiling():
-            if not is_exporting():
+            if is_observable():
                 _ops.observe_pass(recorder.handle, self._entrance, True, has_grad)
         elif recorder.entered is not None and self._entrance != ROOT:
             return  # within a pass: the case that must cost nothing
@@ -60,7 +60,7 @@ class AfterForward(_FlowHook):
         flow = self._flow
         recorder = flow.recorder
         if torch.compiler.is_compiling():
-            if not is_exporting():
+            if is_observable():
                 _ops.observe_pass(recorder.handle, self._entrance, False, torch.is_grad_enabled())
             return
         if recorder.entered != self._entrance:

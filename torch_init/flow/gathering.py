@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from torch_init.flow import totals as columns
 from torch_init.flow.parameters import ParameterSite
-from torch_init.flow.recorder import Key, Site
+from torch_init.flow.site import Key, Site
 from torch_init.flow.tensors import WHOLE
 from torch_init.flow.totals import Moments, TotalsRead
 

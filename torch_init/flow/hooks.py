@@ -14,14 +14,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._guards import CompileContext, TraceId
 
 from torch_init import _ops
-from torch_init.flow.recorder import Recorder, Site, is_in_backward
+from torch_init.flow.recorder import Recorder, is_in_backward
+from torch_init.flow.site import Site
 from torch_init.flow.tensors import PARTIAL, is_partial, local, tensors_in
 
 MOST_CALLS = 8
 """Calls of one module in one forward pass that are told apart; later ones share the last site."""
+
+_UNOBSERVABLE = (
+    f"PyTorch {torch.__version__} keeps no operator in a compiled graph for its effect alone: "
+    "watch the model without torch.compile"
+)
 
 
 def is_exporting() -> bool:
@@ -29,6 +34,11 @@ def is_exporting() -> bool:
     # Not torch.compiler.is_exporting(), which some versions of Dynamo take for always true.
     exporting: bool = getattr(torch.compiler, "_is_exporting_flag", False)
     return exporting or torch._C._get_tracing_state() is not None
+
+
+def is_observable() -> bool:
+    """Whether the graph that is being traced can tell a recorder when it runs."""
+    return _ops.graphs_can_tell() and not is_exporting()
 
 
 class _Inert:
@@ -138,12 +148,14 @@ class _TracedGradientHook(Hook):
 
 
 def _trace(recorder: str, name: str, output: Any) -> None:
-    if is_exporting():
+    if not is_observable():
+        if not is_exporting():
+            _refuse_while_tracing(recorder, name, _UNOBSERVABLE)
         return
     call = _call_while_tracing(recorder, name)
     for path, x in tensors_in(output):
         if is_partial(x):
-            _refuse_while_tracing(recorder, name)
+            _refuse_while_tracing(recorder, name, PARTIAL)
             continue
         needs_grad, is_leaf = x.requires_grad, x.is_leaf
         held = local(x.detach())
@@ -153,16 +165,18 @@ def _trace(recorder: str, name: str, output: Any) -> None:
 
 
 @torch.compiler.assume_constant_result
-def _refuse_while_tracing(recorder: str, name: str) -> None:
-    _ops.refuse(recorder, name, PARTIAL)
+def _refuse_while_tracing(recorder: str, name: str, reason: str) -> None:
+    _ops.refuse(recorder, name, reason)
 
 
-_traced_calls: Counter[tuple[TraceId | None, str, str]] = Counter()
+_traced_calls: Counter[tuple[Any, str, str]] = Counter()
 
 
 @torch.compiler.assume_constant_result
 def _call_while_tracing(recorder: str, name: str) -> int:
     """Return how often the module was called before in the graph that is being traced."""
+    from torch._guards import CompileContext  # there if graphs_can_tell()
+
     trace = CompileContext.current_trace_id()
     if _traced_calls and next(iter(_traced_calls))[0] != trace:
         _traced_calls.clear()

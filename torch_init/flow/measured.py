@@ -11,8 +11,8 @@ from torch_init.flow import totals as columns
 from torch_init.flow.gathering import Reading
 from torch_init.flow.kinds import UNBOUNDED
 from torch_init.flow.parameters import ParameterSite
-from torch_init.flow.recorder import Site
 from torch_init.flow.rows import ParameterRow, Row
+from torch_init.flow.site import Site
 
 FORWARD, BACKWARD = range(2)
 

@@ -30,6 +30,7 @@ from torch_init.flow.tensors import (
     is_partial,
     local,
     share_of,
+    why_not,
 )
 from torch_init.flow.totals import Totals
 
@@ -95,7 +96,7 @@ class ParameterWatch:
         site = ParameterSite(names, shape, parameter.dtype, grad, totals, row, indices)
         site.share = share_of(parameter)
         if not is_measurable(held):
-            site.unsupported = f"{held.layout}, {held.dtype}, {held.device.type}"
+            site.unsupported = why_not(held)
         return site
 
     def _totals_on(self, device: torch.device) -> Totals:

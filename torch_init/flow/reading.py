@@ -20,10 +20,10 @@ from torch_init.flow.measured import (
 )
 from torch_init.flow.operations import Belief, Measured
 from torch_init.flow.paths import mark_bypassed
-from torch_init.flow.recorder import Key, Site
 from torch_init.flow.report import Report
 from torch_init.flow.rows import Row
 from torch_init.flow.rules_of_start import blames_the_start
+from torch_init.flow.site import Key, Site
 from torch_init.flow.spectrum import largest_spike
 from torch_init.flow.structure import Node, Structure
 from torch_init.flow.thresholds import Thresholds

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from torch_init import _ops
 from torch_init.flow import kinds
+from torch_init.flow.site import Key, Site
 from torch_init.flow.tensors import (
     PARTIAL,
     WHOLE,
@@ -24,6 +24,7 @@ from torch_init.flow.tensors import (
     local,
     share_of,
     share_of_output,
+    why_not,
 )
 from torch_init.flow.totals import Totals
 
@@ -36,54 +37,6 @@ _LARGEST_ARENA = 2**22
 _SITE_ROWS = 2  # forward, backward
 ROOT = ""
 """The entrance by which one enters the whole model; its parts have others."""
-
-Key = tuple[str, int, str]
-
-
-@dataclass(eq=False)
-class Site:
-    """One tensor of the model: an output of one call of one module, forward and backward."""
-
-    name: str
-    call: int
-    path: str
-    role: str
-    module_type: str
-    order: int
-    dims: int
-    dtype: torch.dtype
-    needs_grad: bool
-    totals: Totals
-    forward_row: int
-    backward_row: int
-    forward: _ops.FlowRow
-    backward: _ops.FlowRow
-    feature_axis: int
-    features_start: int | None
-    features_width: int
-    low: float
-    high: float
-    rectifies: bool
-    is_captured: bool = False
-    """Whether a CUDA graph measures it, whose stamps are those of the time it was captured."""
-    share: Share = WHOLE
-    """What this process holds of the tensor."""
-    elements_without_features: int = 0
-    """How many elements came in a shape that the features have no room for."""
-
-    @property
-    def key(self) -> Key:
-        return (self.name, self.call, self.path)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Another process has no use for this memory.
-        return {**self.__dict__, "totals": None, "forward": None, "backward": None}
-
-    @property
-    def label(self) -> str:
-        """The name, with the call's number where a module is called again: "cell#1:out[0]"."""
-        call = f"#{self.call}" if self.call else ""
-        return f"{self.name or '(model)'}{call}{f':{self.path}' if self.path else ''}"
 
 
 class Recorder:
@@ -193,7 +146,7 @@ class Recorder:
         is_counted: False if x was measured before and only its site is asked for.
         """
         if not is_measurable(x):
-            self.unsupported[name] = f"{x.layout}, {x.dtype}, {x.device.type}"
+            self.unsupported[name] = why_not(x)
             return None
         if is_partial(x):
             self.unsupported[name] = PARTIAL

@@ -107,6 +107,21 @@ def no_data(report: Report) -> list[Verdict]:
     """A window in which nothing was seen: an empty report must not look like a healthy one."""
     if report.rows:
         return []
+    if report.unsupported and (report.passes or report.ran_unseen):
+        layer, reason = next(iter(report.unsupported.items()))
+        others = len(report.unsupported) - 1
+        more = f", and {others} more" if others else ""
+        return [
+            Verdict(
+                "no_data",
+                "error",
+                layer,
+                f"nothing could be measured: {reason}{more}",
+                "dense tensors of real numbers on the CPU or, if the build has its kernels, a GPU",
+                "the model ran, and all that its modules return is of another kind",
+                "see the report's `unsupported`",
+            )
+        ]
     if report.ran_unseen:
         return [
             Verdict(

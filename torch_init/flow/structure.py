@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_init.flow.nonlinearity import ATTRIBUTES
-from torch_init.flow.recorder import Site
+from torch_init.flow.site import Site
 from torch_init.flow.tensors import local
 
 PARAMETER = "Parameter"

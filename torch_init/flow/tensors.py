@@ -13,7 +13,6 @@ from torch_init import _ops
 
 _MOST_LEAVES = 64
 _DEEPEST = 6
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 _PLAIN = (Tensor, nn.Parameter)
 
@@ -48,11 +47,18 @@ def _collect(value: Any, path: str, depth: int, found: list[tuple[str, Tensor]])
 def is_measurable(x: Tensor) -> bool:
     return (
         x.layout == torch.strided
-        and x.dtype in _DTYPES
+        and x.dtype in _ops.FLOW_DTYPES
         and x.device.type in _ops.FLOW_DEVICES
         and not x.is_nested
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
     )
+
+
+def why_not(x: Tensor) -> str:
+    """Say what a tensor is that cannot be measured."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return "a tensor within a transform of torch.func"
+    return f"{x.layout}, {x.dtype}, {x.device.type}"
 
 
 def beside(x: Tensor, scale: Tensor | None) -> Tensor | None:

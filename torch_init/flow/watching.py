@@ -251,7 +251,10 @@ class Flow:
     def step(self) -> None:
         """Say that a training step has ended, where no optimizer was given to watch()."""
         if self._handles and self.recorder.active and not self._has_optimizer:
-            self.parameters.before_step(None)
+            try:
+                self.parameters.before_step(None)
+            except Exception as error:  # a training run must not end because of its diagnosis
+                self.recorder.give_up("parameters", error)
             self.parameters.forget()  # the update is over: nothing to compare with
         self.end_step()
 
@@ -260,7 +263,8 @@ class Flow:
         self.steps += 1
         self.total_steps += 1
         self.recorder.end_step()
-        if self._is_compiled and self.total_steps == 1 and not self.recorder.sites:
+        seen = self.recorder.sites or self.recorder.unsupported
+        if self._is_compiled and self.total_steps == 1 and not seen:
             warnings.warn(NOT_SEEN, stacklevel=3)
         self._switch()
 
