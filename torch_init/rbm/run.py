@@ -171,7 +171,9 @@ class Training:
             mask = (drawn >= options.dropout).to(field.dtype)
         integers = self.integers = machine.integers(self.integers)
         exact = None
-        if options.reconstruction == "samples":
+        # A byte of 0 is a spin of -1: only in floating point can one be out.
+        can_be_exact = mask is None or not isinstance(machine.hidden, Spin)
+        if options.reconstruction == "samples" and can_be_exact:
             are_states = self.source.are_states or options.binarize is not None
             exact = exact_rows(machine, visible, self.processes, are_states)
         if exact is not None and integers is not None:
@@ -272,11 +274,11 @@ class Training:
     def _is_out_of_patience(self) -> bool:
         if self.options.patience is None:
             return False
-        name = self.options.monitors[0]
+        name, epochs = self.options.monitors[0], self.history["epoch"]
         figures = self.history[name]
         if name in HIGHER_IS_BETTER:
             figures = [-figure for figure in figures]
-        return len(figures) - 1 - figures.index(min(figures)) >= self.options.patience
+        return epochs[-1] - epochs[figures.index(min(figures))] >= self.options.patience
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint; every process takes part, the first one writes."""
