@@ -208,6 +208,7 @@ def test_bad_data_change_nothing(data, error, text):
         ({"monitors": ["loss"]}, "monitors"),
         ({"sparsity_target": 2.0}, "sparsity_target"),
         ({"algorithm": "pcd", "dropout": 0.5}, "dropout"),
+        ({"algorithm": "pcd", "adapt_temperatures": True}, "adapt_temperatures"),
         ({"algorithm": "pcd", "reconstruction": "means"}, "reconstruction"),
         ({"patience": 3, "monitors": ()}, "patience"),
         ({"resume": True}, "resume"),

@@ -54,6 +54,7 @@ class Options:
     dropout: float = 0.0
     chains: int | None = None
     temperatures: int = 10
+    adapt_temperatures: bool = False
     binarize: str | None = None
     visible_bias: str | None = None
     shuffle: bool = True
@@ -120,6 +121,9 @@ class Options:
         if persistent and self.dropout:
             got = f"{self.dropout} with algorithm={self.algorithm!r}"
             raise ValueError(describe("fit", "dropout", got, "0, or algorithm='cd'"))
+        if self.adapt_temperatures and self.algorithm != "pt":
+            got = f"True with algorithm={self.algorithm!r}"
+            raise ValueError(describe("fit", "adapt_temperatures", got, "algorithm='pt'"))
         if self.algorithm == "pt" and isinstance(hidden, NReLU):
             raise ValueError(describe("fit", "algorithm", "'pt' with NReLU units", "another"))
         if self.algorithm == "pt" and (

@@ -20,17 +20,12 @@ from torch_init.rbm.gradient import statistics
 from torch_init.rbm.history import History
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.monitors import HIGHER_IS_BETTER, Moment, look
-from torch_init.rbm.negative import (
-    Chains,
-    ContrastiveDivergence,
-    FastPersistent,
-    Persistent,
-    Tempered,
-)
+from torch_init.rbm.negative import Chains, ContrastiveDivergence, FastPersistent, Persistent
 from torch_init.rbm.options import MOMENTUM_EPOCH, Options
 from torch_init.rbm.parallel import Processes
 from torch_init.rbm.progress import make_bar
 from torch_init.rbm.sampling import IntegerMachine, Noise
+from torch_init.rbm.tempering import Tempered
 from torch_init.rbm.units import Spin
 
 _PERSISTENT = {"pcd": Persistent, "fpcd": FastPersistent, "pt": Tempered}

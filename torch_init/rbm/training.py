@@ -58,7 +58,9 @@ def fit(
     Options:
         epochs (10), batch_size (100), shuffle (True), seed (None: the machine's).
         algorithm: "cd" (default), "pcd", "fpcd" or "pt" (parallel tempering); k (1): sweeps an
-            update; chains (None: batch_size) of the last three; temperatures (10) of "pt".
+            update; chains (None: batch_size) of the last three; temperatures (10) of "pt", evenly
+            spaced inverse ones from 1 to 0, or, with adapt_temperatures (False), such that all
+            neighbours come to swap about as often.
         learning_rate: None: 0.05 for CD, 0.01 for the others, 0.001 with Gaussian or NReLU units.
         schedule: "constant" (default), "linear" (to 0), "cosine" (to 0), "exponential" (to 1 %), or
             a function of the part of the updates that is done, in [0, 1], giving a factor.
