@@ -215,3 +215,42 @@ def test_computed_weights_are_refused_before_anything_is_copied():
     prune.random_unstructured(model[2], "weight", amount=0.5)
     with pytest.raises(ValueError, match="2, whose weight is computed from others"):
         torch_init.rbm_pretrain(model, examples())
+
+
+class Halved(nn.Sequential):
+    """Changes its input in place."""
+
+    def forward(self, inputs):
+        return super().forward(inputs.mul_(0.5))
+
+
+def test_examples_are_not_written_to():
+    data, before = examples(), examples()
+    torch_init.rbm_pretrain(Halved(*mlp()), data, epochs=1)
+    assert torch.equal(data, before)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_loader_that_shuffles_is_resumed_in_its_order(tmp_path):
+    """With a generator that begins as it did; the second layer is reached by the resumed run."""
+
+    def pretrain(**options):
+        generator, model = torch.Generator().manual_seed(3), mlp()
+        loader = DataLoader(TensorDataset(examples()), 10, shuffle=True, generator=generator)
+        torch_init.init_(model, "he", seed=0)
+        torch_init.rbm_pretrain(model, loader, epochs=2, **options)
+        return model
+
+    def kill(machine, record):
+        if record["epoch"] == at[1] and machine.name == at[0]:
+            raise Killed
+
+    want = values(pretrain())
+    for at in (("0", 1), ("2", 1)):
+        folder = {"checkpoint": tmp_path / at[0], "checkpoint_every": 4}
+        with pytest.raises(Killed):
+            pretrain(callback=kill, **folder)
+        assert changed(pretrain(resume=True, **folder), want) == set()
