@@ -77,7 +77,7 @@ def shares_of_swaps(made, betas):
 
 
 def test_adapted_temperatures_swap_as_often():
-    """Evenly spaced they are 0.96 to 0.17, 0.8 apart; shares of 20,000 are within 0.01 of theirs."""
+    """Evenly spaced, 0.96 to 0.17 of them do; shares of 20,000 chains are within 0.01."""
     made = machine(DISCRETE["bernoulli"], scale=3.0)
     options = Options(algorithm="pt", temperatures=5, adapt_temperatures=True)
     start = torch.zeros(500, 5, dtype=torch.float64)
