@@ -13,6 +13,7 @@ from torch_init.rbm.machine import RBM
 from torch_init.rbm.monitors import check_monitors
 from torch_init.rbm.options import Options
 from torch_init.rbm.parallel import Processes
+from torch_init.rbm.resume import load, restore
 from torch_init.rbm.run import Training, check_sampled
 
 
@@ -119,9 +120,9 @@ def fit(
         check_sampled(machine, source.probe())
     training = Training(machine, source, held_out, chosen, Processes.of(process_group))
     folder = None if checkpoint is None else Path(checkpoint)
-    stored = training.stored(folder) if resume and folder is not None else None
+    stored = load(training, folder) if resume and folder is not None else None
     training.begin(means)
     if stored is not None:
-        training.restore(*stored)
+        restore(training, *stored)
     training.run(folder, checkpoint_every, progress, callback)
     return training.history
