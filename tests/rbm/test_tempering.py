@@ -97,7 +97,7 @@ def test_without_parameters_every_swap_is_made():
     assert (rungs[0] == 1).all() and (rungs[1] == 0).all()
 
 
-@pytest.mark.parametrize("beta", [0.0, -1.0, torch.tensor([1.0, 0.0])])
+@pytest.mark.parametrize("beta", [0.0, torch.tensor([1.0, 0.0])])
 def test_gaussian_units_have_no_law_at_beta_zero(beta):
     made = torch_init.rbm.RBM(torch_init.rbm.Gaussian(3), 2, seed=0)
     with pytest.raises(ValueError, match="gibbs: beta: expected numbers > 0"):

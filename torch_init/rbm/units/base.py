@@ -65,7 +65,7 @@ class Units(ABC):
     def sample(
         self, field: Tensor, log_variance: Tensor | None, draw: Draw, beta: Tensor | float = 1.0
     ) -> Tensor:
-        """A state drawn at inverse temperature beta: a number, or (N, 1) for N chains.
+        """A state drawn at inverse temperature beta: a number, (N, 1) or (N, size).
 
         The engine's samplers read fields, (N, size), as float32 (docs/gibbs.md, section 7).
         """
