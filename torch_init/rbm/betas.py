@@ -12,11 +12,22 @@ UnitBeta = tuple[Tensor | None, Tensor | None]
 """A factor more for each visible unit, (visible,), and for each hidden one, (hidden,)."""
 
 
-def check_betas(function: str, argument: str, beta: Beta, shape: tuple[int, ...]) -> None:
-    """Raise unless beta is one number or a tensor of that shape, all of them finite and >= 0."""
+def check_betas(
+    function: str, beta: Beta, chains: int, unit_beta: UnitBeta, visible: int, hidden: int
+) -> None:
+    """Raise unless all are finite and >= 0, and tensors as long as there are chains or units."""
+    _check("beta", function, beta, chains)
+    for side, factors, size in zip(
+        ("visible", "hidden"), unit_beta, (visible, hidden), strict=True
+    ):
+        if factors is not None:
+            _check(f"unit_beta of {side} units", function, factors, size)
+
+
+def _check(argument: str, function: str, beta: Beta, count: int) -> None:
     betas = torch.as_tensor(beta)
-    if betas.dim() and betas.shape != shape:
-        got, expected = f"shape {tuple(betas.shape)}", f"a number or shape {shape}"
+    if betas.dim() and betas.shape != (count,):
+        got, expected = f"shape {tuple(betas.shape)}", f"a number or shape ({count},)"
         raise ValueError(describe(function, argument, got, expected))
     if not bool(((betas >= 0) & betas.isfinite()).all()):
         raise ValueError(describe(function, argument, f"{beta}", "finite numbers >= 0"))

@@ -71,12 +71,12 @@ class Gradient:
     hidden_bias: Tensor
     log_variance: Tensor | None
 
-    def norm(self) -> float:
-        """The Euclidean norm over all parameters."""
+    def norm(self) -> Tensor:
+        """The Euclidean norm over all parameters, on their device."""
         parts = [self.weight, self.visible_bias, self.hidden_bias]
         if self.log_variance is not None:
             parts.append(self.log_variance)
-        return torch.stack([part.double().norm() for part in parts]).norm().item()
+        return torch.stack([part.double().norm() for part in parts]).norm()
 
 
 class Offsets:

@@ -220,13 +220,8 @@ class RBM(Energy):
         """
         self.check_states("gibbs", "visible", visible)
         check_positive_int("gibbs", "steps", steps)
-        check_betas("gibbs", "beta", beta, (len(visible),))
-        layers = (("visible", self.visible.size), ("hidden", self.hidden.size))
-        for (side, size), factors in zip(layers, unit_beta, strict=True):
-            if factors is not None:
-                check_betas("gibbs", f"unit_beta of {side} units", factors, (size,))
-        has_factors = unit_beta != (None, None)
-        if has_factors and self.exact and not self.visible.are_states(visible):
+        check_betas("gibbs", beta, len(visible), unit_beta, self.visible.size, self.hidden.size)
+        if self.exact and unit_beta != (None, None) and not self.visible.are_states(visible):
             fix = "Start from states, or make the machine with exact=False"
             raise ValueError(describe("gibbs", "visible", "means with unit_beta", "states", fix))
         seed = draw_seed(None) if seed is None else int(check_seed("gibbs", seed))

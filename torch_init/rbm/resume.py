@@ -28,7 +28,7 @@ def save(training: "Training", folder: Path, epoch: int) -> None:
         tensors["order"] = training.processes.gather_rows(order[None], training.processes.size)
     facts = {
         **_identity(training),
-        "gradient_norm": ascent.gradient_norm,
+        "gradient_norm": float(ascent.gradient_norm),
         "records": training.history.records,
         "stopped_early": training.history.stopped_early,
     }

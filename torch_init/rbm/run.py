@@ -266,7 +266,11 @@ class Training:
             return False
         check_parameters("fit", self.machine, epoch)
         moment = Moment(
-            self.machine, self.source.probe(), self.validation, self.ascent.gradient_norm, epoch
+            self.machine,
+            self.source.probe(),
+            self.validation,
+            float(self.ascent.gradient_norm),
+            epoch,
         )
         figures = look(list(options.monitors), moment)
         records.append({"epoch": epoch, "update": self.update, **figures})

@@ -56,11 +56,12 @@ class Gaussian(Units):
     def sample(
         self, field: Tensor, log_variance: Tensor | None, draw: Draw, beta: Tensor | float = 1.0
     ) -> Tensor:
-        beta = torch.as_tensor(beta).to(field)
-        if not bool((beta > 0).all()):
+        # A number is looked at without waiting for the device.
+        if not (bool((beta > 0).all()) if isinstance(beta, Tensor) else beta > 0):
             expected = "numbers > 0 with Gaussian units, which have no law at others"
             raise ValueError(describe("gibbs", "beta", f"{beta}", expected))
-        noise = _ops.sample_gaussian(torch.zeros_like(field), **draw.words) / beta**0.5
+        noise = _ops.sample_gaussian(torch.zeros_like(field), **draw.words)
+        noise = noise / (beta.to(field) if isinstance(beta, Tensor) else beta) ** 0.5
         return field + (noise if log_variance is None else noise * torch.exp(0.5 * log_variance))
 
 
