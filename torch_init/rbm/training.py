@@ -68,10 +68,10 @@ def fit(
         momentum: a number, or two, before and from epoch 5. None: (0.5, 0.9) for CD, else 0.
         weight_decay (2e-4) and l1 (0): of the weights only. sparsity_target (None) of the hidden
             means, with sparsity_cost (0.01).
-        centered: the enhanced gradient. None: True, but False of a ConvRBM. dropout (0): of hidden
-            units, in CD (Srivastava et al. 2014, section 8). No weight is rescaled: the hidden
-            means stay those of training, but all units together send 1 / (1 - dropout) times as
-            much down.
+        centered: the centred gradient, whose offsets follow the data's means. None: True, but False
+            of a ConvRBM. dropout (0): of hidden units, in CD (Srivastava et al. 2014, section 8).
+            No weight is rescaled: the hidden means stay those of training, but all units together
+            send 1 / (1 - dropout) times as much down.
         statistics: "means" of the hidden units (default; less variance) or "samples". Where all
             units are binary and the data are states or grey levels u / 255, both are integers: the
             means are rounded to 2^-16 (docs/gibbs.md, section 6).
