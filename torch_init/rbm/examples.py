@@ -27,11 +27,7 @@ _CHUNK = 2048
 
 
 class Examples:
-    """Unlabelled examples as the model takes them, in chunks, checked and on its device.
-
-    Attributes:
-        generator: that of a DataLoader, whose state its order depends on.
-    """
+    """Unlabelled examples as the model takes them, in chunks, checked and on its device."""
 
     def __init__(self, data: Any, device: torch.device, argument: str = "data") -> None:
         self.description = f"the caller's {type(data).__name__}"
@@ -45,7 +41,6 @@ class Examples:
         if isinstance(data, Tensor):
             check_dense(_FUNCTION, argument, data)
         self._data, self._device = data, device
-        self.generator = getattr(data, "generator", None)
         self._is_array = isinstance(data, (Tensor, np.ndarray))
         is_list = isinstance(data, (list, tuple))
         self.finite = self._is_array or (has_rows and not is_list)
@@ -124,13 +119,11 @@ class Features:
     Attributes:
         scale: of the features that are handed out.
         is_stream: whether they come from a loader.
-        generator: the loader's, if it has one.
     """
 
     def __init__(self, model: nn.Module, layer: Layer, examples: Examples) -> None:
         self._model, self._layer, self._examples = model, layer, examples
         self.scale, self.is_stream = 1.0, not examples.finite
-        self.generator = examples.generator
         self._rows = None if self.is_stream else torch.cat(list(self))
 
     def __iter__(self) -> Iterator[Tensor]:
