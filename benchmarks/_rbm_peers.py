@@ -38,10 +38,10 @@ def plain_torch(k: int) -> Epochs:
                 v = rows[numbers]
                 up = torch.sigmoid(torch.addmm(c, v, weight))
                 h = torch.bernoulli(up)
-                for _ in range(k):
+                for left in reversed(range(k)):
                     seen = torch.bernoulli(torch.sigmoid(torch.addmm(b, h, weight.T)))
                     last = torch.sigmoid(torch.addmm(c, seen, weight))
-                    h = torch.bernoulli(last)
+                    h = torch.bernoulli(last) if left else h
                 rate = RATE / len(v)
                 weight += rate * (v.T @ up - seen.T @ last)
                 b += rate * (v - seen).sum(0)

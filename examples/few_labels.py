@@ -101,7 +101,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20, help="of pre-training, each layer")
     parser.add_argument("--batch-size", type=int, default=20, help="of pre-training")
     parser.add_argument("--updates", type=int, default=300, help="of fine-tuning")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)  # layers of a few hundred units gain nothing from more
     x, y, x_test, y_test = load(args.data)
@@ -110,7 +111,7 @@ def main() -> None:
     options |= {"sparsity_target": args.sparsity_target, "sparsity_cost": 1.0}
     unlabelled = x[: args.unlabelled]
     found: dict[str, list[float]] = {name: [] for name in STARTS}
-    for seed in range(args.seeds):
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
         rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[: args.labels]
         for name in STARTS:
             began = time.perf_counter()

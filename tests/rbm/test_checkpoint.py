@@ -24,6 +24,7 @@ RUNS = [
     {"algorithm": "pcd", "schedule": "linear"},
     {"algorithm": "fpcd"},
     {"algorithm": "pt", "temperatures": 4},
+    {"algorithm": "pt", "temperatures": 4, "adapt_temperatures": True},
 ]
 UNITS = {"bernoulli": (12, 7), "gaussian": (rbm.Gaussian(12, learn_variance=True), rbm.NReLU(7))}
 
@@ -55,7 +56,7 @@ def train(made, folder, stop_after=None, source=None, **options):
         return made.fit(data() if source is None else source, checkpoint=folder, **settings)
 
 
-@pytest.mark.parametrize("options", RUNS, ids=str)
+@pytest.mark.parametrize("options", RUNS, ids=lambda run: "-".join(map(str, run.values())))
 @pytest.mark.parametrize("stop", [1, 5, 7, 15])
 def test_resumed_run_has_the_same_bits(tmp_path, options, stop):
     """Five updates an epoch: stopped in the first, at its end, in the second, at the very end."""

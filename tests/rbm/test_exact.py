@@ -155,7 +155,9 @@ def test_the_native_step_is_the_gradient_of_the_float_path():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("units", [(12, 7), (rbm.Gaussian(12), rbm.Bernoulli(7))], ids=str)
+@pytest.mark.parametrize(
+    "units", [(12, 7), (rbm.Gaussian(12), rbm.Bernoulli(7))], ids=["bernoulli", "gaussian"]
+)
 def test_half_precision_learns_by_small_steps(dtype, units):
     """Steps of less than half of a weight's last place, which rounding would undo, add up."""
     options = {"epochs": 60, "batch_size": 30, "learning_rate": 3e-3, "momentum": 0.0}

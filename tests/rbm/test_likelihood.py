@@ -185,7 +185,9 @@ def test_native_and_float_annealing_agree(units):
             assert abs(estimate.value - want) < 4 * (estimate.high - estimate.low) / 6
 
 
-@pytest.mark.parametrize("units", [DISCRETE["bernoulli"], DISCRETE["spin"]], ids=str)
+@pytest.mark.parametrize(
+    "units", [DISCRETE["bernoulli"], DISCRETE["spin"]], ids=["bernoulli", "spin"]
+)
 def test_pseudo_likelihood_by_enumeration(units):
     made = machine(units)
     states = made.visible.states()

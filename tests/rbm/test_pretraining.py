@@ -231,7 +231,7 @@ def with_between(module):
             "weight is computed from others",
         ),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_models_that_are_no_chain_are_refused_by_name(model, text):
     with pytest.raises(ValueError, match=text):
@@ -246,9 +246,16 @@ def test_models_that_are_no_chain_are_refused_by_name(model, text):
         (torch.zeros(0, 64), ValueError, "no rows"),
         ([], ValueError, "no batches"),
         (7, TypeError, "int"),
+        (torch.ones(30, 64, dtype=torch.uint8), ValueError, "pass bool or float"),
+        ([torch.ones(30, 64, dtype=torch.uint8)] * 2, ValueError, "pass bool or float"),
+        (torch.ones(30, 64, dtype=torch.complex64), TypeError, "complex64"),
+        (torch.eye(64).to_sparse(), TypeError, "sparse_coo"),
         (iter([images()]), TypeError, "only once"),
     ],
-    ids=["nan", "width", "rows", "batches", "int", "iterator"],
+    ids=[
+        *("nan", "width", "rows", "batches", "int"),
+        *("bytes", "batches of bytes", "complex", "sparse", "iterator"),
+    ],
 )
 def test_bad_data_are_refused(data, error, text):
     model = mlp()

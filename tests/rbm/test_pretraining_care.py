@@ -215,3 +215,43 @@ def test_computed_weights_are_refused_before_anything_is_copied():
     prune.random_unstructured(model[2], "weight", amount=0.5)
     with pytest.raises(ValueError, match="2, whose weight is computed from others"):
         torch_init.rbm_pretrain(model, examples())
+
+
+class Halved(nn.Sequential):
+    """Changes its input in place."""
+
+    def forward(self, inputs):
+        return super().forward(inputs.mul_(0.5))
+
+
+def test_examples_are_not_written_to():
+    data, before = examples(), examples()
+    torch_init.rbm_pretrain(Halved(*mlp()), data, epochs=1)
+    assert torch.equal(data, before)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("order", [3, 4])
+@pytest.mark.parametrize("layer", ["0", "2"])
+def test_a_loader_that_shuffles_has_to_begin_as_it_did(tmp_path, layer, order):
+    """A resumed run reads the loader as often as a whole one, if its generator begins alike."""
+
+    def pretrain(order, **options):
+        generator, model = torch.Generator().manual_seed(order), mlp()
+        loader = DataLoader(TensorDataset(examples()), 10, shuffle=True, generator=generator)
+        torch_init.init_(model, "he", seed=0)
+        torch_init.rbm_pretrain(model, loader, epochs=2, **options)
+        return model
+
+    def kill(machine, record):
+        if machine.name == layer:
+            raise Killed
+
+    want, folder = values(pretrain(3)), {"checkpoint": tmp_path, "checkpoint_every": 4}
+    with pytest.raises(Killed):
+        pretrain(3, callback=kill, **folder)
+    resumed = pretrain(order, resume=True, **folder)
+    assert (changed(resumed, want) == set()) == (order == 3)

@@ -51,19 +51,24 @@ def test_bars_and_stripes(seed):
     assert max(found) <= -41.5887
 
 
-ALGORITHMS = [
-    {"algorithm": "cd"},
-    {"algorithm": "cd", "k": 3, "reconstruction": "means"},
-    {"algorithm": "cd", "centered": False, "schedule": "linear", "l1": 1e-4},
-    {"algorithm": "cd", "statistics": "samples"},
-    {"algorithm": "pcd", "k": 2, "learning_rate": 0.05, "schedule": "linear"},
-    {"algorithm": "pcd", "statistics": "samples", "chains": 30, "learning_rate": 0.05},
-    {"algorithm": "fpcd", "learning_rate": 0.02},
-    {"algorithm": "pt", "temperatures": 5, "learning_rate": 0.05},
-]
+ALGORITHMS = {
+    "cd": {"algorithm": "cd"},
+    "cd-means": {"algorithm": "cd", "k": 3, "reconstruction": "means"},
+    "cd-plain": {"algorithm": "cd", "centered": False, "schedule": "linear", "l1": 1e-4},
+    "cd-samples": {"algorithm": "cd", "statistics": "samples"},
+    "pcd": {"algorithm": "pcd", "k": 2, "learning_rate": 0.05, "schedule": "linear"},
+    "pcd-samples": {
+        "algorithm": "pcd",
+        "statistics": "samples",
+        "chains": 30,
+        "learning_rate": 0.05,
+    },
+    "fpcd": {"algorithm": "fpcd", "learning_rate": 0.02},
+    "pt": {"algorithm": "pt", "temperatures": 5, "learning_rate": 0.05},
+}
 
 
-@pytest.mark.parametrize("options", ALGORITHMS, ids=str)
+@pytest.mark.parametrize("options", ALGORITHMS.values(), ids=ALGORITHMS)
 def test_every_algorithm_learns(options):
     """By far more than the best machine without weights."""
     data = patterns(600)
@@ -82,6 +87,15 @@ def test_dropout_still_reconstructs():
     assert not same(made, trained(patterns(600), epochs=60, batch_size=20))
 
 
+@pytest.mark.parametrize("hidden", [rbm.Bernoulli(5), rbm.Spin(5)], ids=["bernoulli", "spin"])
+def test_units_that_dropout_takes_out_learn_nothing(hidden):
+    """At a rate of 1 - 1e-9 all are out, in every row: as if they were not there."""
+    made = rbm.RBM(rbm.Bernoulli(12), hidden, std=0.5)
+    before = made.weight.detach().clone()
+    made.fit(patterns(), epochs=1, dropout=1 - 1e-9, weight_decay=0.0, centered=False)
+    assert torch.equal(made.weight, before)
+
+
 @pytest.mark.parametrize(
     "units",
     [
@@ -90,7 +104,7 @@ def test_dropout_still_reconstructs():
         (rbm.Softmax(12, categories=3), rbm.Bernoulli(8)),
         (rbm.Bernoulli(12), rbm.Softmax(9, categories=3)),
     ],
-    ids=str,
+    ids=["spin", "bernoulli-spin", "softmax", "bernoulli-softmax"],
 )
 @pytest.mark.parametrize("algorithm", ["cd", "pcd"])
 def test_every_kind_of_units_learns(units, algorithm):
@@ -108,7 +122,7 @@ def test_every_kind_of_units_learns(units, algorithm):
     assert rbm.log_likelihood(made, data).mean() > before + 1
 
 
-@pytest.mark.parametrize("hidden", [rbm.Bernoulli(6), rbm.NReLU(6)], ids=str)
+@pytest.mark.parametrize("hidden", [rbm.Bernoulli(6), rbm.NReLU(6)], ids=["bernoulli", "nrelu"])
 @pytest.mark.parametrize("learned", [False, True])
 def test_gaussian_machines_reconstruct(hidden, learned):
     generator = torch.Generator().manual_seed(0)
@@ -194,6 +208,7 @@ def test_bad_data_change_nothing(data, error, text):
         ({"monitors": ["loss"]}, "monitors"),
         ({"sparsity_target": 2.0}, "sparsity_target"),
         ({"algorithm": "pcd", "dropout": 0.5}, "dropout"),
+        ({"algorithm": "pcd", "adapt_temperatures": True}, "adapt_temperatures"),
         ({"algorithm": "pcd", "reconstruction": "means"}, "reconstruction"),
         ({"patience": 3, "monitors": ()}, "patience"),
         ({"resume": True}, "resume"),
@@ -286,6 +301,9 @@ def test_patience_stops_early():
     made = rbm.RBM(12, 5)
     history = made.fit(data, epochs=50, learning_rate=0.0, patience=4, visible_bias="keep")
     assert history.stopped_early and history.records[-1]["epoch"] == 5
+    still = {"learning_rate": 0.0, "visible_bias": "keep"}
+    history = made.fit(data, epochs=50, patience=4, monitor_every=2, **still)
+    assert history["epoch"] == [2, 4, 6]  # patience counts epochs, not looks
 
 
 def test_monitors_without_a_figure_are_refused():

@@ -47,7 +47,7 @@ class Ascent:
         self._velocity = {name: torch.zeros_like(p) for name, p in self._masters.items()}
         self._offsets = Offsets(machine)
         self._activity = torch.zeros_like(self._offsets.hidden)
-        self.gradient_norm = 0.0
+        self.gradient_norm: Tensor | float = 0.0
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""

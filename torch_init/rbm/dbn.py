@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torch_init.errors import check_not_negative, check_positive_int, describe
 from torch_init.keys import check_seed, draw_seed
+from torch_init.rbm.ancestral import draw
 from torch_init.rbm.data import Rows, as_source
 from torch_init.rbm.greedy import check_options, train_greedily
 from torch_init.rbm.history import History
@@ -262,26 +263,7 @@ class DBN(nn.Module):
             labels = labels.expand(num) if labels.dim() == 0 else labels
             wanted = self._one_hot("DBN.sample", labels, num)
         seed = draw_seed(None) if seed is None else int(check_seed("DBN.sample", seed))
-        noise, top, classes = Noise(seed, f"{self.name}.sample"), self.top, self.classes or 0
-        start = top.visible_bias.detach().expand(num, -1).contiguous()
-        states = top.visible.sample(start, top.log_variance, noise.at("start", 0, start))
-        states = states.to(start.dtype)
-        features = top.visible.size - classes
-        clamp = None
-        if wanted is not None:
-            states[:, features:] = wanted
-            clamp = torch.arange(top.visible.size, device=states.device) >= features
-        states, hidden = top.run_chains(states, noise, 0, steps, clamp=clamp)
-        if len(self.machines) == 1:
-            return top.visible_mean(hidden)
-        states = states[:, :features]
-        for number in reversed(range(len(self.machines) - 1)):
-            machine, field = self._machine(number), self.down_field(number, states)
-            if number == 0:
-                return machine.visible.mean(field)
-            draw = noise.at(f"down{number}.", 0, field)
-            states = machine.visible.sample(field, machine.log_variance, draw).to(field.dtype)
-        return states
+        return draw(self, num, steps, wanted, Noise(seed, f"{self.name}.sample"))
 
     def down_field(self, number: int, states: Tensor) -> Tensor:
         """Return the fields of machine `number`'s visible units by the generative weights."""

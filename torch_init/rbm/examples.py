@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from torch_init.errors import describe
 from torch_init.rbm.chain import Layer, input_of
-from torch_init.rbm.states import EXPECTED, to_tensor
+from torch_init.rbm.states import (
+    EXPECTED,
+    check_dense,
+    greatest_byte,
+    refuse_binary_bytes,
+    to_tensor,
+)
 
 _FUNCTION = "rbm_pretrain"
 _PROBE = 8
@@ -32,6 +38,8 @@ class Examples:
         if isinstance(data, Iterator):
             got = "an iterator, which can be read only once"
             raise TypeError(describe(_FUNCTION, argument, got, EXPECTED))
+        if isinstance(data, Tensor):
+            check_dense(_FUNCTION, argument, data)
         self._data, self._device = data, device
         self._is_array = isinstance(data, (Tensor, np.ndarray))
         is_list = isinstance(data, (list, tuple))
@@ -40,12 +48,14 @@ class Examples:
             raise ValueError(describe(_FUNCTION, argument, "no rows", "at least one"))
 
     def __iter__(self) -> Iterator[Tensor]:
-        count = 0
+        count = greatest = 0
         for chunk in self._chunks():
-            count += len(chunk)
+            check_dense(_FUNCTION, self._argument, chunk)
+            count, greatest = count + len(chunk), max(greatest, greatest_byte(chunk))
             yield self._prepared(chunk)
         if count == 0:
             raise ValueError(describe(_FUNCTION, self._argument, "no batches", "at least one"))
+        refuse_binary_bytes(_FUNCTION, self._argument, greatest)
 
     def few(self) -> Tensor:
         """Return the first few examples."""
@@ -58,19 +68,19 @@ class Examples:
             return
         for first in range(0, len(self._data), _CHUNK):
             if self._is_array:
-                part = self._data[first : first + _CHUNK]
-                yield part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
+                yield to_tensor(_FUNCTION, self._data[first : first + _CHUNK])
             else:
                 last = min(first + _CHUNK, len(self._data))
                 items = [to_tensor(_FUNCTION, self._data[i]) for i in range(first, last)]
                 yield torch.stack(items)
 
     def _prepared(self, chunk: Tensor) -> Tensor:
-        if chunk.is_complex() or chunk.dim() < 2:
+        if chunk.dim() < 2:
             got = f"{chunk.dtype} of shape {tuple(chunk.shape)}"
             expected = "examples as the model takes them"
             raise ValueError(describe(_FUNCTION, self._argument, got, expected))
-        inputs = chunk.to(self._device, torch.float32)
+        # A copy, as the model's first operation may work in place.
+        inputs = chunk.to(self._device, torch.float32, copy=True)
         if not inputs.isfinite().all():
             got = "values that are not finite"
             raise ValueError(describe(_FUNCTION, self._argument, got, "numbers"))

@@ -71,12 +71,12 @@ class Gradient:
     hidden_bias: Tensor
     log_variance: Tensor | None
 
-    def norm(self) -> float:
-        """The Euclidean norm over all parameters."""
+    def norm(self) -> Tensor:
+        """The Euclidean norm over all parameters, on their device."""
         parts = [self.weight, self.visible_bias, self.hidden_bias]
         if self.log_variance is not None:
             parts.append(self.log_variance)
-        return torch.stack([part.double().norm() for part in parts]).norm().item()
+        return torch.stack([part.double().norm() for part in parts]).norm()
 
 
 class Offsets:
@@ -109,7 +109,7 @@ def add_outer_(weight: Tensor, hidden: Tensor, visible: Tensor) -> None:
 def likelihood_gradient(
     data: Statistics, model: Statistics, offsets: Offsets | None = None
 ) -> Gradient:
-    r"""Return the gradient of mean log p, or with offsets the enhanced (centred) gradient.
+    r"""Return the gradient of mean log p, or with offsets the centred gradient.
 
     Without offsets: :math:`\nabla W = \langle h s^\top \rangle_d - \langle h s^\top \rangle_m`,
     :math:`\nabla b = \langle s \rangle_d - \langle s \rangle_m`, and likewise for c. With offsets

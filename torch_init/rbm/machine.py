@@ -10,15 +10,13 @@ from torch.nn import functional
 from torch_init import elementwise
 from torch_init.errors import check_not_negative, check_positive_int, describe
 from torch_init.keys import check_name, check_seed, draw_seed
+from torch_init.rbm.betas import Beta, UnitBeta, as_column, check_betas, of_units
 from torch_init.rbm.energy import Energy
 from torch_init.rbm.sampling import IntegerMachine, Noise
 from torch_init.rbm.units import Gaussian, NReLU, Units, as_units
 
 if TYPE_CHECKING:
     from torch_init.rbm.history import History
-
-Beta = Tensor | float
-"""An inverse temperature: one for all chains, or (N,) for N chains."""
 
 
 class RBM(Energy):
@@ -137,7 +135,7 @@ class RBM(Energy):
         units, log_variance = self.hidden, None
         if side == "v":
             units, log_variance = self.visible, self.log_variance
-        beta = _column(beta, field)
+        beta = as_column(beta, field)
         return units.sample(field, log_variance, noise.at(side, step, field), beta).to(field.dtype)
 
     @torch.no_grad()
@@ -192,6 +190,7 @@ class RBM(Energy):
         first_chain: int = 0,
         first_step: int = 0,
         beta: Beta = 1.0,
+        unit_beta: UnitBeta = (None, None),
     ) -> tuple[Tensor, Tensor]:
         """Run one chain from each row of visible and return its last (v, h).
 
@@ -204,7 +203,13 @@ class RBM(Energy):
             steps: >= 1.
             seed: None draws one from torch's default generator, so that two calls differ.
             first_chain, first_step: where in the stream of noise these chains are.
-            beta: inverse temperature, a number or (N,).
+            beta: inverse temperature, a number or (N,); >= 0, and > 0 of Gaussian units. In exact
+                integers at most 16, and rounded to 2^-24.
+            unit_beta: a factor of it for each visible unit, (visible,), and for each hidden one,
+                (hidden,). In exact integers a chain then starts from states, not from means.
+
+        Raises:
+            ValueError: states, steps, seed or temperatures out of range.
 
         Example:
             >>> rbm = torch_init.rbm.RBM(6, 4, seed=0)
@@ -215,9 +220,14 @@ class RBM(Energy):
         """
         self.check_states("gibbs", "visible", visible)
         check_positive_int("gibbs", "steps", steps)
+        check_betas("gibbs", beta, len(visible), unit_beta, self.visible.size, self.hidden.size)
+        if self.exact and unit_beta != (None, None) and not self.visible.are_states(visible):
+            fix = "Start from states, or make the machine with exact=False"
+            raise ValueError(describe("gibbs", "visible", "means with unit_beta", "states", fix))
         seed = draw_seed(None) if seed is None else int(check_seed("gibbs", seed))
         noise = Noise(seed, self.name, first_chain)
-        return self.run_chains(visible.to(self.weight.dtype), noise, first_step, steps, beta)
+        visible = visible.to(self.weight.dtype)
+        return self.run_chains(visible, noise, first_step, steps, beta, unit_beta=unit_beta)
 
     @torch.no_grad()
     def run_chains(
@@ -229,6 +239,7 @@ class RBM(Energy):
         beta: Beta = 1.0,
         clamp: Tensor | None = None,
         integers: IntegerMachine | None = None,
+        unit_beta: UnitBeta = (None, None),
     ) -> tuple[Tensor, Tensor]:
         """Do as gibbs does, from checked states, with the noise given.
 
@@ -238,12 +249,13 @@ class RBM(Energy):
         """
         integers = self.integers() if integers is None else integers
         if integers is not None and self.visible.are_states(visible):
-            return integers.run(visible, noise, first_step, steps, beta, clamp)
+            return integers.run(visible, noise, first_step, steps, beta, clamp, unit_beta)
         given = visible
         hidden = visible.new_empty(0)
+        of_visible, of_hidden = (of_units(beta, factors) for factors in unit_beta)
         for step in range(first_step, first_step + steps):
-            hidden = self.sample_hidden(visible, noise, step, beta, integers)
-            visible = self.sample_visible(hidden, noise, step, beta, integers)
+            hidden = self.sample_hidden(visible, noise, step, of_hidden, integers)
+            visible = self.sample_visible(hidden, noise, step, of_visible, integers)
             visible = visible if clamp is None else torch.where(clamp, given, visible)
             left = first_step + steps - 1 - step
             if integers is not None and left > 0 and self.visible.are_states(visible):
@@ -285,9 +297,3 @@ class RBM(Energy):
         from torch_init.rbm.training import fit
 
         return fit(self, data, **options)
-
-
-def _column(beta: Beta, rows: Tensor) -> Beta:
-    if isinstance(beta, Tensor) and beta.dim():
-        return beta.to(rows.device).reshape(-1, 1)
-    return beta

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model's phase: contrastive divergence, persistent chains, fast weights, tempering."""
+"""The model's phase: contrastive divergence, persistent chains, fast weights."""
 
 import copy
 from dataclasses import replace
@@ -7,7 +7,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from torch_init.distributions import Uniform
 from torch_init.rbm.exact import Phase
 from torch_init.rbm.gradient import Gradient, wide
 from torch_init.rbm.machine import RBM
@@ -250,84 +249,3 @@ class FastPersistent(Chains):
         """Move the fast weights."""
         for name, fast in self._fast.items():
             fast.mul_(self.DECAY).add_(getattr(gradient, name), alpha=self._rate)
-
-
-class Tempered(Chains):
-    """Parallel tempering (Desjardins et al. 2010; Cho et al. 2010).
-
-    Each chain has replicas at inverse temperatures from 1 to 0, evenly spaced. After k sweeps,
-    neighbours swap with probability min(1, exp((beta_i - beta_j) (E_i - E_j))), pairs from an
-    even and from an odd temperature in turn. The replicas at beta = 1 are the model's phase.
-    """
-
-    def __init__(
-        self, machine: RBM, options: Options, noise: Noise, start: Tensor, processes: Processes
-    ) -> None:
-        super().__init__(machine, options, noise, start, processes)
-        self._rungs = options.temperatures
-        self.chains = self.chains.repeat(self._rungs, 1)
-        dtype = self.chains.dtype
-        self.betas = torch.linspace(1, 0, self._rungs, dtype=dtype) if self._rungs > 1 else None
-
-    def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps: all replicas, (temperatures, chains, visible)."""
-        rungs = [self._processes.gather_rows(rung, self.count) for rung in self._by_rung()]
-        return {"chains": torch.stack(rungs)}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Take a checkpoint's replicas over."""
-        own = state["chains"][:, self._processes.share(self.count)]
-        self.chains = own.flatten(0, 1).to(self.chains)
-
-    def _by_rung(self) -> Tensor:
-        return self.chains.view(self._rungs, -1, self.chains.shape[1])
-
-    def advance(self, update: int, integers: IntegerMachine | None) -> Tensor:
-        """Sweep all replicas, swap, and return the visible states of those at beta = 1."""
-        machine, options = self._machine, self._options
-        first, rungs = update * options.k, list(self._by_rung())
-        for rung, visible in enumerate(rungs):
-            beta = 1.0 if self.betas is None else self.betas[rung].item()
-            noise = replace(self._noise, name=f"{self._noise.name}.{rung}")
-            rungs[rung], _ = machine.run_chains(
-                visible, noise, first, options.k, beta, integers=integers
-            )
-        swap_(machine, rungs, self.betas, self._noise, update)
-        self.chains = torch.cat(rungs)
-        return rungs[0]
-
-
-@torch.no_grad()
-def swap_(
-    machine: RBM, rungs: list[Tensor], betas: Tensor | None, noise: Noise, update: int
-) -> float:
-    """Swap states of neighbouring temperatures by Metropolis' rule; return the share swapped.
-
-    On states v alone the rule has free energies at each temperature, with h summed out:
-    exp(F_i(v_i) + F_j(v_j) - F_i(v_j) - F_j(v_i)).
-    """
-    if betas is None:
-        return 0.0
-    swapped = []
-    for i in range(update % 2, len(rungs) - 1, 2):
-        upper, lower = rungs[i], rungs[i + 1]
-        log_ratio = (
-            _log_p(machine, lower, betas[i])
-            + _log_p(machine, upper, betas[i + 1])
-            - _log_p(machine, upper, betas[i])
-            - _log_p(machine, lower, betas[i + 1])
-        )
-        word = noise.at(f"swap{i}.", update, upper)(Uniform(0.0, 1.0), 1)
-        swap = word.log() < log_ratio.unsqueeze(1)
-        rungs[i], rungs[i + 1] = torch.where(swap, lower, upper), torch.where(swap, upper, lower)
-        swapped.append(swap.double().mean().item() if len(swap) else 0.0)
-    return sum(swapped) / max(len(swapped), 1)
-
-
-def _log_p(machine: RBM, visible: Tensor, beta: Tensor) -> Tensor:
-    """log of the unnormalised p(v) at an inverse temperature, with h summed out."""
-    field = machine.hidden_field(visible).double()
-    visible_bias, hidden_bias = machine.unit_biases()
-    energy = machine.visible.energy(visible, visible_bias, machine.log_variance).double()
-    summed = machine.hidden.log_partition(beta * field, beta * hidden_bias, None)
-    return summed - beta * energy

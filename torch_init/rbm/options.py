@@ -18,7 +18,7 @@ from torch_init.errors import (
 )
 from torch_init.keys import check_seed
 from torch_init.rbm.monitors import MONITORS
-from torch_init.rbm.units import Gaussian, NReLU, Units
+from torch_init.rbm.units import Gaussian, NReLU, Spin, Units
 
 ALGORITHMS = ("cd", "pcd", "fpcd", "pt")
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -54,6 +54,7 @@ class Options:
     dropout: float = 0.0
     chains: int | None = None
     temperatures: int = 10
+    adapt_temperatures: bool = False
     binarize: str | None = None
     visible_bias: str | None = None
     shuffle: bool = True
@@ -107,6 +108,9 @@ class Options:
         if self.statistics == "samples" and not exact:
             expected = "'means' unless the machine samples in exact integers"
             raise ValueError(describe("fit", "statistics", "'samples'", expected))
+        if self.statistics == "samples" and self.dropout and isinstance(hidden, Spin):
+            got = "'samples' with dropout of spins, whose states are -1 and 1, not 0"
+            raise ValueError(describe("fit", "statistics", got, "'means'"))
         if self.binarize is not None and not visible.binary:
             got = f"{self.binarize!r} with {type(visible).__name__} units"
             raise ValueError(describe("fit", "binarize", got, "None"))
@@ -117,6 +121,9 @@ class Options:
         if persistent and self.dropout:
             got = f"{self.dropout} with algorithm={self.algorithm!r}"
             raise ValueError(describe("fit", "dropout", got, "0, or algorithm='cd'"))
+        if self.adapt_temperatures and self.algorithm != "pt":
+            got = f"True with algorithm={self.algorithm!r}"
+            raise ValueError(describe("fit", "adapt_temperatures", got, "algorithm='pt'"))
         if self.algorithm == "pt" and isinstance(hidden, NReLU):
             raise ValueError(describe("fit", "algorithm", "'pt' with NReLU units", "another"))
         if self.algorithm == "pt" and (

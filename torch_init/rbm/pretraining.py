@@ -70,9 +70,9 @@ def rbm_pretrain(
             whose weight does not require a gradient are left alone; a bias that does not, or that
             is not there, is what the machine's hidden biases are held at.
         data: unlabelled examples as the model takes them: a tensor, NumPy array or memory map,
-            Dataset, DataLoader, or an iterable of batches (labels are ignored). uint8 is divided
-            by 255. None: scikit-learn's digits, 1,797 of 8 x 8, in [0, 1]; as images of one channel
-            if the model has convolutions.
+            Dataset, DataLoader, or an iterable of batches (labels are ignored). uint8 is divided by
+            255, and refused if it is only 0 and 1. None: scikit-learn's digits, 1,797 of 8 x 8, in
+            [0, 1]; as images of one channel if the model has convolutions.
         epochs: for each layer.
         head: how the last layer is initialised: what torch_init.init_ takes as rules; None or
             "keep": not at all.
@@ -85,9 +85,10 @@ def rbm_pretrain(
         validation: held-out examples of your own for the report, as data; holdout is not used then.
         seed: of weights, noise, the order of the examples, and the head.
         progress, options: as torch_init.rbm.fit takes them (batch_size, k, learning_rate ...; each
-            layer has its own folder in `checkpoint`, and resumes if those below are what they
-            were), but centered is False by default: the plain gradient leaves hidden units less
-            often active, which makes better features for few labels, though worse density models.
+            layer has its own folder in `checkpoint`, and resumes if those below are what they were;
+            a loader that shuffles needs a generator that begins in the same state), but centered is
+            False by default: the plain gradient leaves hidden units less often active, which makes
+            better features for few labels, though worse density models.
 
     Returns:
         A PretrainReport; print it.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run of fit(): the loop, and everything besides the machine that a checkpoint keeps."""
+"""One run of fit(): the loop over batches, what an update is made of, and the records."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,27 +10,22 @@ from torch import Tensor
 
 from torch_init.distributions import Uniform
 from torch_init.errors import describe
-from torch_init.rbm import checkpoint as files
 from torch_init.rbm.ascent import Ascent, Pace
 from torch_init.rbm.biases import set_visible_bias
-from torch_init.rbm.data import Rows, Source, Stream
+from torch_init.rbm.data import Rows, Source
 from torch_init.rbm.divergence import check_parameters
 from torch_init.rbm.exact import Difference, Phase, exact_rows
 from torch_init.rbm.gradient import statistics
 from torch_init.rbm.history import History
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.monitors import HIGHER_IS_BETTER, Moment, look
-from torch_init.rbm.negative import (
-    Chains,
-    ContrastiveDivergence,
-    FastPersistent,
-    Persistent,
-    Tempered,
-)
+from torch_init.rbm.negative import Chains, ContrastiveDivergence, FastPersistent, Persistent
 from torch_init.rbm.options import MOMENTUM_EPOCH, Options
 from torch_init.rbm.parallel import Processes
 from torch_init.rbm.progress import make_bar
+from torch_init.rbm.resume import save
 from torch_init.rbm.sampling import IntegerMachine, Noise
+from torch_init.rbm.tempering import Tempered
 from torch_init.rbm.units import Spin
 
 _PERSISTENT = {"pcd": Persistent, "fpcd": FastPersistent, "pt": Tempered}
@@ -45,7 +40,11 @@ def check_sampled(machine: RBM, rows: Tensor) -> None:
 
 
 class Training:
-    """One run of fit: the machine, and everything besides it that a checkpoint keeps."""
+    """One run of fit: the machine, and all that its training moves besides it.
+
+    resume.py keeps it in checkpoints: `update` of them are done, `negative` and `ascent` have a
+    state of their own, and `history` holds the records.
+    """
 
     def __init__(
         self,
@@ -87,6 +86,14 @@ class Training:
         self.negative = kind(machine, options, chains, start, self.processes)
 
     @property
+    def _can_be_exact(self) -> bool:
+        """Whether updates are made of integers where the rows are states or grey levels."""
+        # A byte of 0 is a spin of -1: only in floating point can dropout take one out.
+        drops_spins = self.options.dropout > 0 and isinstance(self.machine.hidden, Spin)
+        samples = self.options.reconstruction == "samples"
+        return self.machine.exact and samples and not drops_spins
+
+    @property
     def updates_per_epoch(self) -> int | None:
         """None if the data do not say how many rows they have."""
         if self.source.count is None:
@@ -120,11 +127,11 @@ class Training:
                     self.update = done
                     bar.update(1)
                     if folder is not None and done % every == 0:
-                        self.save(folder)
+                        save(self, folder, epoch + 1)
                 if self._finish_epoch(epoch + 1, bar, callback):
                     break
             if folder is not None:
-                self.save(folder)
+                save(self, folder, epoch + 1)
         finally:
             bar.close()
 
@@ -171,7 +178,7 @@ class Training:
             mask = (drawn >= options.dropout).to(field.dtype)
         integers = self.integers = machine.integers(self.integers)
         exact = None
-        if options.reconstruction == "samples":
+        if self._can_be_exact:
             are_states = self.source.are_states or options.binarize is not None
             exact = exact_rows(machine, visible, self.processes, are_states)
         if exact is not None and integers is not None:
@@ -259,7 +266,11 @@ class Training:
             return False
         check_parameters("fit", self.machine, epoch)
         moment = Moment(
-            self.machine, self.source.probe(), self.validation, self.ascent.gradient_norm, epoch
+            self.machine,
+            self.source.probe(),
+            self.validation,
+            float(self.ascent.gradient_norm),
+            epoch,
         )
         figures = look(list(options.monitors), moment)
         records.append({"epoch": epoch, "update": self.update, **figures})
@@ -272,67 +283,8 @@ class Training:
     def _is_out_of_patience(self) -> bool:
         if self.options.patience is None:
             return False
-        name = self.options.monitors[0]
+        name, epochs = self.options.monitors[0], self.history["epoch"]
         figures = self.history[name]
         if name in HIGHER_IS_BETTER:
             figures = [-figure for figure in figures]
-        return len(figures) - 1 - figures.index(min(figures)) >= self.options.patience
-
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint; every process takes part, the first one writes."""
-        check_parameters("fit", self.machine, len(self.history.records) + 1)
-        tensors = {f"machine.{n}": v for n, v in self.machine.state_dict().items()}
-        tensors |= self.ascent.state()
-        tensors |= {f"negative.{n}": v for n, v in self.negative.state().items()}
-        if isinstance(self.source, Stream) and self.source.order is not None:
-            order = self.source.order.to(self.machine.weight.device)
-            tensors["order"] = self.processes.gather_rows(order[None], self.processes.size)
-        facts = {
-            "options": self.options.as_json(),
-            "seed": self.seed,
-            "rows": self.source.count,
-            "machine": self._identity(),
-            "gradient_norm": self.ascent.gradient_norm,
-            "records": self.history.records,
-            "stopped_early": self.history.stopped_early,
-        }
-        if self.processes.rank == 0:
-            files.save(folder, self.update, tensors, facts)
-
-    def _identity(self) -> dict[str, Any]:
-        """What a machine must share with the one whose checkpoint it takes over."""
-        machine = self.machine
-        return {
-            "name": machine.name,
-            "visible": repr(machine.visible),
-            "hidden": repr(machine.hidden),
-            "coupling": machine.coupling(),
-            "shapes": {name: list(value.shape) for name, value in machine.state_dict().items()},
-            "dtype": str(machine.weight.dtype),
-        }
-
-    def stored(self, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return the folder's checkpoint, of the same machine, data and options."""
-        tensors, facts = files.load(folder)
-        identity = self._identity()
-        files.check_same(identity, facts.get("machine", {}), set())
-        ours = self.options.as_json() | {"seed": self.seed, "rows": self.source.count}
-        theirs = facts["options"] | {"seed": facts["seed"], "rows": facts["rows"]}
-        may_differ = {"epochs"} if self.options.schedule == "constant" else set()
-        files.check_same(ours, theirs, may_differ)
-        return tensors, facts
-
-    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Take a checkpoint over."""
-        groups: dict[str, dict[str, Tensor]] = {"machine": {}, "negative": {}}
-        for name, value in tensors.items():
-            group, _, rest = name.partition(".")
-            if group in groups:
-                groups[group][rest] = value
-        self.machine.load_state_dict(groups["machine"])
-        self.negative.load(groups["negative"])
-        self.ascent.load(tensors)
-        if isinstance(self.source, Stream) and "order" in tensors:
-            self.source.rewind(tensors["order"][self.processes.rank])
-        self.update, self.ascent.gradient_norm = facts["update"], facts["gradient_norm"]
-        self.history = History(facts["records"], facts["stopped_early"])
+        return epochs[-1] - epochs[figures.index(min(figures))] >= self.options.patience

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_init import _ops
 from torch_init.distributions import Distribution
 from torch_init.keys import part_name
+from torch_init.rbm.betas import UnitBeta
 from torch_init.rbm.units import Spin, Units
 
 _CHAINS = 2**40  # more than anybody runs; the index of a word is chain * columns + column
@@ -150,6 +151,7 @@ class IntegerMachine:
         sweeps: int,
         beta: Tensor | float = 1.0,
         clamp: Tensor | None = None,
+        unit_beta: UnitBeta = (None, None),
     ) -> tuple[Tensor, Tensor]:
         """Run sweeps from visible states in one native call, and return (v, h).
 
@@ -166,6 +168,7 @@ class IntegerMachine:
             first_step=first_step,
             sweeps=sweeps,
             beta=beta,
+            unit_beta=unit_beta,
             units=self._units,
             clamp=None if clamp is None else clamp.contiguous(),
         )

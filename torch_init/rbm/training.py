@@ -13,6 +13,7 @@ from torch_init.rbm.machine import RBM
 from torch_init.rbm.monitors import check_monitors
 from torch_init.rbm.options import Options
 from torch_init.rbm.parallel import Processes
+from torch_init.rbm.resume import load, restore
 from torch_init.rbm.run import Training, check_sampled
 
 
@@ -58,17 +59,19 @@ def fit(
     Options:
         epochs (10), batch_size (100), shuffle (True), seed (None: the machine's).
         algorithm: "cd" (default), "pcd", "fpcd" or "pt" (parallel tempering); k (1): sweeps an
-            update; chains (None: batch_size) of the last three; temperatures (10) of "pt".
+            update; chains (None: batch_size) of the last three; temperatures (10) of "pt", evenly
+            spaced inverse ones from 1 to 0, or, with adapt_temperatures (False), such that all
+            neighbours come to swap about as often.
         learning_rate: None: 0.05 for CD, 0.01 for the others, 0.001 with Gaussian or NReLU units.
         schedule: "constant" (default), "linear" (to 0), "cosine" (to 0), "exponential" (to 1 %), or
             a function of the part of the updates that is done, in [0, 1], giving a factor.
         momentum: a number, or two, before and from epoch 5. None: (0.5, 0.9) for CD, else 0.
         weight_decay (2e-4) and l1 (0): of the weights only. sparsity_target (None) of the hidden
             means, with sparsity_cost (0.01).
-        centered: the enhanced gradient. None: True, but False of a ConvRBM. dropout (0): of hidden
-            units, in CD (Srivastava et al. 2014, section 8). No weight is rescaled: the hidden
-            means stay those of training, but all units together send 1 / (1 - dropout) times as
-            much down.
+        centered: the centred gradient, whose offsets follow the data's means. None: True, but False
+            of a ConvRBM. dropout (0): of hidden units, in CD (Srivastava et al. 2014, section 8).
+            No weight is rescaled: the hidden means stay those of training, but all units together
+            send 1 / (1 - dropout) times as much down.
         statistics: "means" of the hidden units (default; less variance) or "samples". Where all
             units are binary and the data are states or grey levels u / 255, both are integers: the
             means are rounded to 2^-16 (docs/gibbs.md, section 6).
@@ -117,9 +120,9 @@ def fit(
         check_sampled(machine, source.probe())
     training = Training(machine, source, held_out, chosen, Processes.of(process_group))
     folder = None if checkpoint is None else Path(checkpoint)
-    stored = training.stored(folder) if resume and folder is not None else None
+    stored = load(training, folder) if resume and folder is not None else None
     training.begin(means)
     if stored is not None:
-        training.restore(*stored)
+        restore(training, *stored)
     training.run(folder, checkpoint_every, progress, callback)
     return training.history
