@@ -33,6 +33,20 @@ def test_a_head_of_zeros_is_information(bias):
     report.assert_healthy()
 
 
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Sigmoid])
+@pytest.mark.parametrize("first", [0, 6])
+def test_layers_of_zeros_in_a_row_are_a_fault_whatever_their_biases(activation, first):
+    model = mlp(8, 64, activation, 2.0)
+    linear = [layer for layer in model if isinstance(layer, nn.Linear)]
+    for number, layer in enumerate(linear):
+        torch_init.normal_(layer.bias, std=0.1, seed=0, name=f"{number}.bias")
+        if number >= first:
+            torch_init.zeros_(layer.weight)
+    verdict = observe(model).verdict
+    found = verdict.kind, verdict.severity, verdict.layer
+    assert found == ("zero_signal", "error", str(2 * first))
+
+
 class Gated(nn.Module):
     """A block of DiT with adaLN-zero: a layer of zeros gives its branch scale, shift and gate."""
 

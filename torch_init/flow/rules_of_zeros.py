@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 def zero_signal(report: Report) -> list[Verdict]:
     """Weights of exactly zero that will never learn.
 
+    So will those of several layers in a row, for all practical purposes, if only biases are left.
+
     Zeros on purpose, at the end of a residual branch, in a gate, an adapter or the output layer,
     are no fault: a gradient reaches them and they move, sooner or later (waking.py). A zero output
     layer that keeps the first step's gradient from the layers before it is information.
@@ -27,7 +29,8 @@ def zero_signal(report: Report) -> list[Verdict]:
         before = [r for r in report.weighted[:place] if r.backward_calls]
         is_zero = row.weight_gain == 0 and row.gradient_norm > 0
         if is_zero and before and all(r.gradient_norm == 0 for r in before):
-            return [_late_start(row)]
+            waiting = [r for r in before if r.weight_gain == 0 and not r.is_bypassed]
+            return [_one_by_one(waiting, row) if waiting else _late_start(row)]
     return []
 
 
@@ -44,6 +47,21 @@ def _stuck(first: Row, others: list[Row]) -> Verdict:
         if others
         else "its output is 0, where the slope of what follows is 0 as well",
         f"initialise with {call_for(first)}",
+    )
+
+
+def _one_by_one(waiting: list[Row], last: Row) -> Verdict:
+    """Layers of zeros in a row whose biases are not: each wakes the one before it, and slowly."""
+    return Verdict(
+        "zero_signal",
+        "error",
+        waiting[0].layer,
+        f"the weights of {1 + len(waiting)} layers in a row, up to `{last.layer}`, are exactly 0: "
+        "what follows is the same for every example",
+        "a signal that depends on the input",
+        "only the biases are not 0; a step lets the gradient pass one more of these layers, by as "
+        "little as the step moved it",
+        f"initialise with {call_for(waiting[0])}",
     )
 
 

@@ -68,7 +68,7 @@ def log_likelihood(rbm: RBM, data: Tensor, log_z: float | None = None) -> Tensor
 
     Args:
         data: (N, visible).
-        log_z: an estimate; None computes it by log_partition.
+        log_z: the value of an estimate, as ais(...).value; None computes it by log_partition.
 
     Example:
         >>> rbm = torch_init.rbm.RBM(3, 2, std=0.0)

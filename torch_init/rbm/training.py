@@ -2,7 +2,7 @@
 """fit(): training a machine."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,9 @@ def fit(
     try:
         chosen = Options(**options)
     except TypeError as error:
-        raise TypeError(describe("fit", "options", str(error), "the options listed")) from error
+        names = [field.name for field in fields(Options)]
+        unknown = ", ".join(sorted(set(options) - set(names))) or str(error)
+        raise TypeError(describe("fit", "options", unknown, ", ".join(names))) from error
     chosen.check(machine.visible, machine.hidden, machine.exact)
     if chosen.centered is None:
         chosen = replace(chosen, centered=machine.can_be_centred)
