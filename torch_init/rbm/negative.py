@@ -267,7 +267,8 @@ class Tempered(Chains):
         self._rungs = options.temperatures
         self.chains = self.chains.repeat(self._rungs, 1)
         dtype = self.chains.dtype
-        self.betas = torch.linspace(1, 0, self._rungs, dtype=dtype) if self._rungs > 1 else None
+        betas = torch.linspace(1, 0, self._rungs, dtype=dtype, device="cpu")
+        self.betas = betas if self._rungs > 1 else None
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps: all replicas, (temperatures, chains, visible)."""

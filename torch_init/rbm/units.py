@@ -216,7 +216,7 @@ class Gaussian(Units):
     def sample(
         self, field: Tensor, log_variance: Tensor | None, draw: Draw, beta: Tensor | float = 1.0
     ) -> Tensor:
-        beta = torch.as_tensor(beta).to(field)
+        beta = torch.as_tensor(beta, dtype=field.dtype, device=field.device)
         if not bool((beta > 0).all()):
             expected = "numbers > 0 with Gaussian units, which have no law at others"
             raise ValueError(describe("gibbs", "beta", f"{beta}", expected))
@@ -301,7 +301,7 @@ class Softmax(Units):
         return states.to(field.dtype).flatten(-2)
 
     def states(self) -> Tensor:
-        one = torch.eye(self.categories, dtype=torch.float64)
+        one = torch.eye(self.categories, dtype=torch.float64, device="cpu")
         every = itertools.product(range(self.categories), repeat=self.groups)
         return torch.stack([one[list(choice)].flatten() for choice in every])
 
@@ -332,8 +332,8 @@ def _power(base: int, exponent: int) -> float:
 
 
 def _binary_states(size: int) -> Tensor:
-    numbers = torch.arange(2**size).unsqueeze(1)
-    return ((numbers >> torch.arange(size)) & 1).to(torch.float64)
+    numbers = torch.arange(2**size, device="cpu").unsqueeze(1)
+    return ((numbers >> torch.arange(size, device="cpu")) & 1).to(torch.float64)
 
 
 def _outside(data: Tensor, low: float, high: float) -> str | None:
