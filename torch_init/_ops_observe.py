@@ -6,9 +6,10 @@ Operators without a result, kept by the compiler for their effect. A receiver is
 backward pass, and refuse to run that once another forward pass had written to it.
 """
 
+import functools
 import itertools
 import weakref
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -87,6 +88,12 @@ def _gradient_now(x: Tensor, name: str, layer: str, call: int, path: str) -> Non
         receiver.observe_gradient(x, layer, call, path)
 
 
+def _batched(operator: Any, info: Any, dims: tuple[Any, ...], x: Tensor, *names: Any) -> Any:
+    """Under torch.vmap: tell of all of its examples at once, along a new first dimension."""
+    operator(x.movedim(dims[0], 0), *names)
+    return None, None
+
+
 _OPERATORS = {
     "observe_pass(str receiver, str entrance, bool begins, bool has_grad) -> ()": _pass_now,
     "observe_output(Tensor x, str receiver, str layer, int call, str path, bool needs_grad, "
@@ -107,4 +114,7 @@ def register(library: torch.library.Library) -> None:
         library.impl(name, implementation, "CompositeExplicitAutograd")
         torch.library.register_fake(f"torch_init::{name}", lambda *_, **__: None, lib=library)
         operator = getattr(torch.ops.torch_init, name).default
+        if "Tensor" in schema:
+            rule = functools.partial(_batched, operator)
+            torch.library.register_vmap(f"torch_init::{name}", rule, lib=library)
         _register_effectful_op(operator, _EffectType.ORDERED)
