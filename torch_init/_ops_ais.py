@@ -54,19 +54,19 @@ def ais_run(
         raise TypeError(describe("ais_run", "chains", "both or none", "either chains or visible"))
     from_base = visible is None
     if visible is None:
-        visible = torch.zeros(chains or 0, weights.visible, dtype=torch.uint8)
+        visible = torch.zeros(chains or 0, weights.visible, dtype=torch.uint8, device="cpu")
     else:
         _check_visible(visible, weights.visible)
         visible = visible.to("cpu", copy=True, memory_format=torch.contiguous_format)
-    hidden = torch.zeros(len(visible), weights.hidden, dtype=torch.uint8)
+    hidden = visible.new_zeros(len(visible), weights.hidden)
     if not bool(((betas >= 0) & (betas <= 1)).all()):
         raise ValueError(describe("ais_run", "betas", f"{betas}", "numbers in [0, 1]"))
     fixed_betas = (betas.double() * BETA_ONE).round().to(torch.int32).contiguous()
     base = torch.zeros_like(weights.biases[0])
     scaled = (base_bias.double() * 2.0**weights.shift).round()
     base[: weights.visible] = scaled.clamp(1 - 2**30, 2**30 - 1).to(torch.int32)
-    fields = torch.empty(hidden.shape, dtype=torch.int32)
-    log_weights = torch.zeros(len(visible), dtype=torch.float64)
+    fields = hidden.new_empty(hidden.shape, dtype=torch.int32)
+    log_weights = hidden.new_zeros(len(visible), dtype=torch.float64)
     plan = make_plan(weights, [visible, hidden], units)
     check_words(plan.chains, first_chain, 0)
     plan.native.set_words(stream_key(seed, name), first_chain, 0)

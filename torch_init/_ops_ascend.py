@@ -93,7 +93,7 @@ def ascend(
             got = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
             expected = f"a contiguous tensor {shape} on the CPU of {' or '.join(map(str, dtypes))}"
             raise ValueError(describe("ascend", name, got, expected))
-    shifts = torch.empty(visible), torch.empty(hidden)
+    shifts = slope.visible.new_empty(visible), slope.hidden.new_empty(hidden)
     given = (
         *(slope.pairs, slope.visible_offset, slope.hidden_offset, slope.visible, slope.hidden),
         *(pace.pull, pace.visible_mean, weight, velocity, gradient, *shifts),

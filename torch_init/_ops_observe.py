@@ -6,9 +6,10 @@ Operators without a result, kept by the compiler for their effect. A receiver is
 backward pass, and refuse to run that once another forward pass had written to it.
 """
 
+import functools
 import itertools
 import weakref
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -88,6 +89,12 @@ def _gradient_now(x: Tensor, name: str, layer: str, call: int, path: str) -> Non
         receiver.observe_gradient(x, layer, call, path)
 
 
+def _batched(operator: Any, info: Any, dims: tuple[Any, ...], x: Tensor, *names: Any) -> Any:
+    """Under torch.vmap: tell of all of its examples at once, along a new first dimension."""
+    operator(x.movedim(dims[0], 0), *names)
+    return None, None
+
+
 _OPERATORS = {
     "observe_pass(str receiver, str entrance, bool begins, bool has_grad) -> ()": _pass_now,
     "observe_output(Tensor x, str receiver, str layer, int call, str path, bool needs_grad, "
@@ -125,4 +132,7 @@ def register(library: torch.library.Library) -> None:
         library.define(schema)
         library.impl(name, implementation, "CompositeExplicitAutograd")
         torch.library.register_fake(f"torch_init::{name}", lambda *_, **__: None, lib=library)
+        if "Tensor" in schema:
+            rule = functools.partial(_batched, getattr(torch.ops.torch_init, name).default)
+            torch.library.register_vmap(f"torch_init::{name}", rule, lib=library)
     _is_kept = _keep_for_their_effect()

@@ -88,7 +88,7 @@ def statistics(*terms: Term, out: Tensor | None = None, accumulate: bool = True)
         raise ValueError(describe("statistics", "out", got, f"int32 or int64 {units}"))
     if not out.is_cpu:
         return _on_cuda(checked, out, accumulate)
-    sums = [[torch.empty(n, dtype=torch.int64) for n in units] for _ in checked]
+    sums = [[torch.empty(n, dtype=torch.int64, device="cpu") for n in units] for _ in checked]
     _C.statistics(
         [
             (

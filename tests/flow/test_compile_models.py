@@ -162,3 +162,25 @@ def test_compiled_models_in_half_precision():
             out.float().sum().backward()
 
     assert_same(model, train, fullgraph=True)
+
+
+def test_an_ensemble_under_vmap():
+    torch.manual_seed(0)
+    x = x_of()
+    models = [nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 4)) for _ in range(3)]
+    parameters, buffers = torch.func.stack_module_state(models)
+
+    def loss(parameters, buffers):
+        return torch.func.functional_call(models[0], (parameters, buffers), x).square().mean()
+
+    with torch_init.watch(models[0]) as flow:
+        gradients = torch.compile(
+            torch.vmap(torch.func.grad(loss)), backend="aot_eager", fullgraph=True
+        )
+        gradients(parameters, buffers)
+    rows = {row.layer: row for row in flow.report().rows}
+    with torch.no_grad():
+        outputs = torch.cat([model(x) for model in models])
+    assert not flow.report().unsupported
+    assert rows["0"].backward_calls == 1
+    assert rows["2"].rms == pytest.approx(outputs.square().mean().sqrt().item(), rel=1e-5)

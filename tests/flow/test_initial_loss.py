@@ -129,6 +129,7 @@ def by_hand(logits, target, axis=1, **options):
 LABELS = torch.arange(24) % 5
 SHAPES = {
     "rows": ((24, 5), LABELS),
+    "bytes": ((24, 5), LABELS.byte()),
     "one example": ((5,), LABELS[3]),
     "sequence": ((8, 5, 3), LABELS.view(8, 3)),
     "picture": ((4, 5, 3, 2), LABELS.view(4, 3, 2)),

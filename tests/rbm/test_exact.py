@@ -226,3 +226,12 @@ def test_beta_of_gaussian_units_is_checked_on_every_path():
     made = rbm.RBM(rbm.Gaussian(3), 2)
     with pytest.raises(ValueError, match="beta: expected numbers > 0"):
         made.run_chains(torch.zeros(2, 3), Noise(0, "a"), 0, 1, torch.tensor([1.0, 0.0]))
+
+
+def test_numbers_of_rows_whose_sums_would_overflow_are_refused():
+    made = rbm.RBM(1, 1, seed=0)
+    one = torch.ones(1, 1, dtype=torch.uint8)
+    phases = Phase(one, one.short(), 255), Phase(one, one.short())
+    Difference(made, phases, (10_000_019, 10_000_019), ONE, None)
+    with pytest.raises(ValueError, match="chains: expected numbers whose least common multiple"):
+        Difference(made, phases, (10_000_019, 9_999_991), ONE, None)

@@ -127,7 +127,7 @@ def _random_function(output: Any) -> Tensor:
     inner = _behind([x.grad_fn for x in found])
     scalar = torch.zeros((), device=found[-1].device)
     for x in {id(x): x for x in found if x.grad_fn not in inner}.values():
-        direction = torch.randn(x.shape, generator=generator).to(x.device)
+        direction = torch.randn(x.shape, generator=generator, device="cpu").to(x.device)
         scalar = scalar + (x.float() * direction).sum().to(scalar.device)
     return scalar
 
@@ -193,5 +193,5 @@ def default_inputs(function: str, model: nn.Module) -> Tensor:
         got = "None, and a model that begins with " + type(first).__name__
         raise ValueError(describe(function, "inputs", got, "an example batch"))
     generator = torch.Generator().manual_seed(_SEED)
-    x = torch.randn(_SAMPLES, first.in_features, generator=generator)
+    x = torch.randn(_SAMPLES, first.in_features, generator=generator, device="cpu")
     return x.to(first.weight)

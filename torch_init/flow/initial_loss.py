@@ -62,7 +62,7 @@ def _read(function: Any) -> InitialLoss | None:
         axis = 1 if function.name().startswith("NllLoss2D") else -1
         logs = function._saved_self.detach().float().movedim(axis, -1)
         logs = logs.reshape(-1, logs.shape[-1])
-        target = function._saved_target.flatten()
+        target = function._saved_target.flatten().long()  # uint8 is allowed, too
         kept = target != function._saved_ignore_index
         logs, target = logs[kept], target[kept]
         if len(logs) == 0 or logs.shape[-1] < 2:

@@ -43,7 +43,7 @@ def gaussian_moments(function: Function, mean: float, variance: float) -> Gaussi
         >>> round(q.square, 6), round(q.slope_square, 6)
         (1.0, 0.5)
     """
-    z = torch.linspace(-_REACH, _REACH, _POINTS, dtype=torch.float64)
+    z = torch.linspace(-_REACH, _REACH, _POINTS, dtype=torch.float64, device="cpu")
     weight = torch.exp(-z.square() / 2)
     weight /= weight.sum()
     with torch.enable_grad():

@@ -77,7 +77,7 @@ def _share(one: Tensor, other: Tensor) -> bool:
 def _bytes(tensor: Tensor, base: int) -> Tensor:
     """Return the distance from base of every byte of tensor."""
     size = tensor.element_size()
-    places = torch.full((1,), tensor.data_ptr() - base)
+    places = torch.full((1,), tensor.data_ptr() - base, device="cpu")
     for n, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        places = (places[:, None] + torch.arange(n) * stride * size).reshape(-1)
-    return (places[:, None] + torch.arange(size)).reshape(-1)
+        places = (places[:, None] + torch.arange(n, device="cpu") * stride * size).reshape(-1)
+    return (places[:, None] + torch.arange(size, device="cpu")).reshape(-1)

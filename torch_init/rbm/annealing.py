@@ -52,7 +52,7 @@ def linear_betas(num: int) -> Tensor:
         >>> linear_betas(3)
         tensor([0.0000, 0.5000, 1.0000], dtype=torch.float64)
     """
-    return torch.linspace(0, 1, num, dtype=torch.float64)
+    return torch.linspace(0, 1, num, dtype=torch.float64, device="cpu")
 
 
 @torch.no_grad()

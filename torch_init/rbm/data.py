@@ -106,7 +106,7 @@ class Rows:
         units = self._machine.visible
         most = self.count if self._is_array else rows_at_once(self._machine)
         chosen = self._spread(most)
-        total = torch.zeros(units.size, dtype=torch.float64)
+        total = torch.zeros(units.size, dtype=torch.float64, device="cpu")
         are_states = self._is_array
         for states in self._chunks(chosen):
             total += states.double().sum(0).cpu()
@@ -117,7 +117,7 @@ class Rows:
 
     def whole(self) -> Tensor:
         """Return all rows, prepared and checked."""
-        return torch.cat(list(self._chunks(torch.arange(self.count))))
+        return torch.cat(list(self._chunks(self._spread(self.count))))
 
     def probe(self) -> Tensor:
         """Return the rows that the monitors look at: at most 512, evenly spaced."""
@@ -127,14 +127,14 @@ class Rows:
 
     def _spread(self, most: int) -> Tensor:
         number = min(most, self.count)
-        return torch.arange(number) * self.count // number
+        return torch.arange(number, device="cpu") * self.count // number
 
     def batches(self, epoch: int, batch_size: int, shuffle: bool, seed: int) -> Iterator[Tensor]:
         """Yield the numbers of the rows of each batch: a function of (seed, epoch)."""
-        order = torch.arange(self.count)
+        order = torch.arange(self.count, device="cpu")
         if shuffle:
             generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-            order = torch.randperm(self.count, generator=generator)
+            order = torch.randperm(self.count, generator=generator, device="cpu")
         yield from order.split(batch_size)
 
 

@@ -259,7 +259,7 @@ class DBN(nn.Module):
         check_positive_int("DBN.sample", "steps", steps)
         wanted = None
         if label is not None:
-            labels = torch.as_tensor(label)
+            labels = label if isinstance(label, Tensor) else torch.as_tensor(label, device="cpu")
             labels = labels.expand(num) if labels.dim() == 0 else labels
             wanted = self._one_hot("DBN.sample", labels, num)
         seed = draw_seed(None) if seed is None else int(check_seed("DBN.sample", seed))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_init import _ops
+from torch_init.errors import describe
 from torch_init.rbm.gradient import Statistics, wide
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.parallel import Processes
@@ -82,6 +83,10 @@ class Difference:
         one = _ops.MEAN_ONE if data.hidden.dtype == torch.int16 else 1
         each = [count * phase.levels for count, phase in zip(counts, phases, strict=True)]
         total = math.lcm(*each)
+        if 4 * total * one >= 2**63:  # 4: a pair of spins counts for so many of bytes
+            got = f"{counts[1]} beside a batch of {counts[0]} rows"
+            expected = "numbers whose least common multiple fits in integers of 64 bits"
+            raise ValueError(describe("fit", "chains", got, expected, "Make them equal"))
         dtype = torch.int32 if total * one < 2**31 else torch.int64
         size = (machine.visible.size, machine.hidden.size)
         if room is None or room.dtype != dtype:

@@ -158,7 +158,8 @@ class Features:
         rows = self.rows()
         held = round(len(rows) * holdout) if len(rows) >= _LEAST_HELD_OUT else 0
         held = min(held, len(rows) - 1)
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
+        order = torch.randperm(len(rows), generator=generator, device="cpu")
         order = order.to(rows.device)
         return rows[order[held:]], rows[order[:held]] if held else None
 

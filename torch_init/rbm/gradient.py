@@ -87,7 +87,7 @@ class Offsets:
     def __init__(self, machine: RBM) -> None:
         self.visible = wide(torch.zeros_like(machine.visible_bias.detach()))
         self.hidden = wide(torch.zeros_like(machine.hidden_bias.detach()))
-        self.started = torch.zeros((), dtype=torch.bool)
+        self.started = torch.zeros((), dtype=torch.bool, device="cpu")
 
     def follow_(self, visible: Tensor, hidden: Tensor) -> None:
         """Move towards the data's means; go there at once the first time."""

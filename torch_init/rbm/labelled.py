@@ -90,7 +90,7 @@ def one_hot(function: str, labels: Any, count: int, classes: int) -> Tensor:
     expected = f"({count},) numbers in [0, {classes})"
     if labels is None:
         raise ValueError(describe(function, "labels", "None", expected))
-    labels = torch.as_tensor(labels)
+    labels = labels if isinstance(labels, Tensor) else torch.as_tensor(labels, device="cpu")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(describe(function, "labels", f"{labels.dtype}", f"{expected}, of ints"))
     if labels.shape != (count,) or not bool(((labels >= 0) & (labels < classes)).all()):

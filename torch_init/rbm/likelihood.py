@@ -120,8 +120,8 @@ def pseudo_likelihood(rbm: RBM, data: Tensor, *, flips: int | None = None, seed:
     else:
         flips = min(check_positive_int("pseudo_likelihood", "flips", flips), size)
         generator = torch.Generator().manual_seed(seed % 2**64)
-        drawn = torch.rand(len(data), size, generator=generator).argsort(1)[:, :flips]
-        units = drawn.to(data.device)
+        drawn = torch.rand(len(data), size, generator=generator, device="cpu").argsort(1)
+        units = drawn[:, :flips].to(data.device)
     visible_bias, hidden_bias = rbm.unit_biases()
     field = rbm.hidden_field(data)
     low = -1.0 if isinstance(rbm.visible, Spin) else 0.0

@@ -39,7 +39,7 @@ class Tempered(Chains):
         super().__init__(machine, options, noise, start, processes)
         self._rungs = options.temperatures
         self.chains = self.chains.repeat(self._rungs, 1)
-        betas = torch.linspace(1, 0, self._rungs, dtype=torch.float64)
+        betas = torch.linspace(1, 0, self._rungs, dtype=torch.float64, device="cpu")
         self.betas = betas if self._rungs > 1 else torch.ones(1, dtype=torch.float64)
         self.accepted = torch.full((self._rungs - 1,), 0.5, dtype=torch.float64)
 

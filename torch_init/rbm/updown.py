@@ -40,7 +40,8 @@ def up_down(
     generator = torch.Generator().manual_seed(noise.seed % 2**63)
     step = 0
     for epoch in range(epochs):
-        for rows in torch.randperm(len(data), generator=generator).split(batch_size):
+        order = torch.randperm(len(data), generator=generator, device="cpu")
+        for rows in order.split(batch_size):
             rows = rows.to(data.device)
             labels = None if one_hot is None else one_hot[rows]
             try:

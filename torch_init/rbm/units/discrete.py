@@ -133,7 +133,7 @@ class Softmax(Units):
         return states.to(field.dtype).flatten(-2)
 
     def states(self) -> Tensor:
-        one = torch.eye(self.categories, dtype=torch.float64)
+        one = torch.eye(self.categories, dtype=torch.float64, device="cpu")
         every = itertools.product(range(self.categories), repeat=self.groups)
         return torch.stack([one[list(choice)].flatten() for choice in every])
 
@@ -157,5 +157,5 @@ def _power(base: int, exponent: int) -> float:
 
 
 def _binary_states(size: int) -> Tensor:
-    numbers = torch.arange(2**size).unsqueeze(1)
-    return ((numbers >> torch.arange(size)) & 1).to(torch.float64)
+    numbers = torch.arange(2**size, device="cpu").unsqueeze(1)
+    return ((numbers >> torch.arange(size, device="cpu")) & 1).to(torch.float64)
