@@ -135,6 +135,12 @@ class Training:
         finally:
             bar.close()
 
+    @property
+    def _wants_bytes(self) -> bool:
+        """Whether updates read the rows as bytes of states, and nothing else of them."""
+        as_they_are = self.options.binarize is None and self.source.are_states
+        return self._can_be_exact and as_they_are
+
     def _batches(self, epoch: int, done: int) -> Iterator[tuple[Tensor | None, int, int]]:
         """Yield this process's rows of each batch, the first one's number in it, all rows' number.
 
@@ -142,12 +148,13 @@ class Training:
         """
         options = self.options
         if isinstance(self.source, Rows):
+            pick = self.source.pick_bytes if self._wants_bytes else self.source.pick
             for numbers in self.source.batches(
                 epoch, options.batch_size, options.shuffle, self.seed
             ):
                 done += 1
                 own = self.processes.share(len(numbers))
-                rows = self.source.pick(numbers[own]) if done > self.update else None
+                rows = pick(numbers[own]) if done > self.update else None
                 yield rows, own.start, len(numbers)
             return
         yield from self.processes.together(self.source)
@@ -173,7 +180,7 @@ class Training:
         visible = self._binarized(rows, noise)
         mask = None
         if options.dropout:
-            field = rows.new_empty(len(rows), machine.hidden.size)
+            field = machine.weight.new_empty(len(rows), machine.hidden.size)
             drawn = noise.at("dropout", self.update, field)(Uniform(0.0, 1.0), field.shape[1])
             mask = (drawn >= options.dropout).to(field.dtype)
         integers = self.integers = machine.integers(self.integers)
