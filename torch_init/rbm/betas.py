@@ -25,7 +25,7 @@ def check_betas(
 
 
 def _check(argument: str, function: str, beta: Beta, count: int) -> None:
-    betas = torch.as_tensor(beta)
+    betas = beta if isinstance(beta, Tensor) else torch.tensor(beta, device="cpu")
     if betas.dim() and betas.shape != (count,):
         got, expected = f"shape {tuple(betas.shape)}", f"a number or shape ({count},)"
         raise ValueError(describe(function, argument, got, expected))
@@ -45,4 +45,6 @@ def of_units(beta: Beta, factors: Tensor | None) -> Beta:
     """Return beta times the factor of each unit, (N or 1, units); beta itself without factors."""
     if factors is None:
         return beta
-    return torch.as_tensor(beta).to(factors).reshape(-1, 1) * factors
+    if isinstance(beta, Tensor):
+        beta = beta.to(factors).reshape(-1, 1)
+    return (beta * factors).reshape(-1, factors.shape[-1])
