@@ -6,7 +6,7 @@ r"""A 784-500-500-2000-10 sigmoid network on all of MNIST, pre-trained, then fin
 
 The network of Hinton, Osindero, Teh (2006), whose generative model made 1.25 % errors on the test
 digits. Here every layer is pre-trained by `torch_init.rbm_pretrain`, and the whole fine-tuned by
-backpropagation with dropout (Hinton et al. 2012).
+backpropagation, with dropout (Hinton et al. 2012) if asked for.
 The test digits are looked at once, after the last epoch: nothing was chosen on them.
 """
 
@@ -89,11 +89,11 @@ def main() -> None:
     parser.add_argument("--data", required=True, help=".npz with uint8 X, y, Xt, yt")
     parser.add_argument("--start", choices=STARTS, default="pre-trained")
     parser.add_argument("--pretrain-epochs", type=int, default=20, help="of each layer")
-    parser.add_argument("--epochs", type=int, default=60, help="of fine-tuning")
+    parser.add_argument("--epochs", type=int, default=20, help="of fine-tuning")
     parser.add_argument("--learning-rate", type=float, default=0.1)
     parser.add_argument("--weight-decay", type=float, default=0.0)
-    parser.add_argument("--drop-input", type=float, default=0.2)
-    parser.add_argument("--drop-hidden", type=float, default=0.5)
+    parser.add_argument("--drop-input", type=float, default=0.0)
+    parser.add_argument("--drop-hidden", type=float, default=0.0)
     parser.add_argument("--validation", type=int, default=0, help="hold out so many, for tuning")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
