@@ -136,9 +136,41 @@ def test_the_many_last_calls_of_a_loop_are_no_cliff():
 
 
 def test_what_was_not_judged_is_said():
-    report = observe(mlp(2, 64, nn.ReLU, 2.0))
-    assert kinds(report) == ["ok"] and "not judged" in report.verdict.measured
-    assert "not judged" not in observe(mlp(4, 64, nn.ReLU, 2.0)).verdict.measured
+    report = observe(mlp(1, 64, nn.ReLU, 2.0))
+    assert kinds(report) == ["ok"]
+    assert "not judged, as there is one layer with weights before" in report.verdict.measured
+    with torch_init.watch(model := mlp(3, 64, nn.ReLU, 2.0)) as flow:
+        model(batch(model)[0])
+    assert "no backward pass was seen" in flow.report().verdict.measured
+
+
+def test_an_ordinary_network_of_three_layers_is_judged():
+    model = mlp(2, 64, nn.ReLU, 2.0)
+    report = torch_init.check(model, *batch(model), verbose=False)
+    assert report.slope.layers == 2 and report.slope.fit_error < 1e-12
+    # Two layers, each of sqrt(2 / 64) scatter in ln of a square: a factor of 1.5 is three of them.
+    assert 1 / 1.5 < report.slope.factor < 1.5
+    measured = report.verdict.measured
+    assert "over 2 layers" in measured and "not judged" not in measured
+    assert f"first loss {report.initial_loss.value:.3g}, of a guess 2.3" in measured
+    torch_init.normal_(model[2].weight, std=1e-5, seed=0, name="2")
+    verdict = observe(model).verdict
+    assert (verdict.kind, verdict.layer) == ("vanishing", "0")
+
+
+def test_two_layers_beside_each_other_are_no_depth():
+    class Towers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.head = nn.Linear(8, 64), nn.Linear(8, 64), nn.Linear(64, 10)
+
+        def forward(self, x):
+            return self.head(torch.relu(self.a(x)) + 1e-6 * torch.relu(self.b(x)))
+
+    model = Towers()
+    report = observe(model, torch.randn(64, 8), torch.arange(64) % 10)
+    assert report.slope is None and kinds(report) == ["ok"]
+    assert "that all paths go through" in report.verdict.measured
 
 
 def test_thresholds_decide():

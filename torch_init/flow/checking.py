@@ -13,6 +13,7 @@ from torch_init.errors import describe
 from torch_init.flow import kinds
 from torch_init.flow.expectation import Expected
 from torch_init.flow.initial_loss import initial_loss
+from torch_init.flow.loss_mismatch import loss_mismatch
 from torch_init.flow.preserving import LossFunction, as_arguments, untouched, with_graph
 from torch_init.flow.reading import read
 from torch_init.flow.report import Report
@@ -69,10 +70,10 @@ def check(
     with untouched(inner), torch.enable_grad(), watch(inner) as flow:
         output = inner(*arguments, **keywords)
         scalar = _loss(output, loss)
-        start = initial_loss(scalar)
+        start, mismatch = initial_loss(scalar), loss_mismatch(scalar)
         scalar.backward()
         flow.parameters.before_step(None)
-        report = read(flow, thresholds, None, start)
+        report = read(flow, thresholds, None, start, mismatch)
     if verbose:
         print(format_report(report))
     return report

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from torch_init.flow.advice import RECTIFYING
 from torch_init.flow.gathering import Reading, gather, parts_of_this_process
 from torch_init.flow.initial_loss import InitialLoss
+from torch_init.flow.linearity import is_linear_map
+from torch_init.flow.loss_mismatch import LossMismatch
 from torch_init.flow.mean_field import Expectation, propagate
 from torch_init.flow.measured import (
     BACKWARD,
@@ -30,17 +32,21 @@ from torch_init.flow.thresholds import Thresholds
 from torch_init.flow.waking import follow_zeros
 
 if TYPE_CHECKING:
-    from torch_init.flow.watching import Flow
+    from torch_init.flow.handle import Flow
 
 _TOLERANCE_SIGMAS = 3.0
 
 
 def read(
-    flow: Flow, thresholds: Thresholds | None, group: Any, loss: InitialLoss | None = None
+    flow: Flow,
+    thresholds: Thresholds | None,
+    group: Any,
+    loss: InitialLoss | None = None,
+    mismatch: LossMismatch | None = None,
 ) -> Report:
     """Make the report of what flow has measured.
 
-    loss: what the measured pass began with, if that is known.
+    loss, mismatch: what the measured pass began with, and what is wrong with it, if that is known.
     """
     recorder = flow.recorder
     readings, parameter_readings = gather(flow, group)
@@ -74,6 +80,7 @@ def read(
         thresholds=thresholds or Thresholds(),
         steps=flow.steps,
         passes=flow.measured_passes,
+        passes_left_out=recorder.passes.left_out,
         uncalled=[name for name in recorder.modules if name not in {key[0] for key in readings}]
         if readings
         else [],
@@ -81,9 +88,11 @@ def read(
         unsupported=parts_of_this_process(readings) | recorder.unsupported,
         is_scaled=recorder.scale is not None,
         has_sums=structure is not None and structure.has_sums(),
+        is_linear=structure is not None and is_linear_map(structure),
         ran_unseen=bool(flow.compiled_passes) and not rows,
         prediction_problem=flow.structure_problem,
         initial_loss=loss,
+        loss_mismatch=mismatch,
     )
     if structure is not None and blames_the_start(report):
         _add_spikes(rows, structure)

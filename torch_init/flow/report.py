@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch_init.errors import describe
 from torch_init.flow.initial_loss import InitialLoss
+from torch_init.flow.loss_mismatch import LossMismatch
 from torch_init.flow.origin import Origin, find_origin
 from torch_init.flow.rows import ParameterRow, Row, Slope, as_plain, fit_slope
 from torch_init.flow.rules import judge
@@ -35,11 +37,14 @@ class Report:
         parameters: one for each parameter.
         steps: training steps in the window.
         passes: forward passes of the whole model that were measured; not counted if compiled.
+        passes_left_out: those that one thread began while one of another was measured.
         uncalled: modules that were watched and never called, such as the output projection of
             torch.nn.MultiheadAttention, whose weight is used without calling it.
         aliases: further names of modules that are used in several places.
         unsupported: modules whose output could not be measured, and its layout and dtype.
         initial_loss: the cross-entropy of the pass, of check() with class labels; else None.
+        loss_mismatch: what check() found the loss to take for what it is not; else None.
+        is_linear: whether several layers make one linear map, so far as that is known.
     """
 
     rows: list[Row]
@@ -47,14 +52,17 @@ class Report:
     thresholds: Thresholds = field(default_factory=Thresholds)
     steps: int = 0
     passes: int = 0
+    passes_left_out: int = 0
     uncalled: list[str] = field(default_factory=list)
     aliases: dict[str, list[str]] = field(default_factory=dict)
     unsupported: dict[str, str] = field(default_factory=dict)
     is_scaled: bool = False
     has_sums: bool = False
+    is_linear: bool = False
     ran_unseen: bool = False
     prediction_problem: str = ""
     initial_loss: InitialLoss | None = None
+    loss_mismatch: LossMismatch | None = None
 
     @cached_property
     def weighted(self) -> list[Row]:
@@ -90,13 +98,13 @@ class Report:
         rows = [row for row in self.depth if row.backward_calls]
         first = [row for row in self.hidden if row.backward_calls][:1]
         rows = _without_waiting(rows, "gradient_norm", first)
-        return fit_slope([r.layer for r in rows], [r.gradient_norm for r in rows], backward=True)
+        return _slope(rows, [row.gradient_norm for row in rows], backward=True)
 
     @cached_property
     def signal_slope(self) -> Slope | None:
         """The line through the signal's log10 root mean squares, over the same layers."""
         rows = _without_waiting(self.depth, "rms", self.weighted[-1:])
-        return fit_slope([r.layer for r in rows], [r.rms for r in rows], backward=False)
+        return _slope(rows, [row.rms for row in rows], backward=False)
 
     @cached_property
     def nonfinite_origin(self) -> Origin | None:
@@ -124,12 +132,24 @@ class Report:
                     f"{name} x{slope.factor:.3g} per layer, x{slope.total:.2g} over {slope.layers} "
                     "layers"
                 )
+        if self.initial_loss is not None:
+            guess = math.log(self.initial_loss.classes)
+            parts.append(f"first loss {self.initial_loss.value:.3g}, of a guess {guess:.3g}")
         if self.slope is None:
-            parts.append(
-                "the gradient along the depth was not judged, as that takes a backward pass and 3 "
-                f"layers with weights in a row (here: {len(self.depth)} before the output)"
-            )
+            reason = self._why_no_slope()
+            parts.append(f"the gradient along the depth was not judged, as {reason}")
         return Verdict("ok", "ok", "", "; ".join(parts))
+
+    def _why_no_slope(self) -> str:
+        if not any(row.backward_calls for row in self.rows):
+            return "no backward pass was seen"
+        if len(self.hidden) < 2:
+            layers = "one layer" if self.hidden else "no layer"
+            return f"there is {layers} with weights before the output, and it takes two"
+        return (
+            "that takes two layers with weights before the output that all paths go through, or "
+            f"three on residual branches (here: {len(self.depth)})"
+        )
 
     def assert_healthy(self, ignore: Collection[str] = ()) -> None:
         """Raise UnhealthyModelError if any verdict asks for mending; for tests and CI.
@@ -165,6 +185,7 @@ class Report:
                 "initial_loss": None if self.initial_loss is None else asdict(self.initial_loss),
                 "steps": self.steps,
                 "passes": self.passes,
+                "passes_left_out": self.passes_left_out,
                 "uncalled": self.uncalled,
                 "rows": [asdict(row) for row in self.rows],
                 "parameters": [asdict(row) for row in self.parameters],
@@ -222,6 +243,14 @@ class Report:
         from torch_init.flow.text import rich_report
 
         return rich_report(self)
+
+
+def _slope(rows: Sequence[Row], sizes: Sequence[float], backward: bool) -> Slope | None:
+    """A line through two layers is one only if they follow each other, as far as is known."""
+    in_a_row = all(row.weight_gain is not None and not row.is_bypassed for row in rows)
+    if len(rows) < 3 and not in_a_row:
+        return None
+    return fit_slope([row.layer for row in rows], sizes, backward)
 
 
 def _without_waiting(rows: Sequence[Row], size: str, end: Sequence[Row]) -> list[Row]:

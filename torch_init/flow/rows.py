@@ -154,11 +154,11 @@ class Slope:
 
 
 def fit_slope(layers: Sequence[str], sizes: Sequence[float], backward: bool) -> Slope | None:
-    """Fit log10 of sizes, given from the input side on; None for fewer than 3 layers or no sizes.
+    """Fit log10 of sizes, given from the input side on; None for fewer than 2 layers or no sizes.
 
     A size of 0 is left out of the line, and makes a total at that end 0 or infinite.
     """
-    if len(sizes) < 3 or not all(math.isfinite(size) for size in sizes):
+    if len(sizes) < 2 or not all(math.isfinite(size) for size in sizes):
         return None
     kept = [(place, math.log10(size)) for place, size in enumerate(sizes) if size > 0]
     if len(kept) < 2:

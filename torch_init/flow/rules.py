@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch_init.flow.rules_of_depth import along_depth
 from torch_init.flow.rules_of_layers import collapsed, dead, saturated, symmetric, underflow
 from torch_init.flow.rules_of_start import init_mismatch, initial_loss
+from torch_init.flow.rules_of_structure import loss_mismatch, no_nonlinearity
 from torch_init.flow.rules_of_training import (
     no_data,
     non_finite,
@@ -40,6 +41,8 @@ OF_FINITE_NUMBERS: tuple[Rule, ...] = (
     underflow,
     init_mismatch,
     initial_loss,
+    loss_mismatch,
+    no_nonlinearity,
 )
 
 

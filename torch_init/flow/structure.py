@@ -84,6 +84,11 @@ class Node:
     is_bypassed: bool = False
 
     @property
+    def features(self) -> int:
+        """How many features a product or convolution makes."""
+        return self.shape[1 if self.op == "Convolution" else -1]
+
+    @property
     def data_input(self) -> int:
         """The place of what the weight is applied to."""
         return sum(operands(self.op)) - self.weight_input
@@ -92,6 +97,11 @@ class Node:
 def operands(op: str) -> tuple[int, int]:
     """The places, among a product's or convolution's inputs, of data and weight: of two factors."""
     return (1, 2) if op == "Addmm" else (0, 1)
+
+
+def operation(function: Any) -> str:
+    """The name of what an autograd function is the backward of: Addmm of AddmmBackward0."""
+    return re.sub(r"Backward\d*$", "", function.name().rpartition("::")[2])
 
 
 class Structure:
@@ -191,12 +201,11 @@ class StructureRecorder:
             self.structure.nodes.append(self._node(function, inputs))
 
     def _node(self, function: Any, inputs: list[int | None]) -> Node:
-        name = function.name()
-        if name.endswith("AccumulateGrad"):
+        if function.name().endswith("AccumulateGrad"):
             leaf = function.variable
             op = PARAMETER if isinstance(leaf, nn.Parameter) else INPUT
             return Node(op, [], tuple(leaf.shape), parameter=self.structure.measure(leaf))
-        op = re.sub(r"Backward\d*$", "", name.rpartition("::")[2])
+        op = operation(function)
         metadata = function._input_metadata
         shape = tuple(int(n) for n in metadata[0].shape) if metadata else ()
         node = Node(op, inputs, shape, site=self._sites.get(function))

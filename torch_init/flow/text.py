@@ -80,6 +80,11 @@ def notes(report: Report) -> list[str]:
         lines.append(f"No prediction: {report.prediction_problem}")
     for layer, reason in report.unsupported.items():
         lines.append(f"Not measured: {layer} ({reason})")
+    if report.passes_left_out:
+        lines.append(
+            f"Not measured: {report.passes_left_out} forward passes that other threads began "
+            f"during one of the {report.passes} measured"
+        )
     if report.uncalled:
         lines.append("Never called: " + ", ".join(report.uncalled))
     for row in report.rows:

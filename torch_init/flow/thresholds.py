@@ -10,6 +10,8 @@ from torch_init.errors import check_finite, describe
 KINDS = (
     "non_finite",
     "no_data",
+    "loss_mismatch",
+    "no_nonlinearity",
     "zero_gradient",
     "zero_signal",
     "dead",

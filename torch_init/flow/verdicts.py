@@ -17,7 +17,7 @@ class Verdict:
     Attributes:
         kind: one of vanishing, exploding, dead, saturated, collapsed, symmetric, zero_signal,
             zero_gradient, no_grad, non_finite, underflow, update_too_small, update_too_large,
-            init_mismatch, initial_loss, no_data, ok.
+            init_mismatch, initial_loss, loss_mismatch, no_nonlinearity, no_data, ok.
         severity: error, warning, info or ok.
         layer: the layer's name; "" for the whole model.
         measured: what was measured, in words with numbers.
