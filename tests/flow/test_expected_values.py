@@ -25,6 +25,7 @@ CASES = [
     ("sigmoid-gain-4", 20, 512, nn.Sigmoid, 16.0, "normal", 0.6316, 1.6e-4, 0.60),
     ("tanh-xavier-20", 20, 512, nn.Tanh, 1.0, "normal", 0.97, 0.23, 0.40),
     ("tanh-gain-5/3", 20, 512, nn.Tanh, 25 / 9, "normal", 1.0999, 5.4, 0.45),
+    ("tanh-gain-5/3-deep", 30, 512, nn.Tanh, 25 / 9, "normal", 1.0999, 11.87, 0.30),
     ("tanh-n01", 10, 256, nn.Tanh, 256.0, "normal", 2.955, 2.0e4, 0.65),
     ("relu-he", 30, 512, nn.ReLU, 2.0, "normal", 1.0, 1.0, 1.30),
     ("relu-xavier", 30, 512, nn.ReLU, 1.0, "normal", 0.7071, 4.3e-5, 1.30),
@@ -138,6 +139,15 @@ def test_tanh_variances(reports):
     assert last.std == pytest.approx(0.651, rel=0.03)
     saturated = [row for row in reports("tanh-n01")[0].rows if row.role == "activation"][-1]
     assert saturated.saturated == pytest.approx(0.865, abs=0.02)
+
+
+def test_tanh_with_a_gain_of_five_thirds_explodes_sixteenfold_over_thirty_layers():
+    """Where the signal has its fixed point from the first layer on, 1.0999^29 = 15.8."""
+    model = mlp(30, 512, nn.Tanh, 25 / 9)
+    x, y = batch(model, 64)
+    report = observe(model, 0.651 * x, y)  # as large as what a tanh layer returns, see above
+    # Seeds of this width scatter by 3 %.
+    assert report.slope.total == pytest.approx(15.8, rel=0.15)
 
 
 def test_relu_zero_fractions_and_signal(reports):
