@@ -193,6 +193,47 @@ def test_threads_each_with_a_model_of_their_own():
         assert {r.backward_calls for r in report.rows} == {1}
 
 
+def test_threads_of_one_model_do_not_mix_their_passes():
+    both_within = threading.Barrier(2, timeout=60)
+    both_done = threading.Barrier(2, timeout=60)
+
+    class Meet(nn.Module):
+        def forward(self, x):
+            both_within.wait()
+            return 2 * x
+
+    model = nn.Sequential(nn.Linear(8, 8), Meet(), nn.Linear(8, 8))
+    x = torch.randn(4, 8)
+
+    def run(scale):
+        y = model(scale * x)
+        both_done.wait()
+        y.square().mean().backward()
+
+    with torch_init.watch(model) as flow:
+        threads = [threading.Thread(target=run, args=(scale,)) for scale in (1.0, 100.0)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    report = flow.report()
+    assert (report.passes, report.passes_left_out) == (1, 1)
+    assert [(r.layer, r.calls, r.backward_calls) for r in report.rows] == [
+        ("0", 1, 1), ("1", 1, 1), ("2", 1, 1)
+    ]  # fmt: skip
+    rms = model[0](x).square().mean().sqrt().item()
+    large = model[0](100 * x).square().mean().sqrt().item()
+    assert any(report.rows[0].rms == pytest.approx(one, rel=1e-5) for one in (rms, large))
+    assert "1 forward passes that other threads began" in str(report)
+    with torch_init.watch(model) as flow:  # and the next pass of each is measured again
+        model[1] = nn.Identity()
+        for _ in range(2):
+            thread = threading.Thread(target=lambda: model(x).sum().backward())
+            thread.start()
+            thread.join()
+    assert (flow.report().passes, flow.report().passes_left_out) == (2, 0)
+
+
 def test_modules_that_are_never_called_are_named():
     model = nn.MultiheadAttention(16, 2, batch_first=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

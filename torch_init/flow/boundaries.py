@@ -11,12 +11,12 @@ from torch.optim import Optimizer
 
 from torch_init import _ops
 from torch_init.flow.hooks import Hook, is_exporting, is_observable
-from torch_init.flow.recorder import ROOT
+from torch_init.flow.passes import ROOT
 from torch_init.flow.structure import StructureRecorder
 from torch_init.flow.tensors import tensors_in
 
 if TYPE_CHECKING:
-    from torch_init.flow.watching import Flow
+    from torch_init.flow.handle import Flow
 
 
 class _FlowHook(Hook):
@@ -42,9 +42,11 @@ class BeforeForward(_FlowHook):
         if torch.compiler.is_compiling():
             if is_observable():
                 _ops.observe_pass(recorder.handle, self._entrance, True, has_grad)
-        elif recorder.entered is not None and self._entrance != ROOT:
-            return  # within a pass: the case that must cost nothing
-        elif not is_exporting() and recorder.begin_pass(self._entrance, has_grad):
+        elif recorder.passes.is_within(self._entrance):
+            return
+        elif not is_exporting() and recorder.begin_pass(
+            self._entrance, has_grad, is_replica=getattr(module, "_is_replica", False)
+        ):
             wanted = recorder.is_measuring and has_grad and flow.structure is None
             recorder.structure = StructureRecorder() if wanted else None
 
@@ -62,8 +64,6 @@ class AfterForward(_FlowHook):
         if torch.compiler.is_compiling():
             if is_observable():
                 _ops.observe_pass(recorder.handle, self._entrance, False, torch.is_grad_enabled())
-            return
-        if recorder.entered != self._entrance:
             return
         if not recorder.end_pass(self._entrance) or recorder.structure is None:
             return

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch_init.flow.watching import Flow, watch
+from torch_init.flow.handle import Flow
+from torch_init.flow.watching import watch
 
 
 class _Watcher:

@@ -21,7 +21,7 @@ from torch_init.flow.tensors import WHOLE
 from torch_init.flow.totals import Moments, TotalsRead
 
 if TYPE_CHECKING:
-    from torch_init.flow.watching import Flow
+    from torch_init.flow.handle import Flow
 
 Place = TypeVar("Place", Site, ParameterSite)
 Name = TypeVar("Name", bound=Hashable)

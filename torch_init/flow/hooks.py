@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_init import _ops
-from torch_init.flow.recorder import Recorder, is_in_backward
+from torch_init.flow.passes import is_in_backward
+from torch_init.flow.recorder import Recorder
 from torch_init.flow.site import Site
 from torch_init.flow.tensors import PARTIAL, is_partial, local, tensors_in
 
@@ -80,7 +81,7 @@ class ForwardHook(Hook):
         if torch.compiler.is_compiling():
             _trace(self.recorder.handle, self.name, output)
         elif self.recorder.is_measuring or self.recorder.is_capturing():
-            if is_exporting():
+            if is_exporting() or self.recorder.passes.is_left_out():
                 return
             try:
                 self._record(output)
@@ -88,14 +89,14 @@ class ForwardHook(Hook):
                 self.recorder.give_up(self.name, error)
 
     def _record(self, output: Any) -> None:
-        recorder = self.recorder
+        recorder, passes = self.recorder, self.recorder.passes
         # Inside a backward pass checkpointing computes the module again: measured already, but
         # with reentrant checkpointing the first pass had no graph to hang a hook on.
         recomputing = is_in_backward()
-        if recorder.entered is None and self._pass == recorder.passes and not recomputing:
-            recorder.passes += 1  # called by itself, from outside of the model, and again
-        if self._pass != recorder.passes:
-            self._pass, self._calls, self._recomputed = recorder.passes, 0, 0
+        if passes.entered is None and self._pass == passes.number and not recomputing:
+            passes.number += 1  # called by itself, from outside of the model, and again
+        if self._pass != passes.number:
+            self._pass, self._calls, self._recomputed = passes.number, 0, 0
         if recomputing:
             self._recomputed += 1
             call = max(0, self._calls - self._recomputed)

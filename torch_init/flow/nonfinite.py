@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from torch_init.flow.handle import Flow
 from torch_init.flow.origin import Origin
-from torch_init.flow.watching import Flow, watch
+from torch_init.flow.watching import watch
 
 
 class NonFiniteError(ArithmeticError):

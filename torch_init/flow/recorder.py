@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from torch_init import _ops
 from torch_init.flow import kinds
+from torch_init.flow.passes import Passes, is_in_backward
 from torch_init.flow.site import Key, Site
 from torch_init.flow.tensors import (
     PARTIAL,
@@ -35,8 +37,6 @@ _MOST_FEATURES = 2**20
 _LEAST_ARENA = 2**12
 _LARGEST_ARENA = 2**22
 _SITE_ROWS = 2  # forward, backward
-ROOT = ""
-"""The entrance by which one enters the whole model; its parts have others."""
 
 
 class Recorder:
@@ -59,10 +59,10 @@ class Recorder:
         self.unsupported: dict[str, str] = {}
         self.scale: Tensor | None = None
         self.structure: StructureRecorder | None = None
-        self.passes = 0
+        self.passes = Passes()
         self.measured_passes = 0
         self.has_stepped = False
-        self.entered: str | None = None  # by which part of the model the pass began
+        self._lock = threading.Lock()
         self.clock = 0
         self.all_totals: list[Totals] = []
         self.totals: dict[torch.device, Totals] = {}
@@ -101,12 +101,10 @@ class Recorder:
             self.has_stepped = True
             self._validation_gate.zero_()
 
-    def begin_pass(self, entrance: str, has_grad: bool) -> bool:
+    def begin_pass(self, entrance: str, has_grad: bool, *, is_replica: bool = False) -> bool:
         """Note that one enters the model by a part of it; return whether a pass begins here."""
-        if is_in_backward() or (self.entered is not None and entrance != ROOT):
+        if not self.passes.begin(entrance, is_replica):
             return False
-        self.entered = entrance
-        self.passes += 1
         # Between training steps, passes without a graph are validation: as many as one likes, and
         # none of the training that a report is about.
         self._is_validating = self.has_stepped and not has_grad
@@ -116,9 +114,9 @@ class Recorder:
 
     def end_pass(self, entrance: str) -> bool:
         """Note that one leaves the model; return whether a pass ends here."""
-        if self.entered != entrance or is_in_backward():
+        if not self.passes.end(entrance):
             return False
-        self.entered, self.is_measuring, self._is_validating = None, self.active, False
+        self.is_measuring, self._is_validating = self.active, False
         return True
 
     def is_capturing(self) -> bool:
@@ -163,7 +161,8 @@ class Recorder:
             return
         gradient, gate = local(gradient.detach()), self.gate_of_step()
         if is_measurable(gradient) and (self.active or gate is not None):
-            site.backward.add(gradient, self.ticks(), beside(gradient, self.scale), gate)
+            with self._lock:  # passes of several threads may be on their way back
+                site.backward.add(gradient, self.ticks(), beside(gradient, self.scale), gate)
 
     def observe_pass(self, entrance: str, begins: bool, has_grad: bool) -> None:
         """Note what a compiled graph says: a pass begins or ends."""
@@ -278,11 +277,6 @@ class Recorder:
         else:
             site.elements_without_features += x.numel()
             site.forward.add(x, self.ticks(), None, gate)
-
-
-def is_in_backward() -> bool:
-    """Whether a backward pass is going on: forward passes within it are those of checkpointing."""
-    return torch._C._current_graph_task_id() != -1
 
 
 def _arena_size(modules: dict[str, nn.Module]) -> int:
