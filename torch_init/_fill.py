@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
@@ -13,7 +14,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch_init import _ops
 from torch_init.distributed import boxes, check_logical, is_dtensor
 from torch_init.distributions import Constant, Distribution, Normal
-from torch_init.errors import describe
+from torch_init.errors import check_type, describe
 from torch_init.keys import (
     check_generator,
     check_name,
@@ -48,6 +49,18 @@ def check_tensor(function: str, tensor: Tensor) -> None:
         fix = "Initialise before the transform; for an ensemble, fill the stacked tensor"
         raise ValueError(describe(function, "tensor", got, "an ordinary tensor", fix))
     check_memory(function, tensor)
+
+
+_NUMBERS = (int, float, complex, np.generic, torch.SymFloat, torch.SymInt)
+
+
+def check_constant(function: str, val: Any) -> None:
+    """Raise unless val is a number that torch.Tensor.fill_ takes, perhaps as a 0-d tensor."""
+    if isinstance(val, Tensor) and val.dim() == 0:
+        return
+    check_type(function, "val", val, _NUMBERS, "a number")
+    if type(val) is int and abs(val) >= 2**63:
+        raise ValueError(describe(function, "val", f"{val:.0e}", "a number; above 2**63 a float"))
 
 
 def check_dense(function: str, tensor: object) -> None:

@@ -21,6 +21,7 @@ from torch_init._descriptors import (
     row_major_strides,
 )
 from torch_init.distributions import Normal, Spec
+from torch_init.errors import check_type
 
 try:
     from torch_init import _C
@@ -111,6 +112,7 @@ def stream_key(seed: int, name: str = "") -> int:
         >>> hex(torch_init.stream_key(0, "fc.weight"))
         '0xa44fac09459cc531'
     """
+    check_type("stream_key", "name", name, str, "a str")
     keys.check_name("stream_key", name)
     return _stream_key(int(keys.check_seed("stream_key", seed)), name)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from torch_init import _ops
-from torch_init._fill import Seed, check_dense, check_tensor, fill_tensor, note
+from torch_init._fill import Seed, check_constant, check_dense, check_tensor, fill_tensor, note
 from torch_init.distributed import check_logical
 from torch_init.distributions import Constant, Normal, TruncatedNormal, TwoPoint, Uniform
 from torch_init.errors import (
@@ -254,6 +254,7 @@ def zeros_(tensor: Tensor) -> Tensor:
 
 def _fill_constant(function: str, tensor: Tensor, val: float) -> Tensor:
     check_dense(function, tensor)
+    check_constant(function, val)
     if not torch.compiler.is_compiling():
         check_logical(function, tensor)
     if tensor.is_meta:

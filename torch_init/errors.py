@@ -54,11 +54,28 @@ def check_positive_int(function: str, argument: str, value: Any) -> int:
         raise TypeError(describe(function, argument, f"{value!r}", "an int"))
     if value < 1:
         raise ValueError(describe(function, argument, f"{value}", "an int >= 1"))
+    if value >= 2**63:
+        raise ValueError(describe(function, argument, f"{value:.0e}", "an int below 2**63"))
     return value
+
+
+def check_place(function: str, argument: str, value: Any) -> int:
+    """Return value; it must be an int in [0, 2**63): a place in a stream."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(describe(function, argument, f"{value!r}", "an int"))
+    if not 0 <= value < 2**63:
+        raise ValueError(describe(function, argument, f"{value}", "an int in [0, 2**63)"))
+    return value
+
+
+def check_type(function: str, argument: str, value: Any, kind: Any, expected: str) -> None:
+    """Raise unless value is an instance of kind: a type, or a tuple of types."""
+    if not isinstance(value, kind):
+        raise TypeError(describe(function, argument, type(value).__name__, expected))
 
 
 def check_choice(function: str, argument: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise unless value is one of choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         expected = "one of " + ", ".join(repr(choice) for choice in choices)
         raise ValueError(describe(function, argument, f"{value!r}", expected))

@@ -134,3 +134,19 @@ def test_law_sums_to_one_and_states_are_all_different():
         made = machine(units)
         assert len(made.visible.states().unique(dim=0)) == made.visible.num_states
         assert math.isclose(float(visible_law(made).sum()), 1, rel_tol=1e-12)
+
+
+def test_what_no_machine_takes_is_told_how_to_fit():
+    machine = rbm.RBM(4, 3, seed=0)
+    with pytest.raises(TypeError, match=r"hidden_mean: .*torch\.uint8.*divide grey levels"):
+        machine(torch.ones(2, 4, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"expected shape \(N, 4\), got shape \(2, 2, 2\)"):
+        machine(torch.ones(2, 2, 2))
+    with pytest.raises(TypeError, match=r"torch\.from_numpy"):
+        machine(torch.ones(2, 4).numpy())
+    with pytest.raises(TypeError, match=r"ais: data: expected a tensor of shape \(N, 4\), got int"):
+        rbm.ais(machine, 1000)
+    with pytest.raises(ValueError, match="hidden: expected 2, as visible has, got 3 rows"):
+        machine.energy(torch.ones(2, 4), torch.ones(3, 3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # which converts by itself
+        assert machine(torch.ones(2, 4, dtype=torch.bfloat16)).shape == (2, 3)

@@ -187,7 +187,7 @@ def test_forms_of_data_and_the_report():
 def test_bundled_digits_by_default():
     report = torch_init.rbm_pretrain(mlp(), epochs=1)
     assert "digits" in str(report)
-    with pytest.raises(ValueError, match="Give unlabelled examples of your own"):
+    with pytest.raises(ValueError, match="Its first layer takes 784 numbers"):
         torch_init.rbm_pretrain(mlp(sizes=(784, 20, 10)))
 
 
@@ -322,3 +322,21 @@ def test_activations_in_place(activation, kind):
 def test_activations_that_differ_only_far_from_0_are_refused(activation):
     with pytest.raises(ValueError, match="something else between first and head"):
         torch_init.rbm_pretrain(InPlace(activation), torch.rand(30, 8), epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("first", "shape", "fix"),
+    [
+        (nn.Linear(64, 8), (1, 8, 8), r"torch\.nn\.Flatten\(\), or give data\.flatten\(1\)"),
+        (nn.Linear(64, 8), (8, 8), r"torch\.nn\.Flatten\(\), or give data\.flatten\(1\)"),
+        (nn.Linear(64, 8), (50,), "first layer takes 64 numbers"),
+        (nn.Conv2d(1, 8, 8), (8, 8), r"data\.unsqueeze\(1\)"),
+        (nn.Conv2d(3, 8, 8), (64,), r"images of shape \(3, height, width\)"),
+    ],
+)
+def test_examples_of_another_shape_are_told_how_to_fit(first, shape, fix):
+    model = nn.Sequential(first, nn.Sigmoid(), nn.Flatten(), nn.Linear(8, 2))
+    before = first.weight.clone()
+    with pytest.raises(ValueError, match=f"rbm_pretrain: data: .*shape .*{fix}"):
+        torch_init.rbm_pretrain(model, torch.rand(30, *shape), epochs=1)
+    assert torch.equal(first.weight, before)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from torch_init.errors import describe
+from torch_init.errors import check_type, describe
 from torch_init.flow import kinds
 from torch_init.flow.expectation import Expected
 from torch_init.flow.initial_loss import initial_loss
@@ -65,6 +65,8 @@ def check(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(describe("check", "model", type(model).__name__, "a torch.nn.Module"))
+    thresholds = Thresholds() if thresholds is None else thresholds
+    check_type("check", "thresholds", thresholds, Thresholds, "torch_init.Thresholds")
     arguments, keywords = as_arguments("check", inputs)
     inner = getattr(model, "_orig_mod", model)
     with untouched(inner), torch.enable_grad(), watch(inner) as flow:
@@ -81,11 +83,7 @@ def check(
 
 def _loss(output: Any, loss: Any) -> Tensor:
     if isinstance(loss, Tensor):
-        first = _first_output(output)
-        if loss.is_floating_point():
-            scalar = functional.mse_loss(first, loss)
-        else:
-            scalar = functional.cross_entropy(first, loss)
+        scalar = _loss_of_targets(_first_output(output), loss)
     elif loss is None:
         scalar = _random_function(output)
     elif callable(loss):
@@ -107,6 +105,21 @@ def _loss(output: Any, loss: Any) -> Tensor:
             )
         )
     return scalar
+
+
+def _loss_of_targets(output: Tensor, targets: Tensor) -> Tensor:
+    """The mean square error of floating-point targets, the cross-entropy of integer ones."""
+    is_regression = targets.is_floating_point()
+    if is_regression and output.shape != targets.shape:
+        got = f"targets of shape {tuple(targets.shape)}"
+        raise ValueError(describe("check", "loss", got, f"the output's, {tuple(output.shape)}"))
+    try:
+        return (functional.mse_loss if is_regression else functional.cross_entropy)(output, targets)
+    except (RuntimeError, IndexError, ValueError) as error:
+        got = f"targets of {targets.dtype} and shape {tuple(targets.shape)}"
+        expected = f"such as fit an output of {output.dtype} and shape {tuple(output.shape)}"
+        fix = "Labels are int64, one for each row of (N, classes)"
+        raise ValueError(describe("check", "loss", got, expected, fix)) from error
 
 
 def _first_output(output: Any) -> Tensor:

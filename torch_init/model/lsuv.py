@@ -108,6 +108,7 @@ def lsuv_(
         >>> all(abs(row.std - 1) <= 0.1 for row in report.rows)
         True
     """
+    errors.check_type("lsuv_", "model", model, nn.Module, "a torch.nn.Module")
     target_std = errors.check_finite("lsuv_", "target_std", target_std)
     tolerance = errors.check_not_negative("lsuv_", "tolerance", tolerance)
     errors.check_positive_int("lsuv_", "max_tries", max_tries)

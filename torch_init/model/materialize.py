@@ -59,7 +59,11 @@ def materialize_(
         >>> model[0].weight.dtype, report.problems
         (torch.bfloat16, [])
     """
-    device = torch.device(device)
+    try:
+        device = torch.device(device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        got, expected = f"{device!r}", "a torch.device, or its name"
+        raise TypeError(describe("materialize_", "device", got, expected)) from error
     if device.type == "meta":
         fix = "torch_init.plan says what would be done there"
         raise ValueError(describe("materialize_", "device", "meta", "one with memory", fix))

@@ -89,7 +89,7 @@ def make_plan(
 ) -> Plan:
     """Make a plan for the named function; with a dtype, for meta parameters converted to it."""
     seed = int(keys.check_seed(function, seed))
-    if isinstance(include, str) or not isinstance(include, Iterable):
+    if isinstance(include, (str, torch.Tensor)) or not isinstance(include, Iterable):
         expected = "a list of 'frozen', 'loaded'"
         raise TypeError(errors.describe(function, "include", f"{include!r}", expected))
     for word in include:
@@ -129,7 +129,7 @@ def _flatten(function: str, rules: Rules) -> list[_Candidate]:
         return [_Candidate(rule, f"{name}: {rule}", name) for rule in rules.rules]
     if isinstance(rules, Rule):
         return [_Candidate(rules, str(rules), "")]
-    if not isinstance(rules, Iterable) or isinstance(rules, (Mapping, nn.Module)):
+    if not isinstance(rules, Iterable) or isinstance(rules, (Mapping, nn.Module, torch.Tensor)):
         expected = "a recipe's name, a Recipe, a rule, or a sequence of them"
         got = repr(rules) if isinstance(rules, (int, float)) else f"a {type(rules).__name__}"
         raise TypeError(errors.describe(function, "rules", got, expected))

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_init.errors import check_positive_int, describe
 from torch_init.keys import check_seed
 from torch_init.rbm.biases import base_rate
+from torch_init.rbm.energy import check_machine, check_tensor
 from torch_init.rbm.likelihood import in_float64
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.sampling import Noise
@@ -52,6 +53,7 @@ def linear_betas(num: int) -> Tensor:
         >>> linear_betas(3)
         tensor([0.0000, 0.5000, 1.0000], dtype=torch.float64)
     """
+    check_positive_int("linear_betas", "num", num)
     return torch.linspace(0, 1, num, dtype=torch.float64, device="cpu")
 
 
@@ -168,6 +170,7 @@ class _Path:
     """The machines between the base machine and rbm: weights and hidden biases times beta."""
 
     def __init__(self, function: str, rbm: RBM, data: Tensor | None, betas: int | Tensor) -> None:
+        check_machine(function, "rbm", rbm)
         if isinstance(rbm.hidden, NReLU):
             fix = "Their energy is not defined, so neither is log Z"
             raise TypeError(describe(function, "rbm", "NReLU hidden units", "other units", fix))
@@ -176,7 +179,8 @@ class _Path:
         if data is None:
             self.base = rbm.visible_bias.new_zeros(rbm.visible.size)
         else:
-            self.base = base_rate(rbm, data.to(rbm.weight.device))
+            check_tensor(function, "data", data, f"shape (N, {rbm.visible.size})")
+            self.base = base_rate(rbm, data if data.is_meta else data.to(rbm.weight.device))
         zero = rbm.hidden_bias.new_zeros(rbm.hidden.size)
         hidden = rbm.hidden.log_partition(zero, zero, None)
         visible = rbm.visible.log_partition(self.base, self.base, rbm.log_variance)
@@ -233,8 +237,11 @@ def _check_betas(function: str, betas: int | Tensor) -> Tensor:
     if not isinstance(betas, Tensor):
         number = check_positive_int(function, "betas", betas)
         if number < 2:
-            raise ValueError(describe(function, "betas", betas, "2 or more"))
+            raise ValueError(describe(function, "betas", f"{number}", "2 or more"))
         return linear_betas(number)
+    if betas.is_meta or betas.is_complex() or betas.layout != torch.strided:
+        got = f"a {betas.device.type} tensor of {betas.dtype}"
+        raise TypeError(describe(function, "betas", got, "rising values from 0 to 1"))
     betas = betas.double().cpu()
     rising = betas.dim() == 1 and len(betas) > 1 and bool((betas.diff() > 0).all())
     if not rising or betas[0] != 0 or betas[-1] != 1:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inverse temperatures of chains and of units, which multiply the fields."""
 
+from numbers import Real
+
 import torch
 from torch import Tensor
 
-from torch_init.errors import describe
+from torch_init.errors import check_type, describe
 
 Beta = Tensor | float
 """An inverse temperature: one for all chains, (N,) for N chains, or (N or 1, units)."""
@@ -25,7 +27,14 @@ def check_betas(
 
 
 def _check(argument: str, function: str, beta: Beta, count: int) -> None:
-    betas = beta if isinstance(beta, Tensor) else torch.tensor(beta, device="cpu")
+    betas = beta
+    if not isinstance(beta, Tensor):
+        check_type(function, argument, beta, Real, "finite numbers >= 0")
+        betas = torch.tensor(float(beta), device="cpu")
+    assert isinstance(betas, Tensor)
+    if betas.is_meta or betas.is_complex() or betas.layout != torch.strided:
+        got = f"a {betas.device.type} tensor of {betas.dtype}"
+        raise TypeError(describe(function, argument, got, "real numbers in memory"))
     if betas.dim() and betas.shape != (count,):
         got, expected = f"shape {tuple(betas.shape)}", f"a number or shape ({count},)"
         raise ValueError(describe(function, argument, got, expected))

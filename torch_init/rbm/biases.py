@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from torch_init.errors import describe
+from torch_init.rbm.energy import check_machine
 from torch_init.rbm.labelled import Labelled
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.units import Bernoulli, Gaussian, Softmax, Spin, Units
@@ -26,6 +27,7 @@ def base_rate(rbm: RBM, data: Tensor) -> Tensor:
         >>> torch_init.rbm.base_rate(torch_init.rbm.RBM(1, 1), torch.ones(10, 1))
         tensor([1.0986], dtype=torch.float64)
     """
+    check_machine("base_rate", "rbm", rbm)
     rbm.check_states("base_rate", "data", data)
     count = len(data)
     if count == 0:

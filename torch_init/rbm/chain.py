@@ -9,6 +9,7 @@ forward() of one's own, functional activations and functional pooling are all th
 
 import copy
 import itertools
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -201,8 +202,22 @@ def run(model: nn.Module, inputs: Tensor) -> None:
         reason = str(error).strip().splitlines()[0]
         got = f"examples of shape {tuple(inputs.shape[1:])}: {reason}"
         expected = f"input that {type(model).__name__} takes"
-        fix = "Give unlabelled examples of your own as data="
+        fix = _fitting(model, tuple(inputs.shape[1:]))
         raise ValueError(describe(_FUNCTION, "data", got, expected, fix)) from error
+
+
+def _fitting(model: nn.Module, shape: tuple[int, ...]) -> str:
+    """Say what would make examples of a shape fit the model's first layer."""
+    first = next((m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))), None)
+    if isinstance(first, nn.Linear) and len(shape) > 1 and math.prod(shape) == first.in_features:
+        return "Begin the model with torch.nn.Flatten(), or give data.flatten(1)"
+    if isinstance(first, nn.Linear):
+        return f"Its first layer takes {first.in_features} numbers: give such examples as data="
+    if isinstance(first, nn.Conv2d) and len(shape) == 2 and first.in_channels == 1:
+        return "Images have a dimension of channels: give data.unsqueeze(1)"
+    if isinstance(first, nn.Conv2d):
+        return f"Its first layer takes images of shape ({first.in_channels}, height, width)"
+    return "Give unlabelled examples of your own as data="
 
 
 def _check_between(layer: Layer) -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.nn import grad as convolution_gradients
 
 from torch_init.errors import check_positive_int, describe
+from torch_init.rbm.energy import check_tensor
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.units import Bernoulli, Gaussian, NReLU, Spin, Units
 
@@ -197,7 +198,10 @@ class ConvRBM(RBM):
 
     def forward(self, visible: Tensor) -> Tensor:
         """Return the hidden units' means, (N, *hidden_shape), of images (N, *visible_shape)."""
-        return self.hidden_mean(visible.flatten(1)).unflatten(1, self.hidden_shape)
+        check_tensor("ConvRBM.forward", "visible", visible, f"shape (N, *{self.visible_shape})")
+        rows = visible.flatten(1) if visible.dim() > 1 else visible
+        self.check_layer("forward", "visible", rows, self.visible, is_matrix=True)
+        return self.hidden_mean(rows).unflatten(1, self.hidden_shape)
 
     def unit_biases(self) -> tuple[Tensor, Tensor]:
         """Return the bias of each visible and of each hidden unit, (visible,) and (hidden,)."""
@@ -266,9 +270,9 @@ def _pads(
     padding: Any, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
 ) -> tuple[int, int, int, int]:
     """Return the zeros at the left, right, top and bottom, as nn.Conv2d adds them."""
-    if padding == "valid":
+    if isinstance(padding, str) and padding == "valid":
         return 0, 0, 0, 0
-    if padding == "same":
+    if isinstance(padding, str) and padding == "same":
         if stride != (1, 1):
             raise ValueError(describe(_FUNCTION, "stride", stride, '1 with padding="same"'))
         vertical, horizontal = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
@@ -276,7 +280,7 @@ def _pads(
         left, top = horizontal // 2, vertical // 2
         return left, horizontal - left, top, vertical - top
     values = padding if isinstance(padding, (tuple, list)) else (padding, padding)
-    whole = all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values)
+    whole = all(type(v) is int and 0 <= v < 2**31 for v in values)
     if len(values) != 2 or not whole:
         expected = 'an int >= 0, two of them, "same" or "valid"'
         raise ValueError(describe(_FUNCTION, "padding", repr(padding), expected))

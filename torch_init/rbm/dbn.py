@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torch_init.errors import check_not_negative, check_positive_int, describe
+from torch_init.errors import check_not_negative, check_positive_int, check_type, describe
 from torch_init.keys import check_seed, draw_seed
 from torch_init.rbm.ancestral import draw
 from torch_init.rbm.data import Rows, as_source
 from torch_init.rbm.greedy import check_options, train_greedily
 from torch_init.rbm.history import History
-from torch_init.rbm.labelled import Labelled, one_hot
+from torch_init.rbm.labelled import Labelled, as_labels, one_hot
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.sampling import Noise
 from torch_init.rbm.units import Bernoulli, Gaussian, NReLU, Units, as_units
@@ -53,6 +53,7 @@ class DBN(nn.Module):
         device: Any = None,
     ) -> None:
         super().__init__()
+        check_type("DBN", "layers", layers, (list, tuple), "a list of numbers of units, or Units")
         if len(layers) < 2:
             raise ValueError(describe("DBN", "layers", f"{len(layers)}", "two or more"))
         units = [as_units("DBN", "layers", layer) for layer in layers]
@@ -202,6 +203,10 @@ class DBN(nn.Module):
         """Return what transform does."""
         return self.transform(visible)
 
+    def _check_rows(self, function: str, visible: Tensor) -> None:
+        bottom = self._machine(0)
+        bottom.check_layer(f"DBN.{function}", "visible", visible, bottom.visible, is_matrix=True)
+
     def below_top(self, visible: Tensor) -> Tensor:
         """Return the means of the layer under the top machine, (N, units)."""
         for number in range(len(self.machines) - 1):
@@ -210,6 +215,7 @@ class DBN(nn.Module):
 
     def transform(self, visible: Tensor) -> Tensor:
         """Return the means of the top layer, (N, units); a label that is not known is uniform."""
+        self._check_rows("transform", visible)
         features = self.below_top(visible)
         if self.classes is not None:
             label = features.new_full((len(features), self.classes), 1 / self.classes)
@@ -227,6 +233,7 @@ class DBN(nn.Module):
         """
         if self.classes is None:
             raise TypeError(describe("DBN.predict", "self", "no classes", "a net with classes="))
+        self._check_rows("predict", visible)
         features = self.below_top(visible)
         energies = []
         for label in torch.eye(self.classes, device=features.device, dtype=features.dtype):
@@ -259,7 +266,7 @@ class DBN(nn.Module):
         check_positive_int("DBN.sample", "steps", steps)
         wanted = None
         if label is not None:
-            labels = label if isinstance(label, Tensor) else torch.as_tensor(label, device="cpu")
+            labels = as_labels("DBN.sample", "label", label)
             labels = labels.expand(num) if labels.dim() == 0 else labels
             wanted = self._one_hot("DBN.sample", labels, num)
         seed = draw_seed(None) if seed is None else int(check_seed("DBN.sample", seed))

@@ -81,6 +81,17 @@ class Labelled(Units):
         return problems[0] or problems[1]
 
 
+def as_labels(function: str, argument: str, labels: Any) -> Tensor:
+    """Return labels as a tensor; its numbers are not looked at."""
+    if isinstance(labels, Tensor):
+        return labels
+    try:
+        return torch.as_tensor(labels, device="cpu")
+    except (TypeError, ValueError, RuntimeError) as error:
+        got = type(labels).__name__
+        raise TypeError(describe(function, argument, got, "class numbers")) from error
+
+
 def one_hot(function: str, labels: Any, count: int, classes: int) -> Tensor:
     """Return count class numbers as rows of a label's units, (count, classes), int64.
 
@@ -90,7 +101,10 @@ def one_hot(function: str, labels: Any, count: int, classes: int) -> Tensor:
     expected = f"({count},) numbers in [0, {classes})"
     if labels is None:
         raise ValueError(describe(function, "labels", "None", expected))
-    labels = labels if isinstance(labels, Tensor) else torch.as_tensor(labels, device="cpu")
+    labels = as_labels(function, "labels", labels)
+    if labels.is_meta or labels.layout != torch.strided:
+        got = f"a {labels.device.type} tensor, {labels.layout}"
+        raise TypeError(describe(function, "labels", got, f"{expected}, in memory"))
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(describe(function, "labels", f"{labels.dtype}", f"{expected}, of ints"))
     if labels.shape != (count,) or not bool(((labels >= 0) & (labels < classes)).all()):

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from torch_init.errors import check_positive_int, describe
+from torch_init.errors import check_number, check_positive_int, describe
+from torch_init.keys import check_seed
+from torch_init.rbm.energy import check_machine
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.units import Bernoulli, Spin, Units
 
@@ -34,6 +36,7 @@ def log_partition(rbm: RBM) -> float:
         >>> round(torch_init.rbm.log_partition(rbm) / math.log(2), 6)
         5.0
     """
+    check_machine("log_partition", "rbm", rbm)
     over_visible = rbm.visible.num_states <= rbm.hidden.num_states
     units = rbm.visible if over_visible else rbm.hidden
     if units.num_states > MAX_STATES:
@@ -76,10 +79,12 @@ def log_likelihood(rbm: RBM, data: Tensor, log_z: float | None = None) -> Tensor
         >>> round(log_p.item() / math.log(2), 6)
         -3.0
     """
+    check_machine("log_likelihood", "rbm", rbm)
     rbm.check_states("log_likelihood", "data", data)
-    log_z = log_partition(rbm) if log_z is None else log_z
+    known = None if log_z is None else check_number("log_likelihood", "log_z", log_z)
+    known = log_partition(rbm) if known is None else known
     double = in_float64(rbm)
-    return torch.cat([-double.free_energy(part.double()) for part in data.split(4096)]) - log_z
+    return torch.cat([-double.free_energy(part.double()) for part in data.split(4096)]) - known
 
 
 @torch.no_grad()
@@ -107,6 +112,7 @@ def pseudo_likelihood(rbm: RBM, data: Tensor, *, flips: int | None = None, seed:
         >>> torch_init.rbm.pseudo_likelihood(rbm, torch.zeros(1, 4)) / math.log(2)
         tensor([-4.])
     """
+    check_machine("pseudo_likelihood", "rbm", rbm)
     if not isinstance(rbm.visible, (Bernoulli, Spin)):
         got = type(rbm.visible).__name__
         raise TypeError(
@@ -115,6 +121,7 @@ def pseudo_likelihood(rbm: RBM, data: Tensor, *, flips: int | None = None, seed:
     rbm.check_states("pseudo_likelihood", "data", data)
     data = data.to(rbm.weight.dtype)
     size = rbm.visible.size
+    seed = int(check_seed("pseudo_likelihood", seed))
     if flips is None:
         units = torch.arange(size, device=data.device).expand(len(data), -1)
     else:

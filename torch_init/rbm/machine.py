@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from torch_init import elementwise
-from torch_init.errors import check_not_negative, check_positive_int, describe
+from torch_init.errors import check_not_negative, check_place, check_positive_int, describe
 from torch_init.keys import check_name, check_seed, draw_seed
 from torch_init.rbm.betas import Beta, UnitBeta, as_column, check_betas, of_units
 from torch_init.rbm.energy import Energy
@@ -225,6 +225,8 @@ class RBM(Energy):
             fix = "Start from states, or make the machine with exact=False"
             raise ValueError(describe("gibbs", "visible", "means with unit_beta", "states", fix))
         seed = draw_seed(None) if seed is None else int(check_seed("gibbs", seed))
+        for argument, first in (("first_chain", first_chain), ("first_step", first_step)):
+            check_place("gibbs", argument, first)
         noise = Noise(seed, self.name, first_chain)
         visible = visible.to(self.weight.dtype)
         return self.run_chains(visible, noise, first_step, steps, beta, unit_beta=unit_beta)
@@ -266,6 +268,7 @@ class RBM(Energy):
     def reconstruct(self, visible: Tensor, steps: int = 1) -> Tensor:
         """Return the means of v after steps of mean-field passes up and down, (N, visible)."""
         self.check_states("reconstruct", "visible", visible)
+        visible = visible.to(self.weight.dtype)
         for _ in range(check_positive_int("reconstruct", "steps", steps)):
             visible = self.visible_mean(self.hidden_mean(visible))
         return visible

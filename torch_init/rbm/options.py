@@ -14,6 +14,7 @@ from torch_init.errors import (
     check_not_negative,
     check_positive_int,
     check_probability,
+    check_type,
     describe,
 )
 from torch_init.keys import check_seed
@@ -93,6 +94,8 @@ class Options:
             check_choice("fit", "binarize", self.binarize, ("threshold", "sample"))
         if not callable(self.schedule):
             check_choice("fit", "schedule", self.schedule, tuple(SCHEDULES))
+        expected = "a list of " + ", ".join(MONITORS)
+        check_type("fit", "monitors", self.monitors, (list, tuple), expected)
         for name in self.monitors:
             check_choice("fit", "monitors", name, tuple(MONITORS))
         if self.patience is not None and not self.monitors:
@@ -136,11 +139,14 @@ class Options:
         """Momentum before and from epoch 5."""
         if self.momentum is None:
             return (0.5, 0.9) if self.algorithm == "cd" else (0.0, 0.0)
-        before, *after = np.atleast_1d(np.asarray(self.momentum, dtype=float)).tolist()
-        if len(after) > 1:
-            got = f"{1 + len(after)} numbers"
-            raise ValueError(describe("fit", "momentum", got, "one number or two"))
-        return before, after[0] if after else before
+        expected = "one number or two"
+        try:
+            numbers = np.atleast_1d(np.asarray(self.momentum, dtype=float)).tolist()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(describe("fit", "momentum", repr(self.momentum), expected)) from error
+        if not 1 <= len(numbers) <= 2:
+            raise ValueError(describe("fit", "momentum", f"{len(numbers)} numbers", expected))
+        return numbers[0], numbers[-1]
 
     def rate(self, visible: Units, hidden: Units) -> float:
         """The learning rate at the start."""

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_init.errors import check_positive_int, describe
+from torch_init.errors import check_positive_int, check_type, describe
 from torch_init.rbm.convolution import ConvRBM
+from torch_init.rbm.energy import check_machine, check_tensor
 from torch_init.rbm.history import History
 from torch_init.rbm.machine import RBM
 
@@ -31,12 +32,16 @@ def mosaic(
         >>> torch_init.rbm.mosaic(torch.rand(6, 9)).shape      # 2 x 3 pictures with a border of 1
         torch.Size([9, 13])
     """
+    check_tensor("mosaic", "rows", rows, "shape (N, pixels)")
+    if rows.is_meta or rows.is_complex():
+        got = f"a {rows.device.type} tensor of {rows.dtype}"
+        raise TypeError(describe("mosaic", "rows", got, "real numbers in memory"))
     rows = rows.detach().float().cpu()
     if rows.dim() != 2 or len(rows) == 0:
         got = f"shape {tuple(rows.shape)}"
         raise ValueError(describe("mosaic", "rows", got, "(N, pixels) with N >= 1"))
     side = math.isqrt(rows.shape[1])
-    height, width = shape or (side, side)
+    height, width = (side, side) if shape is None else _two(shape)
     if height * width != rows.shape[1]:
         got = f"{rows.shape[1]} pixels for {height} x {width}"
         raise ValueError(describe("mosaic", "shape", got, "a shape of as many pixels"))
@@ -61,7 +66,8 @@ def receptive_fields(rbm: RBM, shape: tuple[int, int] | None = None, *, count: i
     Example:
         >>> figure = torch_init.rbm.receptive_fields(torch_init.rbm.RBM(16, 9))
     """
-    weight = rbm.weight[:count]
+    check_machine("receptive_fields", "rbm", rbm)
+    weight = rbm.weight[: check_positive_int("receptive_fields", "count", count)]
     if isinstance(rbm, ConvRBM):
         columns = weight.shape[1] if weight.shape[1] > 1 else None
         picture = mosaic(weight.flatten(0, 1).flatten(1), weight.shape[2:], columns=columns)
@@ -85,6 +91,12 @@ def fantasies(
     Example:
         >>> figure = torch_init.rbm.fantasies(torch_init.rbm.RBM(16, 9), steps=(1, 5))
     """
+    check_machine("fantasies", "rbm", rbm)
+    if not isinstance(steps, (tuple, list)) or not steps:
+        got = type(steps).__name__
+        raise TypeError(describe("fantasies", "steps", got, "a tuple of numbers of sweeps"))
+    for until in steps:
+        check_positive_int("fantasies", "steps", until)
     states = rbm.sample(chains, steps=1, seed=seed)
     done, shown = 1, []
     for until in steps:
@@ -108,6 +120,7 @@ def learning_curves(history: History) -> Any:
         >>> history = torch_init.rbm.RBM(6, 4).fit(torch.eye(6), epochs=3)
         >>> figure = torch_init.rbm.learning_curves(history)
     """
+    check_type("learning_curves", "history", history, History, "what fit() returns")
     if not history.records:
         raise ValueError(describe("learning_curves", "history", "no records", "one or more"))
     names = [name for name in history.records[0] if name not in ("epoch", "update")]
@@ -134,6 +147,13 @@ def write_history(writer: Any, history: History, tag: str = "rbm") -> None:
         for name, value in record.items():
             if name not in ("epoch", "update"):
                 writer.add_scalar(f"{tag}/{name}", value, record["epoch"])
+
+
+def _two(shape: Any) -> tuple[int, int]:
+    if not isinstance(shape, (tuple, list)) or len(shape) != 2:
+        raise TypeError(describe("mosaic", "shape", f"{shape!r}", "a height and a width"))
+    height, width = (check_positive_int("mosaic", "shape", side) for side in shape)
+    return height, width
 
 
 def _figure(size: tuple[float, float]) -> Any:

@@ -127,7 +127,7 @@ def rbm_pretrain(
         changes: list[Change] = []
         for layer in hidden:
             changes += _changes(model, layer.name, layer.module)
-        if not last.frozen and head is not None and head != "keep":
+        if not last.frozen and head is not None and not (isinstance(head, str) and head == "keep"):
             # In the model's own dtype, in which init_ draws.
             module = without_hooks(model.get_submodule(last.name))
             init_(module, head, seed, rename=lambda leaf: f"{last.name}.{leaf}")

@@ -3,11 +3,13 @@
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from torch_init.errors import check_positive_int, describe
+from torch_init.errors import check_positive_int, check_type, describe
 from torch_init.rbm.data import as_source
+from torch_init.rbm.energy import check_machine
 from torch_init.rbm.history import History
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.monitors import check_monitors
@@ -96,6 +98,11 @@ def fit(
         >>> history["reconstruction"][-1] < history["reconstruction"][0]
         True
     """
+    check_machine("fit", "machine", machine)
+    if callback is not None:
+        check_type("fit", "callback", callback, Callable, "a function of the machine and a record")
+    if checkpoint is not None:
+        check_type("fit", "checkpoint", checkpoint, (str, PathLike), "a folder's path")
     try:
         chosen = Options(**options)
     except TypeError as error:
