@@ -238,3 +238,21 @@ def test_without_a_loss_every_output_has_a_gradient():
     report = torch_init.check(ActorCritic(), torch.randn(32, 8), verbose=False)
     assert [v.kind for v in report.verdicts] == ["ok"]
     assert [row.backward_calls for row in report.weighted] == [1, 1, 1]
+
+
+def test_labels_of_tokens_are_told_how_to_fit():
+    model = nn.Sequential(nn.Embedding(9, 16), nn.Linear(16, 9))
+    tokens = torch.arange(12).view(2, 6) % 9
+    with pytest.raises(ValueError, match=r"lambda y: .*flatten\(0, -2\), labels\.flatten\(\)"):
+        torch_init.check(model, tokens, tokens)
+    with pytest.raises(ValueError, match="Labels are int64, one for each row"):
+        torch_init.check(model, tokens, tokens[:, 0].int())
+    with pytest.raises(ValueError, match=r"loss: expected the output's, \(2, 6, 9\), got"):
+        torch_init.check(model, tokens, torch.ones(2, 9))
+    report = torch_init.check(
+        model,
+        tokens,
+        lambda y: nn.functional.cross_entropy(y.flatten(0, -2), tokens.flatten()),
+        verbose=False,
+    )
+    assert report.initial_loss.classes == 9

@@ -4,6 +4,7 @@
 import pytest
 import torch
 from flow_networks import batch, kinds, mlp, observe, residual_stack, without
+from flow_zoo import resnet
 from torch import nn
 
 import torch_init
@@ -142,6 +143,23 @@ def test_what_was_not_judged_is_said():
     with torch_init.watch(model := mlp(3, 64, nn.ReLU, 2.0)) as flow:
         model(batch(model)[0])
     assert "no backward pass was seen" in flow.report().verdict.measured
+
+
+def test_why_a_residual_network_that_begins_at_zero_was_not_judged():
+    model = resnet(4, (1, 1))
+    for name, parameter in model.named_parameters():
+        if name.endswith("bn2.weight"):
+            torch_init.zeros_(parameter)
+    report = observe(model, torch.randn(32, 3, 8, 8), torch.arange(32) % 10)
+    assert kinds(report) == ["ok"] and report.slope is None
+    assert "none reaches 4 of 5 layers yet: weights after them begin at zero" in str(report.verdict)
+
+
+def test_why_two_layers_of_a_compiled_model_were_not_judged():
+    model = torch.compile(mlp(2, 16, nn.ReLU, 2.0), backend="aot_eager")
+    with torch_init.watch(model) as flow:
+        nn.functional.cross_entropy(model(torch.randn(8, 16)), torch.arange(8)).backward()
+    assert "where the graph is not known (here: 2)" in flow.report().verdict.measured
 
 
 def test_an_ordinary_network_of_three_layers_is_judged():

@@ -116,9 +116,12 @@ def _loss_of_targets(output: Tensor, targets: Tensor) -> Tensor:
     try:
         return (functional.mse_loss if is_regression else functional.cross_entropy)(output, targets)
     except (RuntimeError, IndexError, ValueError) as error:
-        got = f"targets of {targets.dtype} and shape {tuple(targets.shape)}"
-        expected = f"such as fit an output of {output.dtype} and shape {tuple(output.shape)}"
+        got = f"{targets.dtype} of shape {tuple(targets.shape)}"
+        expected = f"targets for an output of {output.dtype} and shape {tuple(output.shape)}"
         fix = "Labels are int64, one for each row of (N, classes)"
+        if output.shape[:-1] == targets.shape:
+            cross_entropy = "torch.nn.functional.cross_entropy(y.flatten(0, -2), labels.flatten())"
+            fix = f"Give a function: lambda y: {cross_entropy}"
         raise ValueError(describe("check", "loss", got, expected, fix)) from error
 
 

@@ -146,8 +146,16 @@ class Report:
         if len(self.hidden) < 2:
             layers = "one layer" if self.hidden else "no layer"
             return f"there is {layers} with weights before the output, and it takes two"
+        reached = [row for row in self.depth if row.gradient_norm != 0]
+        if len(reached) < len(self.depth):
+            return (
+                f"none reaches {len(self.depth) - len(reached)} of {len(self.depth)} layers yet: "
+                "weights after them begin at zero"
+            )
+        if all(row.weight_gain is None for row in self.depth):
+            return f"it takes three layers where the graph is not known (here: {len(self.depth)})"
         return (
-            "that takes two layers with weights before the output that all paths go through, or "
+            "it takes two layers with weights before the output that all paths go through, or "
             f"three on residual branches (here: {len(self.depth)})"
         )
 

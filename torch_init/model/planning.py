@@ -151,7 +151,10 @@ def _check_coverage(function: str, sites: list[Site], matches: list[list[_Candid
     if len(lines) > 50:
         lines[50:] = [f"  and {len(lines) - 50} more"]
     got = f"none for {len(missed)} of {len(sites)}"
-    fix = "Add rules (torch_init.keep leaves a parameter alone), or pass strict=False. Missing:\n"
+    fix = (
+        f'Add rules, such as torch_init.rule("{missed[0].name}", torch_init.normal_, std=0.02) '
+        "(torch_init.keep leaves a parameter alone), or pass strict=False. Missing:\n"
+    )
     text = errors.describe(function, "rules", got, "a rule for every parameter", fix)
     text += "\n".join(lines)
     if any(is_split_weight(s.module, s.leaf) for s in missed):
