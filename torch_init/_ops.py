@@ -11,9 +11,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from torch_init import keys
 from torch_init._descriptors import (
-    DTYPE_CODES,
     REAL_OF_COMPLEX,
     describe_region,
     is_indirect,
@@ -21,7 +19,6 @@ from torch_init._descriptors import (
     row_major_strides,
 )
 from torch_init.distributions import Normal, Spec
-from torch_init.errors import check_type
 
 try:
     from torch_init import _C
@@ -48,12 +45,12 @@ from torch_init._ops_flow import FLOW_DTYPES as FLOW_DTYPES
 from torch_init._ops_flow import FLOW_LOWEST_EXPONENT as FLOW_LOWEST_EXPONENT
 from torch_init._ops_flow import FLOW_ROW as FLOW_ROW
 from torch_init._ops_flow import FlowRow as FlowRow
-from torch_init._ops_flow import accumulate_batch_ as accumulate_batch_
 from torch_init._ops_flow import accumulate_moments_ as accumulate_moments_
-from torch_init._ops_flow import accumulate_parts_ as accumulate_parts_
 from torch_init._ops_flow import (
     accumulate_with_cuda_body_on_host as accumulate_with_cuda_body_on_host,
 )
+from torch_init._ops_flow_batches import accumulate_batch_ as accumulate_batch_
+from torch_init._ops_flow_batches import accumulate_parts_ as accumulate_parts_
 from torch_init._ops_gibbs import GREY_LEVELS as GREY_LEVELS
 from torch_init._ops_gibbs import MEAN_ONE as MEAN_ONE
 from torch_init._ops_gibbs import CudaPath as CudaPath
@@ -64,6 +61,8 @@ from torch_init._ops_gibbs import sample_visible as sample_visible
 from torch_init._ops_gibbs import set_cuda_path as set_cuda_path
 from torch_init._ops_gibbs_weights import GibbsWeights as GibbsWeights
 from torch_init._ops_gibbs_weights import quantize as quantize
+from torch_init._ops_keys import folded_key, seed_tensor
+from torch_init._ops_keys import stream_key as stream_key
 from torch_init._ops_measure import MEASUREMENT as MEASUREMENT
 from torch_init._ops_measure import Part as Part
 from torch_init._ops_measure import measure as measure
@@ -74,6 +73,7 @@ from torch_init._ops_observe import observe_gradient as observe_gradient
 from torch_init._ops_observe import observe_output as observe_output
 from torch_init._ops_observe import observe_pass as observe_pass
 from torch_init._ops_observe import refuse as refuse
+from torch_init._ops_orthogonal import orthonormalized
 from torch_init._ops_statistics import Statistics as Statistics
 from torch_init._ops_statistics import Term as Term
 from torch_init._ops_statistics import statistics as statistics
@@ -95,31 +95,6 @@ cuda_device_count = _C.cuda_device_count
 cpu_isa = _C.cpu_isa
 cpu_isas = _C.cpu_isas
 set_cpu_isa = _C.set_cpu_isa
-
-
-def stream_key(seed: int, name: str = "") -> int:
-    """Return the 64-bit key of the stream called name under seed.
-
-    The name's digest (keys.py) is the counter of one Philox4x32-10 call under the key seed; the
-    first two words of its result are the stream's key. Names are hashed, never added to the
-    seed, so that no two (seed, name) pairs are related.
-
-    Args:
-        seed: an int in [-2**63, 2**64); s and s + 2**64 are the same seed.
-        name: any string; the parameter's fully qualified name by convention.
-
-    Example:
-        >>> hex(torch_init.stream_key(0, "fc.weight"))
-        '0xa44fac09459cc531'
-    """
-    check_type("stream_key", "name", name, str, "a str")
-    keys.check_name("stream_key", name)
-    return _stream_key(int(keys.check_seed("stream_key", seed)), name)
-
-
-def _stream_key(seed: int, name: str) -> int:
-    key: int = _C.fold_key(seed % 2**64, keys.digest(name))
-    return key
 
 
 Entry = tuple[Tensor, Spec, int] | tuple[Tensor, Spec, int, int, Sequence[int] | None]
@@ -210,7 +185,7 @@ def fill_box_(
         first_index, index_strides = box_index(offset, shape)
     if must_dispatch(view):
         kind, numbers = spec
-        seed = _seed_tensor(view, seed)
+        seed = seed_tensor(view, seed)
         torch.ops.torch_init.fill_(
             view, seed, name, kind, list(numbers), first_index, index_strides
         )
@@ -227,18 +202,9 @@ def box_index(offset: Sequence[int], shape: Sequence[int]) -> tuple[int, tuple[i
 def orthogonal_(tensor: Tensor, gain: float, seed: int | Tensor, name: str) -> None:
     """Fill tensor, which has been checked, with gain times an orthogonal matrix."""
     if must_dispatch(tensor):
-        torch.ops.torch_init.orthogonal_(tensor, _seed_tensor(tensor, seed), name, gain)
+        torch.ops.torch_init.orthogonal_(tensor, seed_tensor(tensor, seed), name, gain)
     else:
         _orthogonal_now(tensor, gain, int(seed), name)
-
-
-def _seed_tensor(tensor: Tensor, seed: int | Tensor) -> Tensor:
-    if isinstance(seed, Tensor):
-        return seed
-    if isinstance(seed, int) and seed >= 2**63:
-        seed -= 2**64
-    # Made from tensor, so that a fake tensor meets a fake seed.
-    return tensor.new_full((), seed, dtype=torch.int64, device="cpu")
 
 
 def _fill_now(
@@ -256,7 +222,7 @@ def _fill_now(
         _fill_now(staged, spec, seed, name, first_index, index_strides)
         tensor.data.copy_(staged)
     else:
-        key = _stream_key(seed, name)
+        key = folded_key(seed, name)
         if tensor.is_cpu:  # the wrapper would take as long as a small tensor's values
             task = _task(tensor, spec, key, first_index, index_strides)
             _C.FillPlan([task]).run_on_host(torch.get_num_threads())
@@ -272,14 +238,7 @@ def _orthogonal_now(tensor: Tensor, gain: float, seed: int, name: str) -> None:
     matrix = torch.empty(rows, tensor.numel() // rows, dtype=dtype, device="cpu")
     component_std = math.sqrt(0.5) if dtype.is_complex else 1.0
     _fill_now(matrix, Normal(0.0, component_std).spec(), seed, name)
-    is_wide = matrix.shape[0] < matrix.shape[1]
-    tall = matrix.T.contiguous() if is_wide else matrix
-    code = DTYPE_CODES[REAL_OF_COMPLEX.get(dtype, dtype)]
-    rows, columns = tall.shape
-    threads = torch.get_num_threads()
-    _C.orthonormalize_columns(tall.data_ptr(), code, dtype.is_complex, rows, columns, threads)
-    matrix = tall.T if is_wide else tall
-    tensor.data.copy_((matrix * gain).reshape(tensor.shape))
+    tensor.data.copy_((orthonormalized(matrix) * gain).reshape(tensor.shape))
     count_writes((tensor,))
 
 

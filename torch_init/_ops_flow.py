@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Statistics of activations and gradients: a part of _ops.py, which alone imports it."""
 
-import itertools
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -83,12 +80,12 @@ def _accumulate(
     scale: Tensor | None = None,
     gate: Tensor | None = None,
 ) -> None:
-    _check_flow(x, totals, features, row, scale, gate)
+    check_flow(x, totals, features, row, scale, gate)
     x, numbers = readable(x), (row, low, high, order)
-    _run(_accumulation(x, totals, features, *numbers, scale, gate), x.device)
+    run(_accumulation(x, totals, features, *numbers, scale, gate), x.device)
 
 
-def _run(accumulation: "_C.Accumulation | _C.AccumulationBatch", device: torch.device) -> None:
+def run(accumulation: "_C.Accumulation | _C.AccumulationBatch", device: torch.device) -> None:
     if device.type != "cuda":
         accumulation.run_on_host(torch.get_num_threads())
         return
@@ -111,7 +108,7 @@ class FlowRow:
     ) -> None:
         width = 1 if features is None else features.shape[-1]
         x = torch.empty(0, width, device=totals.device)
-        _check_flow(x, totals, features, row, None, None)
+        check_flow(x, totals, features, row, None, None)
         self.features = features
         self._totals, self._device = totals, totals.device
         self._row, self._low, self._high = row, low, high
@@ -132,80 +129,10 @@ class FlowRow:
             accumulate_moments_(x, totals, features, row, low, high, order, scale, gate)
             return
         x, numbers = readable(x), (self._row, self._low, self._high, order)
-        _run(_accumulation(x, self._totals, features, *numbers, scale, gate), self._device)
+        run(_accumulation(x, self._totals, features, *numbers, scale, gate), self._device)
 
 
-def accumulate_batch_(
-    xs: Sequence[Tensor],
-    totals: Tensor,
-    rows: Sequence[int],
-    order: int,
-    scale: Tensor | None = None,
-    gate: Tensor | None = None,
-) -> None:
-    """Do as accumulate_moments_() for many tensors, without bounds, in one native call.
-
-    Args:
-        xs: each with one of FLOW_DTYPES.
-        rows: which row each goes to.
-        order: of the first; the others follow.
-        totals, scale, gate: as of accumulate_moments_().
-    """
-    device = totals.device
-    if any(must_dispatch(x) or x.device != device or not _is_dense(x) for x in xs):
-        for place, (x, row) in enumerate(zip(xs, rows, strict=True)):
-            low, high = -math.inf, math.inf
-            accumulate_moments_(x, totals, None, row, low, high, order + place, scale, gate)
-    elif xs:
-        _check_flow(xs[0], totals, None, max(rows), scale, gate)
-        addresses = [x.data_ptr() for x in xs]
-        dtypes, counts = [DTYPE_CODES[x.dtype] for x in xs], [x.numel() for x in xs]
-        _run_batch(addresses, dtypes, counts, totals, rows, order, scale, gate)
-
-
-def accumulate_parts_(
-    x: Tensor,
-    sizes: Sequence[int],
-    totals: Tensor,
-    rows: Sequence[int],
-    order: int,
-    gate: Tensor | None = None,
-) -> None:
-    """Do as accumulate_batch_() for x.split(sizes) of a tensor with one dimension."""
-    if must_dispatch(x) or not _is_dense(x):
-        accumulate_batch_(x.split(list(sizes)), totals, rows, order, None, gate)
-        return
-    _check_flow(x, totals, None, max(rows), None, gate)
-    ends = list(itertools.accumulate(sizes))
-    addresses = [
-        x.data_ptr() + (e - n) * x.element_size() for e, n in zip(ends, sizes, strict=True)
-    ]
-    dtypes = [DTYPE_CODES[x.dtype]] * len(sizes)
-    _run_batch(addresses, dtypes, sizes, totals, rows, order, None, gate)
-
-
-def _run_batch(
-    addresses: Sequence[int],
-    dtypes: Sequence[int],
-    counts: Sequence[int],
-    totals: Tensor,
-    rows: Sequence[int],
-    order: int,
-    scale: Tensor | None,
-    gate: Tensor | None,
-) -> None:
-    columns, begin = totals.shape[1], totals.data_ptr()
-    row_addresses = [begin + row * columns * totals.element_size() for row in rows]
-    numbers = (columns > FLOW_COLUMNS, order, _address(scale), _address(gate))
-    batch = _C.AccumulationBatch(addresses, dtypes, counts, row_addresses, *numbers)
-    _run(batch, totals.device)
-
-
-def _is_dense(x: Tensor) -> bool:
-    return x.is_contiguous() and not x.is_conj() and not x.is_neg()
-
-
-def _address(tensor: Tensor | None) -> int:
+def address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
@@ -218,7 +145,7 @@ def accumulate_with_cuda_body_on_host(
     blocks: int = 3,
 ) -> None:
     """Do as accumulate_moments_ with the CUDA kernels' own code, for tests without a GPU."""
-    _check_flow(x, totals, features, row, *arguments[3:])
+    check_flow(x, totals, features, row, *arguments[3:])
     x = readable(x)
     _accumulation(x, totals, features, row, *arguments).run_cuda_body_on_host(blocks)
 
@@ -243,16 +170,16 @@ def _accumulation(
         x.stride(),
         totals.data_ptr() + row * columns * totals.element_size(),
         columns > FLOW_COLUMNS,
-        _address(features),
+        address(features),
         low,
         high,
         order,
-        _address(scale),
-        _address(gate),
+        address(scale),
+        address(gate),
     )
 
 
-def _check_flow(
+def check_flow(
     x: Tensor,
     totals: Tensor,
     features: Tensor | None,

@@ -69,11 +69,14 @@ PARTS_OF_OPS = [
     "_ops_ascend.py",
     "_ops_float_units.py",
     "_ops_flow.py",
+    "_ops_flow_batches.py",
     "_ops_gibbs.py",
     "_ops_gibbs_betas.py",
     "_ops_gibbs_cuda.py",
     "_ops_gibbs_weights.py",
+    "_ops_keys.py",
     "_ops_measure.py",
+    "_ops_orthogonal.py",
     "_ops_statistics.py",
 ]
 SPDX = "SPDX-License-Identifier: Apache-2.0"
