@@ -3,12 +3,15 @@
 
 import math
 
+import pytest
 import torch
 from torch import nn
 
 import torch_init
 
 WIDTH, INNER, VOCABULARY, LAYERS = 24, 64, 40, 3
+CUT = 0.9865784925  # standard deviation of the standard normal restricted to [-3, 3]
+HEAD = CUT * WIDTH**-0.5
 
 
 def tree(**parts: nn.Module | nn.Parameter) -> nn.Module:
@@ -154,3 +157,15 @@ def assert_as_planned(values, row):
     assert abs(values.std(unbiased=False).item() - row.std) < error, row.name
     if row.low is not None:
         assert row.low <= values.min().item() <= values.max().item() <= row.high, row.name
+
+
+def expect(found, expected):
+    """expected: {end of names: std}; each weight has exactly one end."""
+    for name, std in found.items():
+        ends = [end for end in expected if name.endswith(f"{end}.weight")]
+        assert len(ends) == 1, (name, ends)
+        value = expected[ends[0]]
+        if callable(value):
+            value = value(int(next(part for part in name.split(".") if part.isdecimal())))
+        assert std == pytest.approx(value, rel=1e-6), name
+    assert {end for end in expected if not any(n.endswith(f"{end}.weight") for n in found)} == set()

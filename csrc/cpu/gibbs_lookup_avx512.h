@@ -6,11 +6,9 @@
 // three int8 limbs through VNNI take 1.6 times as long, adding up the rows of the sources that are
 // on 1.4 times at 20 % of them, 3.5 times at 50 %.) A table is made of the weights where it is
 // used; the more vectors of chains share it the better.
-//
-// States are packed between half-steps: a 32-bit lane holds sixteen units of its chain, four bits
-// in each byte, the form in which the permutation reads them.
 #pragma once
 
+#include "cpu/gibbs_packed_avx512.h"
 #include "cpu/gibbs_philox_inl.h"
 #include "cpu/kernels_inl.h"
 #include "cpu/simd_avx512.h"
@@ -20,9 +18,7 @@
 namespace torch_init {
 namespace {
 
-constexpr int kLanes = 16;
 constexpr int kBlockUnits = 4;
-constexpr int64_t kQuadUnits = 16;
 // Chains of 4 units x 6 vectors are added up side by side.
 constexpr int kMostVectors = 6;
 
@@ -30,29 +26,6 @@ using Value = QuantileMap<Avx512, true, false>;
 
 __m512i thresholds(const Value& value, __m512i words) {
   return _mm512_cvt_roundps_epi32(value(words), _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-}
-
-int64_t quads(int64_t units) { return padded(units) / kQuadUnits; }
-
-// Bit i of 16 to bit i % 4 of byte i / 4, and back.
-uint32_t spread(uint32_t bits) {
-  bits = (bits | bits << 8) & 0x00ff00ffu;
-  return (bits | bits << 4) & 0x0f0f0f0fu;
-}
-
-uint32_t gathered(uint32_t spread_bits) {
-  spread_bits = (spread_bits | spread_bits >> 4) & 0x00ff00ffu;
-  return (spread_bits | spread_bits >> 8) & 0xffffu;
-}
-
-__mmask64 first_bytes(int64_t count) {
-  return count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
-}
-
-// Bit i: whether byte i of `count`, of which the first 64 are read, is not 0.
-uint64_t on_bits(const uint8_t* states, int64_t count) {
-  const __m512i bytes = _mm512_maskz_loadu_epi8(first_bytes(count), states);
-  return _mm512_test_epi8_mask(bytes, bytes);
 }
 
 template <int kVectors>

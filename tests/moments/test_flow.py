@@ -3,76 +3,21 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from cases import LAYOUTS
+from flow_rows import (
+    INF,
+    check,
+    check_features,
+    expected_row,
+    new_totals,
+    normal,
+)
 
 from torch_init import _ops
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-COLUMNS, BINS = 12, 64
-INF = math.inf
-
-
-def new_totals(rows=1, histogram=True):
-    return torch.zeros(rows, COLUMNS + BINS * histogram, dtype=torch.float64)
-
-
-def expected_row(x, low=-INF, high=INF, order=1, scale=1.0):
-    """One call's row. math.fsum rounds once, so the sums are right to the last bit."""
-    tiny = torch.finfo(x.dtype).tiny
-    x = x.to(torch.float64).flatten().numpy()
-    finite = x[np.isfinite(x)]
-    size = np.abs(finite)
-    row = np.zeros(COLUMNS + BINS)
-    row[:5] = (
-        1,
-        x.size,
-        math.fsum(finite) / scale,
-        math.fsum(finite**2) / scale**2,
-        size.max(initial=0) / scale,
-    )
-    row[5] = (x == 0).sum()
-    row[6], row[7] = (x <= low).sum(), (x >= high).sum()
-    row[8] = x.size - finite.size
-    row[9] = order if row[8] else 0
-    row[10] = ((size > 0) & (size < tiny)).sum()
-    exponents = np.frexp(size[size > 0])[1] - 1 + 40 - round(math.log2(scale))
-    row[COLUMNS:] = np.bincount(np.clip(exponents, 0, BINS - 1), minlength=BINS)
-    return row
-
-
-def expected_features(x):
-    x = x.to(torch.float64).numpy()
-    width = x.shape[-1] if x.ndim else 1
-    x = np.where(np.isfinite(x), x, 0).reshape(x.size // max(width, 1), width)
-    return np.array([(x > 0).sum(0), x.sum(0), (x**2).sum(0)])
-
-
-def check(found, x, **arguments):
-    found, want = found.numpy(), expected_row(x, **arguments)
-    scale = arguments.get("scale", 1.0)
-    values = x.to(torch.float64).nan_to_num(0, 0, 0).abs().sum().item() / scale
-    exact = [0, 1, *range(5, len(found))]
-    assert (found[exact] == want[exact]).all()
-    assert abs(found[2] - want[2]) <= 1e-13 * values
-    assert found[3] == pytest.approx(want[3], rel=1e-13)
-    assert found[4] == pytest.approx(want[4], rel=1e-15)
-
-
-def check_features(found, x):
-    want = expected_features(x)
-    assert (found[0].numpy() == want[0]).all()
-    sizes = np.abs(np.nan_to_num(x.to(torch.float64).numpy(), nan=0, posinf=0, neginf=0))
-    slack = 1e-13 * sizes.reshape(-1, max(want.shape[1], 1)).sum(0)
-    assert (np.abs(found[1].numpy() - want[1]) <= slack).all()
-    assert found[2].numpy() == pytest.approx(want[2], rel=1e-13)
-
-
-def normal(size, dtype, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(size, generator=generator, dtype=torch.float64).to(dtype)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -247,114 +192,3 @@ def test_flushed_subnormals_are_read_all_the_same(accumulate):
 def test_meta_tensors_have_nothing_to_read():
     totals = new_totals().to("meta")
     _ops.accumulate_moments_(torch.empty(3, device="meta"), totals, None, 0, -1.0, 1.0, 1)
-
-
-def large():
-    x = normal(1200 * 1031, torch.bfloat16).view(1200, 1031)
-    x[7, 9] = math.nan
-    return x
-
-
-def run(x, accumulate=None):
-    totals, features = new_totals(), torch.zeros(3, x.shape[-1], dtype=torch.float64)
-    (accumulate or _ops.accumulate_moments_)(x, totals, features, 0, -1.0, 1.0, 1)
-    return totals.numpy().tobytes() + features.numpy().tobytes()
-
-
-@pytest.mark.parametrize("x", [large(), large().t()], ids=["rows", "columns"])
-def test_threads_and_tiers_do_not_matter(x):
-    previous = torch.get_num_threads(), _ops.cpu_isa()
-    found = set()
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            found.add(run(x))
-        for isa in _ops.cpu_isas():
-            _ops.set_cpu_isa(isa)
-            found.add(run(x))
-    finally:
-        torch.set_num_threads(previous[0])
-        _ops.set_cpu_isa(previous[1])
-    assert len(found) == 1
-
-
-def test_blocks_do_not_matter():
-    body = _ops.accumulate_with_cuda_body_on_host
-    found = {run(large(), lambda *a, n=n: body(*a, blocks=n)) for n in (1, 2, 50)}
-    assert len(found) == 1
-
-
-def test_more_dimensions_than_the_engine_has(accumulate):
-    x = normal(2**9, torch.float32).view((2,) * 9).permute(3, 1, 0, 2, 8, 7, 6, 5, 4)
-    totals, features = new_totals(), torch.zeros(3, 2, dtype=torch.float64)
-    accumulate(x, totals, features, 0, -1.0, 1.0, 1)
-    check(totals[0], x, low=-1.0, high=1.0)
-    check_features(features, x)
-
-
-X, TOTALS = torch.zeros(4, 5), new_totals(2)
-REFUSED = {
-    "x": [{"x": torch.zeros(3, dtype=torch.int32)}, {"x": torch.zeros(3, dtype=torch.cfloat)}],
-    "totals": [
-        {"totals": TOTALS.float()}, {"totals": TOTALS[0]}, {"totals": TOTALS[:, :13]},
-        {"totals": new_totals(76).t()}, {"row": 2}, {"row": -1}, {"totals": TOTALS.to("meta")},
-    ],
-    "features": [{"features": torch.zeros(3, 5)}, {"features": new_totals(3)[:, :5]}],
-    "scale": [{"scale": torch.ones(2)}, {"scale": torch.ones((), dtype=torch.float64)}],
-    "gate": [{"gate": torch.ones(())}, {"gate": torch.ones(2, dtype=torch.bool)}],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("argument", REFUSED)
-def test_bad_arguments_are_refused_before_anything_changes(argument):
-    for bad in REFUSED[argument]:
-        arguments = {
-            "x": X,
-            "totals": TOTALS,
-            "features": None,
-            "row": 0,
-            "low": -1.0,
-            "high": 1.0,
-            "order": 1,
-        }
-        with pytest.raises((TypeError, ValueError), match=argument):
-            _ops.accumulate_moments_(**arguments | bad)
-    assert (TOTALS == 0).all()
-
-
-def test_operator_is_well_defined():
-    x, totals = normal(60, torch.float32).view(6, 10), new_totals(2)
-    features = torch.zeros(3, 10, dtype=torch.float64)
-    gate, scale = torch.ones((), dtype=torch.bool), torch.tensor(2.0)
-    operator = torch.ops.torch_init.accumulate_moments_.default
-    for optional in ((features, 1, -1.0, 1.0, 5, scale, gate), (None, 0, -1.0, 1.0, 5)):
-        torch.library.opcheck(operator, (x, totals, *optional))
-
-
-def test_compiles_without_a_break():
-    totals, features = new_totals(2), torch.zeros(3, 16, dtype=torch.float64)
-    gate = torch.ones((), dtype=torch.bool)
-
-    def step(x, gate):
-        y = torch.relu(x * 2)
-        _ops.accumulate_moments_(y, totals, features, 1, -INF, 1.0, 4, None, gate)
-        return y.sum()
-
-    torch._dynamo.reset()
-    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
-    x = normal(8 * 16, torch.float32).view(8, 16)
-    compiled(x, gate)
-    y = torch.relu(x * 2)
-    check(totals[1], y, high=1.0)
-    check_features(features, y)
-    compiled(x, torch.zeros((), dtype=torch.bool))
-    assert totals[1, 0] == 1
-
-
-def test_a_hook_sees_gradients():
-    totals = new_totals()
-    x = normal(100, torch.float32).requires_grad_()
-    y = x * 3
-    y.register_hook(lambda g: _ops.accumulate_moments_(g.detach(), totals, None, 0, -1, 1, 1))
-    (y * y).sum().backward()
-    check(totals[0], 2 * y.detach(), low=-1, high=1)
