@@ -57,7 +57,9 @@ TI_HOST_DEVICE void for_each_vector(const void* first, int count, const Use& use
 #pragma unroll 1
   for (int i = 0; i < count; i += kAtOnce) {
     VectorWords words[kAtOnce];
+#pragma unroll
     for (int j = 0; j < kAtOnce; ++j) words[j] = load_vector(at + j * kPageBytes);
+#pragma unroll
     for (int j = 0; j < kAtOnce; ++j) use(words[j], i + j);
     at += kAtOnce * kPageBytes;
   }

@@ -2,7 +2,7 @@
 //
 // Reading finite elements of 16 or 32 bits on a GPU, a 32-bit word at a time: what is compared or
 // counted is so for all of a word's elements at once, its lanes. Whether all were finite is known
-// at the end.
+// at the end. Elements of 8 bits become the upper halves of 16.
 #pragma once
 
 #include "moments/formats.h"
@@ -75,6 +75,37 @@ struct WordLanes {
   }
 };
 
+// A format of 8 bits with 8 zeros below.
+template <typename Narrow>
+struct UpperByteFormat {
+  using Code = int16_t;
+  static constexpr DType kDType = Narrow::kDType;
+  static constexpr Code kNotFinite = Narrow::kNotFinite << 8;
+  static constexpr Code kTiny = Narrow::kTiny << 8;
+  static constexpr int kDown = Narrow::kDown;
+  static constexpr uint32_t kKept = Narrow::kKept;
+  static constexpr int kScale = Narrow::kScale;
+};
+
+// Bytes 2 i and 2 i + 1 of a word, each above a byte of zeros.
+TI_HOST_DEVICE uint32_t upper_bytes(uint32_t word, int i) {
+#if defined(__CUDA_ARCH__)
+  return __byte_perm(word, 0, i == 0 ? 0x1404 : 0x3424);
+#else
+  const uint32_t pair = word >> (16 * i);
+  return (pair & 0xffu) << 8 | (pair & 0xff00u) << 16;
+#endif
+}
+
+template <typename Format, bool kIsNarrow = sizeof(typename Format::Code) == 1>
+struct WordFormatOf {
+  using Type = Format;
+};
+template <typename Format>
+struct WordFormatOf<Format, true> {
+  using Type = UpperByteFormat<Format>;
+};
+
 // sum + x * x, where x is a float, so that the product is exact.
 TI_HOST_DEVICE double add_exact_square(double sum, double x) {
 #if defined(__CUDA_ARCH__)
@@ -84,29 +115,19 @@ TI_HOST_DEVICE double add_exact_square(double sum, double x) {
 #endif
 }
 
-template <typename Format, Reading kReading>
+template <typename ElementFormat, Reading kReading>
 class WordTally {
  public:
+  using Format = typename WordFormatOf<ElementFormat>::Type;
   using Code = typename Format::Code;
-  static constexpr bool kReads = sizeof(Code) == 2 || sizeof(Code) == 4;
-  // Counters have the size of an element.
-  static constexpr int64_t kMostWords = 0x7fff;
+  // Counters have the size of an element: no more than 2^15 words.
+  static constexpr bool kReads = sizeof(Code) <= 4;
 
   TI_HOST_DEVICE_MEMBER void add(uint32_t word) {
-    const uint32_t magnitudes = word & Lanes::all(kMagnitude<Code>);
-    nonzero_ += Lanes::at_least(magnitudes, 1);
-    uint32_t order = magnitudes;
-    if constexpr (kReading == Reading::kFlow) {
-      normal_ += Lanes::at_least(magnitudes, Format::kTiny);
+    if constexpr (sizeof(typename ElementFormat::Code) == 1) {
+      for (int i = 0; i < 2; ++i) add_lanes(upper_bytes(word, i));
     } else {
-      order = Lanes::order_codes(word);
-      lowest_ = Lanes::minimum(lowest_, order);
-    }
-    highest_ = Lanes::maximum(highest_, order);
-    for (int i = 0; i < Lanes::kCount; ++i) {
-      const double value = unscaled<Format>(static_cast<Code>(word >> (Lanes::kBits * i % 32)));
-      sum_ += value;
-      sum_squares_ = add_exact_square(sum_squares_, value);
+      add_lanes(word);
     }
   }
 
@@ -130,14 +151,50 @@ class WordTally {
       if (kReading != Reading::kFlow) continue;
       part.subnormals += Lanes::lane(nonzero_, i) - Lanes::lane(normal_, i);
     }
-    part.sum = sum_ * power_of_two(Format::kScale);
-    part.sum_squares = sum_squares_ * power_of_two(2 * Format::kScale);
+    part.sum = sum_ * power_of_two(kTooLow);
+    part.sum_squares = sum_squares_ * power_of_two(2 * kTooLow);
     set_extremes<Format, kReading>(lowest(), highest(), &part);
     add_moments(moments, part);
   }
 
  private:
+#if defined(__CUDA_ARCH__)  // the upper half of a float16 is a float8_e5m2
+  static constexpr bool kHasConversion =
+      Format::kDType == DType::kFloat16 || Format::kDType == DType::kFloat8E5M2;
+#else
+  static constexpr bool kHasConversion = false;
+#endif
+  static constexpr int kTooLow = kHasConversion ? 0 : Format::kScale;  // values, powers of two
   using Lanes = WordLanes<kReads ? static_cast<int>(sizeof(Code)) : 4>;
+
+  TI_HOST_DEVICE_MEMBER void add_lanes(uint32_t word) {
+    const uint32_t magnitudes = word & Lanes::all(kMagnitude<Code>);
+    nonzero_ += Lanes::at_least(magnitudes, 1);
+    uint32_t order = magnitudes;
+    if constexpr (kReading == Reading::kFlow) {
+      normal_ += Lanes::at_least(magnitudes, Format::kTiny);
+    } else {
+      order = Lanes::order_codes(word);
+      lowest_ = Lanes::minimum(lowest_, order);
+    }
+    highest_ = Lanes::maximum(highest_, order);
+    for (int i = 0; i < Lanes::kCount; ++i) {
+      const double x = value(static_cast<Code>(word >> (Lanes::kBits * i % 32)));
+      sum_ += x;
+      sum_squares_ = add_exact_square(sum_squares_, x);
+    }
+  }
+
+  TI_HOST_DEVICE_MEMBER static double value(Code bits) {
+#if defined(__CUDA_ARCH__)
+    if constexpr (kHasConversion) {
+      float x;
+      asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+      return static_cast<double>(x);
+    }
+#endif
+    return unscaled<Format>(bits);
+  }
 
   TI_HOST_DEVICE_MEMBER Code lowest() const {
     int32_t code = Lanes::lane(lowest_, 0);
