@@ -52,13 +52,13 @@ Milliseconds are for 2^28 elements, the larger of computing and storing.
 READING = """
 ## Reading tensors
 
-`init_` reads back moments and the fingerprint; flow mode reads activations and gradients. A pass for
-the histogram comes on top where it is asked for, one for the limits of saturation where an element
-may reach them; both read from the L1 cache what flow mode has just read, so that only their cycles
-count. Atomic additions that meet in one bin wait for each other, which is left out. So is what a
-chunk costs: 256 threads' moments are added up at the end of each, for some 2,700 instructions of a
-warp, 1.3 an element in chunks of 65,536 elements (read-back, and flow mode from 2^25 elements on) and
-10 in chunks of 8,192 (flow mode below 2^23).
+`init_` reads back moments and the fingerprint; flow mode reads activations and gradients. A pass
+for the histogram comes on top where it is asked for, one for the limits of saturation where an
+element may reach them; both read from the L1 cache what flow mode has just read, so that only their
+cycles count. Atomic additions that meet in one bin wait for each other, which is left out. So is
+what a chunk costs, at whose end 256 threads' moments are added up: some 3,000 instructions of a
+warp, by estimate. That is 1.5 an element in chunks of 65,536 elements (reading back; flow mode from
+2^24 elements on), 6 in chunks of 16,384 (flow mode from 2^22 on), 12 in chunks of 8,192 (below).
 
 """
 

@@ -215,7 +215,8 @@ TI_HOST_DEVICE void fill_block(const Block& block, const FillList& list,
   int32_t tile = tiles / count * index + (index < rest ? index : rest);
   const int32_t end = tile + tiles / count + (index < rest ? 1 : 0);
   if (tile == end) return;
-  const float* staged_rows = nullptr;
+  int32_t last_staged = -1;  // the task: its table's address would take another register
+  // Registers are short: what a task's end was is read anew.
   for (int32_t i = task_of_tile(list, tile); tile < end; ++i) {
     const int32_t first = first_tile_of(list, i);
     const int32_t next = first_tile_of(list, i + 1);
@@ -223,8 +224,10 @@ TI_HOST_DEVICE void fill_block(const Block& block, const FillList& list,
     if (tile == task_end) continue;
     const FillTask& task = list.tasks[i];
     QuantileRows<float> table = task.distribution.table_f32;
-    if (table.rows != staged_rows && table.rows != nullptr) {
-      staged_rows = table.rows;
+    const bool is_staged =
+        last_staged >= 0 && list.tasks[last_staged].distribution.table_f32.rows == table.rows;
+    if (!is_staged && table.rows != nullptr) {
+      last_staged = i;
       if (rows_of_only_task != nullptr) table.rows = rows_of_only_task;
       block.barrier();
       block.for_each_thread([&](int thread) { stage_table(table, thread, staged); });

@@ -21,10 +21,10 @@ constexpr int kTileColumns = 32;
 
 TI_HOST_DEVICE int64_t divided_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// At least 512 chunks keep a GPU busy; larger ones spend less on adding up.
+// At least 256 chunks keep a GPU busy; larger ones spend less on adding up.
 TI_HOST_DEVICE int64_t flow_chunk(int64_t elements) {
   int64_t chunk = 8192;
-  while (chunk < kMeasureChunk && elements / chunk >= 1024) chunk *= 2;
+  while (chunk < kMeasureChunk && elements / chunk >= 512) chunk *= 2;
   return chunk;
 }
 
@@ -101,7 +101,7 @@ class FlowShare {
                  offset_in_run(region, i - run * region.run_length)]);
       }
     }
-    tally_.add_to(count_, moments);
+    if (count_ != 0) tally_.add_to(count_, moments);
   }
 
  private:
