@@ -216,7 +216,6 @@ TI_HOST_DEVICE void fill_block(const Block& block, const FillList& list,
   const int32_t end = tile + tiles / count + (index < rest ? 1 : 0);
   if (tile == end) return;
   int32_t last_staged = -1;  // the task: its table's address would take another register
-  // Registers are short: what a task's end was is read anew.
   for (int32_t i = task_of_tile(list, tile); tile < end; ++i) {
     const int32_t first = first_tile_of(list, i);
     const int32_t next = first_tile_of(list, i + 1);
