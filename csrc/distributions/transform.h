@@ -51,23 +51,36 @@ struct RowsInMemory {
   }
 };
 
+// Where a word's u lies within its half.
+struct SegmentPosition {
+  uint32_t segment;
+  float t;
+};
+
+// `one` is the bits of 1.
+TI_HOST_DEVICE SegmentPosition segment_position(uint32_t word, uint32_t one = 0x3f800000u) {
+  using S = Segmentation<float>;
+  const float x = static_cast<float>(static_cast<int32_t>(word & 0x7fffffffu)) + 0.5f;
+  const uint32_t bits = float_bits(x);
+  return {(bits >> S::kPositionBits) - S::kFirstSegment, bits_float((bits & 0x001fffffu) | one)};
+}
+
+TI_HOST_DEVICE float cubic(const float c[4], float t) {
+  return fma_rn(fma_rn(fma_rn(c[3], t, c[2]), t, c[1]), t, c[0]);
+}
+
 // Q(u) for the word's u = (magnitude + 1/2) / 2^32, counted from the end of the distribution
 // that the word's top bit names (0: upper).
 template <typename FetchRow>
 TI_HOST_DEVICE float table_quantile(uint32_t word, bool symmetric, const FetchRow& fetch_row) {
   using S = Segmentation<float>;
-  const float x = static_cast<float>(static_cast<int32_t>(word & 0x7fffffffu)) + 0.5f;
-  const uint32_t bits = float_bits(x);
-  uint32_t row = (bits >> S::kPositionBits) - S::kFirstSegment;
-  // Without branches, since this is the inner loop of the CUDA kernels.
+  const SegmentPosition at = segment_position(word);
+  // Without branches, as CUDA kernels call this.
   const uint32_t rows_above = symmetric ? 0u : static_cast<uint32_t>(S::kSegments);
-  const uint32_t sign = symmetric ? 0x80000000u : 0u;
-  row += (word >> 31) * rows_above;
-  const float t = bits_float((bits & 0x001fffffu) | 0x3f800000u);
   float c[S::kCoefficients];
-  fetch_row(row, c);
-  const float q = fma_rn(fma_rn(fma_rn(c[3], t, c[2]), t, c[1]), t, c[0]);
-  return bits_float(float_bits(q) ^ (word & sign));
+  fetch_row(at.segment + (word >> 31) * rows_above, c);
+  const uint32_t sign = symmetric ? 0x80000000u : 0u;
+  return bits_float(float_bits(cubic(c, at.t)) ^ (word & sign));
 }
 
 // The same from 64 bits, u = (magnitude + 1/2) / 2^64. Multiplications and additions are rounded

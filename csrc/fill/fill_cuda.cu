@@ -17,9 +17,11 @@ constexpr const char* kTooMany = "more than 2^31 tiles of 4096 elements in one l
 
 // Resident blocks that ptxas must allow for. For more, it would spill between tiles.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 900
-constexpr int kLeastBlocks = 0;  // ptxas finds four
+constexpr int kLeastBlocksOfOne = 0;  // ptxas finds four
+constexpr int kLeastBlocksOfMany = 3;
 #else
-constexpr int kLeastBlocks = 2;
+constexpr int kLeastBlocksOfOne = 2;
+constexpr int kLeastBlocksOfMany = 2;
 #endif
 
 // A task that brings its table along.
@@ -29,14 +31,15 @@ struct OneTask {
   float rows[StagedTable::kRows * Segmentation<float>::kCoefficients];
 };
 
-__global__ void __launch_bounds__(kFillThreads, kLeastBlocks)
+__global__ void __launch_bounds__(kFillThreads, kLeastBlocksOfOne)
     fill_one_kernel(const __grid_constant__ OneTask argument) {
   __shared__ StagedTable staged;
   fill_block(DeviceBlock{}, FillList{&argument.task, argument.first_tile, 1}, argument.rows,
              &staged);
 }
 
-__global__ void __launch_bounds__(kFillThreads, kLeastBlocks) fill_many_kernel(FillList list) {
+__global__ void __launch_bounds__(kFillThreads, kLeastBlocksOfMany)
+    fill_many_kernel(FillList list) {
   __shared__ StagedTable staged;
   fill_block(DeviceBlock{}, list, nullptr, &staged);
 }

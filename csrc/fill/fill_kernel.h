@@ -96,6 +96,17 @@ TI_HOST_DEVICE char* aligned_groups(const FillTask& task) {
   return address % kStoreBytes == 0 ? reinterpret_cast<char*>(address) : nullptr;
 }
 
+// Whether zeros have the specified sign in the inner loops, which take a maximum with low and the
+// negatives of a symmetric table's rows for its lower half. A maximum of -0 and 0 is 0: but with
+// numbers of this size no sum is so close to 0 that it is rounded to -0.
+TI_HOST_DEVICE bool signs_of_zeros_agree(const Distribution& d) {
+  constexpr float kSmall = 0x1p-30f;
+  if (float_bits(d.f32.location) == 0x80000000u) return false;
+  return !d.bounded || d.f32.low != 0.0f ||
+         (d.f32.scale >= kSmall && d.f32.high >= kSmall &&
+          (d.f32.location == 0.0f || d.f32.location >= kSmall || d.f32.location <= -kSmall));
+}
+
 // Whether the inner loops give the specified bits. A GPU rounds otherwise what numbers that are not
 // finite lead to, and what is too large for float8_e5m2.
 TI_HOST_DEVICE bool in_whole_tiles(const Distribution& d, DType dtype) {
@@ -110,7 +121,8 @@ TI_HOST_DEVICE bool in_whole_tiles(const Distribution& d, DType dtype) {
       place +
       kWidest * (d.kind == DistributionKind::kUniform ? d.f32.scale * 0x1p24f : d.f32.scale);
   if (dtype == DType::kFloat8E5M2 && !(largest < 57344.0f)) return false;
-  return d.f32.scale < kInfinity && place < kInfinity && (d.bounded || d.table_f32.symmetric);
+  if (d.kind == DistributionKind::kQuantile && !signs_of_zeros_agree(d)) return false;
+  return d.f32.scale < kInfinity && place < kInfinity;
 }
 
 // The longest row of tiles, `first` to at most `end` - 1, that the inner loops can fill; of none
@@ -203,7 +215,7 @@ TI_HOST_DEVICE void fill_block(const Block& block, const FillList& list,
   int32_t tile = tiles / count * index + (index < rest ? index : rest);
   const int32_t end = tile + tiles / count + (index < rest ? 1 : 0);
   if (tile == end) return;
-  const float* staged_rows = nullptr;
+  int32_t last_staged = -1;  // the task: its table's address would take another register
   for (int32_t i = task_of_tile(list, tile); tile < end; ++i) {
     const int32_t first = first_tile_of(list, i);
     const int32_t next = first_tile_of(list, i + 1);
@@ -211,8 +223,10 @@ TI_HOST_DEVICE void fill_block(const Block& block, const FillList& list,
     if (tile == task_end) continue;
     const FillTask& task = list.tasks[i];
     QuantileRows<float> table = task.distribution.table_f32;
-    if (table.rows != staged_rows && table.rows != nullptr) {
-      staged_rows = table.rows;
+    const bool is_staged =
+        last_staged >= 0 && list.tasks[last_staged].distribution.table_f32.rows == table.rows;
+    if (!is_staged && table.rows != nullptr) {
+      last_staged = i;
       if (rows_of_only_task != nullptr) table.rows = rows_of_only_task;
       block.barrier();
       block.for_each_thread([&](int thread) { stage_table(table, thread, staged); });

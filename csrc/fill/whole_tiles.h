@@ -7,7 +7,7 @@
 // tools/check_sass.py counts the instructions of every loop against tools/sass_budget.json.
 #pragma once
 
-#include "distributions/rounding.h"
+#include "fill/pack.h"
 #include "fill/staged_table.h"
 #include "fill/task.h"
 #include "random/philox.h"
@@ -18,65 +18,6 @@ constexpr int kGroupsPerThread = 4;
 constexpr int64_t kTileGroups = int64_t{kFillThreads} * kGroupsPerThread;
 constexpr int kStoreBytes = 16;
 
-// kMinMax is exact unless the lower bound is 0 and the value may be -0, which the maximum of both
-// is not. No bound is -0 (lower.cpp).
-enum class Clamp { kNone, kMinMax, kCompare };
-
-template <Clamp kClamp>
-TI_HOST_DEVICE float clamp_whole(float value, const ValueMap<float>& map) {
-  if (kClamp == Clamp::kNone) return value;
-#if defined(__CUDA_ARCH__)
-  const float at_least = kClamp == Clamp::kMinMax ? fmaxf(value, map.low)
-                         : value < map.low        ? map.low
-                                                  : value;
-  return fminf(at_least, map.high);
-#else
-  return clamp_value(value, map);
-#endif
-}
-
-// Four numbers, rounded, in element_size(kDType) words. A GPU rounds two at once, which keeps
-// subnormals and has other bits than the specification only for NaN and, in float8_e5m2, for what
-// is too large: none of them gets here.
-template <DType kDType>
-TI_HOST_DEVICE void pack_values(const float value[4], uint32_t* out) {
-#if defined(__CUDA_ARCH__)
-  if (kDType == DType::kBFloat16 || kDType == DType::kFloat16) {
-    for (int i = 0; i < 2; ++i) {
-      if (kDType == DType::kBFloat16) {
-        asm("cvt.rn.bf16x2.f32 %0, %1, %2;"
-            : "=r"(out[i])
-            : "f"(value[2 * i + 1]), "f"(value[2 * i]));
-      } else {
-        asm("cvt.rn.f16x2.f32 %0, %1, %2;"
-            : "=r"(out[i])
-            : "f"(value[2 * i + 1]), "f"(value[2 * i]));
-      }
-    }
-    return;
-  }
-  if (kDType == DType::kFloat8E4M3FN || kDType == DType::kFloat8E5M2) {
-    uint16_t pair[2];
-    for (int i = 0; i < 2; ++i) {
-      if (kDType == DType::kFloat8E4M3FN) {
-        asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;"
-            : "=h"(pair[i])
-            : "f"(value[2 * i + 1]), "f"(value[2 * i]));
-      } else {
-        asm("cvt.rn.satfinite.e5m2x2.f32 %0, %1, %2;"
-            : "=h"(pair[i])
-            : "f"(value[2 * i + 1]), "f"(value[2 * i]));
-      }
-    }
-    out[0] = pair[0] | static_cast<uint32_t>(pair[1]) << 16;
-    return;
-  }
-#endif
-  constexpr int kSize = static_cast<int>(element_size(kDType));
-  memset(out, 0, 4 * kSize);
-  for (int i = 0; i < 4; ++i) store_rounded(kDType, out, i, value[i]);
-}
-
 // What a loop makes of a block's four words. Each maker has its dtype, and writes as many words as
 // an element has bytes.
 
@@ -84,33 +25,50 @@ template <DType kDType>
 struct MakeUniform {
   static constexpr DType kOut = kDType;
   ValueMap<float> map;
+  Pack<kDType, Clamp::kRange> pack;
+
+  TI_HOST_DEVICE_MEMBER explicit MakeUniform(const Distribution& d) : map(d.f32), pack(d.f32) {}
 
   TI_HOST_DEVICE_MEMBER void operator()(const PhiloxBlock& words, uint32_t* out) const {
     float value[4];
     for (int i = 0; i < 4; ++i) {
       const float u = static_cast<float>(static_cast<int32_t>(words.word[i] & 0x00ffffffu));
       // Never -0: a multiple of the smallest subnormal, rounded from +0 if it is 0.
-      value[i] = clamp_whole<Clamp::kMinMax>(fma_rn(u, map.scale, map.location), map);
+      value[i] = fma_rn(u, map.scale, map.location);
     }
-    pack_values<kDType>(value, out);
+    pack(value, out);
   }
 };
 
-template <DType kDType, bool kSymmetric, Clamp kClamp>
+template <DType kDType, Clamp kClamp>
 struct MakeQuantile {
   static constexpr DType kOut = kDType;
   ValueMap<float> map;
   StagedRows rows;
+  Pack<kDType, kClamp> pack;
+
+  TI_HOST_DEVICE_MEMBER MakeQuantile(const Distribution& d, const StagedRows& staged)
+      : map(d.f32), rows(staged), pack(d.f32) {}
 
   TI_HOST_DEVICE_MEMBER void operator()(const PhiloxBlock& words, uint32_t* out) const {
     float value[4];
     for (int i = 0; i < 4; ++i) {
-      const float q = table_quantile(words.word[i], kSymmetric, rows);
-      value[i] = clamp_whole<kClamp>(fma_rn(q, map.scale, map.location), map);
+      value[i] = fma_rn(rows.quantile(words.word[i]), map.scale, map.location);
     }
-    pack_values<kDType>(value, out);
+    pack(value, out);
   }
 };
+
+// Calls use(make) with what makes a distribution's values from words and a table.
+template <DType kDType, typename Use>
+TI_HOST_DEVICE void with_maker(const Distribution& d, const StagedRows& rows, const Use& use) {
+  if (d.kind == DistributionKind::kUniform) return use(MakeUniform<kDType>(d));
+  if (!d.bounded) return use(MakeQuantile<kDType, Clamp::kNone>(d, rows));
+  if (d.f32.high > 0.0f && d.f32.low == -d.f32.high) {
+    return use(MakeQuantile<kDType, Clamp::kMagnitude>(d, rows));
+  }
+  use(MakeQuantile<kDType, Clamp::kRange>(d, rows));
+}
 
 // One of two codes: the two values, rounded beforehand. kDType says no more than their size.
 template <DType kDType>
@@ -192,35 +150,10 @@ TI_HOST_DEVICE void fill_tiles_constant(const WholeTiles& tiles, int thread, int
   for (int64_t i = 0; i < stores; ++i) store_words(at + i * kFillThreads * kStoreBytes, words);
 }
 
-// The value's code, repeated to fill a word.
-TI_HOST_DEVICE uint32_t code_of(DType dtype, float value) {
-  uint32_t word = 0;
-  store_rounded(dtype, &word, 0, value);
-  return word;
-}
-
-template <DType kDType>
-TI_HOST_DEVICE void fill_quantile_tiles(const Distribution& d, const WholeTiles& tiles, int thread,
-                                        const StagedRows& rows) {
-  if (!d.table_f32.symmetric) {
-    return fill_tiles(tiles, thread, MakeQuantile<kDType, false, Clamp::kCompare>{d.f32, rows});
-  }
-  if (!d.bounded) {
-    return fill_tiles(tiles, thread, MakeQuantile<kDType, true, Clamp::kNone>{d.f32, rows});
-  }
-  if (d.f32.low != 0.0f) {
-    return fill_tiles(tiles, thread, MakeQuantile<kDType, true, Clamp::kMinMax>{d.f32, rows});
-  }
-  return fill_tiles(tiles, thread, MakeQuantile<kDType, true, Clamp::kCompare>{d.f32, rows});
-}
-
 template <DType kDType>
 TI_HOST_DEVICE void fill_rounded_tiles(const Distribution& d, const WholeTiles& tiles, int thread,
                                        const StagedRows& rows) {
-  if (d.kind == DistributionKind::kUniform) {
-    return fill_tiles(tiles, thread, MakeUniform<kDType>{d.f32});
-  }
-  return fill_quantile_tiles<kDType>(d, tiles, thread, rows);
+  with_maker<kDType>(d, rows, [&](const auto& make) { fill_tiles(tiles, thread, make); });
 }
 
 template <DType kDType>

@@ -26,13 +26,13 @@ void write_measure_blob(const MeasureTask* tasks, size_t count, void* out) {
 
 void measure_body_on_host(const MeasureList& list, int blocks, Moments* of_task) {
   const DefaultFloatEnvironment environment;
-  std::vector<Moments> of_thread(kMeasureThreads);
+  MeasureShared shared;
   std::vector<Moments> of_chunk(static_cast<size_t>(list.first_chunk[list.count]));
   for (int64_t i = 0; i < blocks; ++i) {
-    measure_chunks(HostBlock{i, blocks, kMeasureThreads}, list, of_thread.data(), of_chunk.data());
+    measure_chunks(HostBlock{i, blocks, kMeasureThreads}, list, &shared, of_chunk.data());
   }
   for (int64_t i = 0; i < blocks; ++i) {
-    add_up_chunks(HostBlock{i, blocks, kMeasureThreads}, list, of_chunk.data(), of_thread.data(),
+    add_up_chunks(HostBlock{i, blocks, kMeasureThreads}, list, of_chunk.data(), shared.of_thread,
                   of_task);
   }
 }

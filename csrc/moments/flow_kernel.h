@@ -3,7 +3,7 @@
 // The flow-mode kernels' bodies, for host and device (portable/thread_block.h). The first reads
 // pieces of fixed size into scratch memory, the second adds them up in their order:
 //
-//   chunks    of kFlowChunk elements
+//   chunks    of 8192 elements or more
 //   segments  of kSegmentRows rows of the matrix of features, kTileColumns columns at a time
 //
 // Numbers of elements by exponent need no order: adding integers is exact.
@@ -15,12 +15,18 @@
 
 namespace torch_init {
 
-constexpr int64_t kFlowChunk = 8192;
 constexpr int64_t kSegmentRows = 1024;
 // A warp reads 32 columns side by side; columns that are dense are read one at a time.
 constexpr int kTileColumns = 32;
 
 TI_HOST_DEVICE int64_t divided_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// At least 256 chunks keep a GPU busy; larger ones spend less on adding up.
+TI_HOST_DEVICE int64_t flow_chunk(int64_t elements) {
+  int64_t chunk = 8192;
+  while (chunk < kMeasureChunk && elements / chunk >= 512) chunk *= 2;
+  return chunk;
+}
 
 // What the first kernel leaves for the second.
 struct FlowScratch {
@@ -30,6 +36,7 @@ struct FlowScratch {
 
 // What there is to do, in units that a block does at a time.
 struct FlowWork {
+  int64_t chunk;  // elements
   int64_t chunks;
   int64_t segments;
   int tile;       // columns read at a time
@@ -37,7 +44,8 @@ struct FlowWork {
 };
 
 TI_HOST_DEVICE FlowWork flow_work(const FlowTask& task) {
-  FlowWork work = {divided_up(task.elements.numel, kFlowChunk), 0, 1, 0};
+  const int64_t chunk = flow_chunk(task.elements.numel);
+  FlowWork work = {chunk, divided_up(task.elements.numel, chunk), 0, 1, 0};
   if (task.features.totals == nullptr || task.elements.numel == 0) return work;
   work.segments = divided_up(task.features.rows.numel, kSegmentRows);
   work.tile = task.features.column_stride == 1 ? kTileColumns : 1;
@@ -67,37 +75,98 @@ TI_HOST_DEVICE void add_count(double* total, double count) {
 
 // What one thread reads of elements [begin, end).
 template <typename Format>
-TI_HOST_DEVICE void read_flow_share(const FlowTask& task, int thread, int64_t begin, int64_t end,
-                                    uint32_t* bins, int shift, Moments* moments) {
+class FlowShare {
+ public:
   using Code = typename Format::Code;
-  constexpr int64_t kPerVector = kVectorBytes / sizeof(Code);
-  Tally<Format, Reading::kFlow> tally;
-  int64_t count = 0;
-  const auto add = [&](Code bits) {
-    tally.add(bits, task.limits);
-    count += 1;
-    const Code magnitude = static_cast<Code>(bits & kMagnitude<Code>);
-    if (!task.histogram || magnitude == 0 || magnitude >= Format::kNotFinite) return;
-    count_one(&bins[bin_of_exponent(exponent_of<Format>(bits), shift)]);
-  };
-  const Region& region = task.elements;
-  const Code* const data = static_cast<const Code*>(task.data);
-  const bool dense = region.runs == 1 && region.runs_contiguous;
-  if (dense && reinterpret_cast<uintptr_t>(data) % kVectorBytes == 0) {
-    int64_t i = begin + thread * kPerVector;
-    for (; i + kPerVector <= end; i += kMeasureThreads * kPerVector) {
-      const VectorWords words = load_vector(data + i);
-      for (int j = 0; j < kPerVector; ++j) add(code_in_vector<Code>(words, j));
+  static constexpr int64_t kPerVector = kVectorBytes / sizeof(Code);
+  static constexpr int64_t kPerPage = kPageBytes / sizeof(Code);
+
+  TI_HOST_DEVICE_MEMBER FlowShare(const FlowTask& task, int thread, uint32_t* bins, int shift)
+      : task_(task), thread_(thread), bins_(bins), shift_(shift) {}
+
+  TI_HOST_DEVICE_MEMBER void read(int64_t begin, int64_t end, Moments* moments) {
+    const Region& region = task_.elements;
+    const Code* const data = static_cast<const Code*>(task_.data);
+    const bool dense = region.runs == 1 && region.runs_contiguous;
+    if (dense && reinterpret_cast<uintptr_t>(data) % kVectorBytes == 0) {
+      const int64_t at = begin + thread_ * kPerVector;
+      const int whole =
+          end - at < kPerVector ? 0 : static_cast<int>((end - at - kPerVector) / kPerPage) + 1;
+      read_whole(data + at, whole, moments);
+      for (int64_t i = at + whole * kPerPage; i < end; ++i) add(data[i]);  // one thread has these
+    } else {
+      for (int64_t i = begin + thread_; i < end; i += kMeasureThreads) {
+        const int64_t run = region.runs == 1 ? 0 : i / region.run_length;
+        add(data[run_start(region, run).offset +
+                 offset_in_run(region, i - run * region.run_length)]);
+      }
     }
-    for (; i < end; ++i) add(data[i]);  // one thread has what does not fill a vector
-  } else {
-    for (int64_t i = begin + thread; i < end; i += kMeasureThreads) {
-      const int64_t run = region.runs == 1 ? 0 : i / region.run_length;
-      add(data[run_start(region, run).offset + offset_in_run(region, i - run * region.run_length)]);
-    }
+    if (count_ != 0) tally_.add_to(count_, moments);
   }
-  tally.add_to(count, moments);
-}
+
+ private:
+  // Vectors that lie a page apart; what not every tensor needs has a pass of its own, in L1.
+  TI_HOST_DEVICE_MEMBER void read_whole(const Code* data, int count, Moments* moments) {
+    int done = 0;
+    if constexpr (WordTally<Format, Reading::kFlow>::kReads) {
+      WordTally<Format, Reading::kFlow> words;
+      done = read_by_words(count);
+      for_each_vector<kVectorsAtOnce>(data, done, [&](const VectorWords& vector, int) {
+        for (int k = 0; k < kVectorWords; ++k) words.add(vector.word[k]);
+      });
+      if (words.all_finite()) {
+        words.add_to(done * kPerVector, moments);
+        if (words.reaches(task_.limits.low, task_.limits.high)) {
+          count_at_limits(data, done, moments);
+        }
+        if (task_.histogram) {
+          for_each_code(data, done, [&](Code bits) { count_in_bin(bits); });
+        }
+      } else {
+        done = 0;
+      }
+    }
+    for_each_code(data + done * kPerPage, count - done, [&](Code bits) { add(bits); });
+  }
+
+  template <typename Use>
+  TI_HOST_DEVICE_MEMBER static void for_each_code(const Code* data, int vectors, const Use& use) {
+    for_each_vector<1>(data, vectors, [&](const VectorWords& vector, int) {
+      for (int j = 0; j < kPerVector; ++j) use(code_in_vector<Code>(vector, j));
+    });
+  }
+
+  // Of finite elements.
+  TI_HOST_DEVICE_MEMBER void count_at_limits(const Code* data, int vectors, Moments* moments) {
+    int32_t at_or_below = 0;
+    int32_t at_or_above = 0;
+    for_each_code(data, vectors, [&](Code bits) {
+      at_or_below += order_code(bits) <= task_.limits.low;
+      at_or_above += order_code(bits) >= task_.limits.high;
+    });
+    moments->at_or_below += at_or_below;
+    moments->at_or_above += at_or_above;
+  }
+
+  TI_HOST_DEVICE_MEMBER void add(Code bits) {
+    tally_.add(bits, task_.limits);
+    count_ += 1;
+    if (task_.histogram) count_in_bin(bits);
+  }
+
+  TI_HOST_DEVICE_MEMBER void count_in_bin(Code bits) {
+    const Code magnitude = static_cast<Code>(bits & kMagnitude<Code>);
+    if (magnitude == 0 || magnitude >= Format::kNotFinite) return;
+    count_one(&bins_[bin_of_exponent(exponent_of<Format>(bits), shift_)]);
+  }
+
+  const FlowTask& task_;
+  int thread_;
+  uint32_t* bins_;
+  int shift_;
+  int64_t count_ = 0;
+  Tally<Format, Reading::kFlow> tally_;
+};
 
 // Positive elements, sum and sum of squares of one column, so far.
 struct ColumnSums {
@@ -195,14 +264,14 @@ TI_HOST_DEVICE void read_flow_units(const Block& block, const FlowTask& task,
       read_tile(block, task, work, unit - work.chunks, shared, scratch.of_segment);
       continue;
     }
-    const int64_t begin = unit * kFlowChunk;
+    const int64_t begin = unit * work.chunk;
     const int64_t left = task.elements.numel - begin;
-    const int64_t end = begin + (left < kFlowChunk ? left : kFlowChunk);
+    const int64_t end = begin + (left < work.chunk ? left : work.chunk);
     block.for_each_thread([&](int thread) {
       shared->of_thread[thread] = no_moments();
       with_flow_format(task.dtype, [&](auto format) {
-        read_flow_share<decltype(format)>(task, thread, begin, end, shared->bins, shift,
-                                          &shared->of_thread[thread]);
+        FlowShare<decltype(format)>(task, thread, shared->bins, shift)
+            .read(begin, end, &shared->of_thread[thread]);
       });
     });
     add_up_block(block, shared->of_thread);

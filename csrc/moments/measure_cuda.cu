@@ -7,12 +7,12 @@ namespace torch_init {
 namespace {
 
 // Resident blocks to make room for. Unasked, ptxas makes room for four, and spills.
-constexpr int kResidentBlocks = 3;
+constexpr int kResidentBlocks = 2;
 
 __global__ void __launch_bounds__(kMeasureThreads, kResidentBlocks)
     measure_chunks_kernel(MeasureList list, Moments* of_chunk) {
-  __shared__ Moments of_thread[kMeasureThreads];
-  measure_chunks(DeviceBlock{}, list, of_thread, of_chunk);
+  __shared__ MeasureShared shared;
+  measure_chunks(DeviceBlock{}, list, &shared, of_chunk);
 }
 
 __global__ void __launch_bounds__(kMeasureThreads, kResidentBlocks)

@@ -12,6 +12,7 @@
 
 #include "moments/measure.h"
 #include "moments/tally.h"
+#include "moments/word_tally.h"
 
 namespace torch_init {
 
@@ -27,7 +28,7 @@ struct VectorWords {
 TI_HOST_DEVICE VectorWords load_vector(const void* at) {
   VectorWords words;
 #if defined(__CUDA_ARCH__)
-  const uint4 loaded = *static_cast<const uint4*>(at);
+  const uint4 loaded = __ldg(static_cast<const uint4*>(at));
   words = {{loaded.x, loaded.y, loaded.z, loaded.w}};
 #else
   memcpy(&words, at, sizeof words);
@@ -48,26 +49,52 @@ TI_HOST_DEVICE Code code_in_vector(const VectorWords& words, int i) {
   }
 }
 
+// Calls use(words, i) for vectors i < count of a thread, which lie a page apart; kAtOnce, of which
+// count is a multiple, are on their way at once.
+template <int kAtOnce, typename Use>
+TI_HOST_DEVICE void for_each_vector(const void* first, int count, const Use& use) {
+  const char* at = static_cast<const char*>(first);
+#pragma unroll 1
+  for (int i = 0; i < count; i += kAtOnce) {
+    VectorWords words[kAtOnce];
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) words[j] = load_vector(at + j * kPageBytes);
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) use(words[j], i + j);
+    at += kAtOnce * kPageBytes;
+  }
+}
+
+// Of a thread's vectors, so many are read by words.
+constexpr int kVectorsAtOnce = 4;
+TI_HOST_DEVICE int read_by_words(int vectors) { return vectors / kVectorsAtOnce * kVectorsAtOnce; }
+
+// image_code of each of a word's elements of kBytes bytes.
+template <int kBytes>
+TI_HOST_DEVICE uint32_t image_word(uint32_t word) {
+  constexpr uint32_t kLowest = kBytes == 1 ? 0x01010101u : kBytes == 2 ? 0x00010001u : 1u;
+  return ~(((word << 1) & ~kLowest) | ((word >> (8 * kBytes - 1)) & kLowest));
+}
+
 // The sum of a vector's words in the image, times the factors of their places.
 template <typename Code>
 TI_HOST_DEVICE uint64_t vector_term(const VectorWords& words, const uint64_t (&factor)[4]) {
-  using Unsigned = typename UnsignedOf<Code>::Type;
-  VectorWords image = {};
-  for (int i = 0; i < kVectorBytes / static_cast<int>(sizeof(Code)); ++i) {
-    const Unsigned code = image_code(static_cast<Unsigned>(code_in_vector<Code>(words, i)));
-    if constexpr (sizeof(Code) == 8) {
-      image.word[2 * i] = static_cast<uint32_t>(code);
-      image.word[2 * i + 1] = static_cast<uint32_t>(code >> 32);
-    } else {
-      constexpr int kPerWord = 4 / sizeof(Code);
-      const int shift = static_cast<int>(8 * sizeof(Code)) * (i % kPerWord);
-      image.word[i / kPerWord] |= static_cast<uint32_t>(code) << shift;
-    }
-  }
   uint64_t term = 0;
-  for (int i = 0; i < kVectorWords; ++i) term += factor[i] * image.word[i];
+  for (int i = 0; i < kVectorWords; ++i) {
+    uint32_t image;
+    if constexpr (sizeof(Code) == 8) {
+      const uint64_t code = image_code(static_cast<uint64_t>(code_in_vector<Code>(words, i / 2)));
+      image = static_cast<uint32_t>(code >> (32 * (i % 2)));
+    } else {
+      image = image_word<sizeof(Code)>(words.word[i]);
+    }
+    term += factor[i] * image;
+  }
   return term;
 }
+
+// The pages that a chunk's elements of at most 8 bytes may touch.
+constexpr int kMostPages = kMeasureChunk * 8 / kPageBytes + 1;
 
 // What one thread reads of elements [begin, end) of a region.
 template <typename Format>
@@ -76,15 +103,38 @@ class ThreadShare {
   using Code = typename Format::Code;
   using Unsigned = typename UnsignedOf<Code>::Type;
   static constexpr int64_t kPerVector = kVectorBytes / sizeof(Code);
+  static constexpr int64_t kPerPage = kPageBytes / sizeof(Code);
 
   TI_HOST_DEVICE_MEMBER ThreadShare(const MeasureTask& task, int thread)
       : task_(task), thread_(thread) {}
 
-  TI_HOST_DEVICE_MEMBER void read(int64_t begin, int64_t end, Moments* moments) {
+  // page_factors begin with that of the page of `begin`.
+  TI_HOST_DEVICE_MEMBER void read(int64_t begin, int64_t end, const uint64_t* page_factors,
+                                  Moments* moments) {
+    // What is not read by vectors: `head` elements, and every step-th from `tail` on.
+    int64_t head = 0;
+    int64_t tail = begin + thread_;
+    int64_t step = kMeasureThreads;
     if (image_is_in_memory()) {
-      read_vectors(begin, end);
-    } else {
-      for (int64_t i = begin + thread_; i < end; i += kMeasureThreads) read_element(i);
+      // A thread's vectors, one of each page. The ends of [begin, end) may cut the first and last.
+      const uint64_t begin_index = task_.region.first_index + static_cast<uint64_t>(begin);
+      int64_t at = begin - static_cast<int64_t>(begin_index % kPerPage) + thread_ * kPerVector;
+      if (at < begin) {
+        const int64_t head_end = at + kPerVector < end ? at + kPerVector : end;
+        head = head_end > begin ? head_end - begin : 0;
+        at += kPerPage;
+        page_factors += 1;
+      }
+      const int whole =
+          end - at < kPerVector ? 0 : static_cast<int>((end - at - kPerVector) / kPerPage) + 1;
+      read_whole(at, whole, page_factors, moments);
+      tail = at + whole * kPerPage;
+      step = 1;
+    }
+    for (int64_t i = 0;; ++i) {
+      const int64_t element = i < head ? begin + i : tail + (i - head) * step;
+      if (element >= end) break;
+      read_element(element);
     }
     tally_.add_to(count_, moments);
   }
@@ -98,30 +148,34 @@ class ThreadShare {
            (address - into_vector) % kVectorBytes == 0;
   }
 
-  TI_HOST_DEVICE_MEMBER void read_vectors(int64_t begin, int64_t end) {
-    const uint64_t first = task_.region.first_index;
-    const uint64_t begin_index = first + static_cast<uint64_t>(begin);
-    const uint64_t end_index = first + static_cast<uint64_t>(end);
+  TI_HOST_DEVICE_MEMBER void read_whole(int64_t at, int count, const uint64_t* page_factors,
+                                        Moments* moments) {
+    const Code* const data = static_cast<const Code*>(task_.data) + at;
     uint64_t factor[kVectorWords];
     for (int i = 0; i < kVectorWords; ++i) {
       factor[i] = place_factor(static_cast<uint64_t>(thread_ * kVectorWords + i));
     }
-    const uint64_t begin_page = begin_index / kPerVector / kMeasureThreads;
-    for (uint64_t page = begin_page;; ++page) {
-      const uint64_t index = (page * kMeasureThreads + static_cast<uint64_t>(thread_)) * kPerVector;
-      if (index >= end_index) return;
-      const int64_t position = static_cast<int64_t>(index - first);
-      if (index >= begin_index && index + kPerVector <= end_index) {
-        const VectorWords words = load_vector(static_cast<const Code*>(task_.data) + position);
-        tally_.add_fingerprint(page_factor(page) * vector_term<Code>(words, factor));
-        for (int i = 0; i < kPerVector; ++i) tally_.add(code_in_vector<Code>(words, i), Limits{});
-        count_ += kPerVector;
+    int done = 0;
+    if constexpr (WordTally<Format, Reading::kFingerprint>::kReads) {
+      WordTally<Format, Reading::kFingerprint> words;
+      uint64_t fingerprint = 0;
+      done = read_by_words(count);
+      for_each_vector<kVectorsAtOnce>(data, done, [&](const VectorWords& vector, int i) {
+        for (int k = 0; k < kVectorWords; ++k) words.add(vector.word[k]);
+        fingerprint += page_factors[i] * vector_term<Code>(vector, factor);
+      });
+      if (words.all_finite()) {
+        words.add_to(done * kPerVector, moments);
+        tally_.add_fingerprint(fingerprint);
       } else {
-        for (int64_t i = position; i < position + kPerVector; ++i) {
-          if (i >= begin && i < end) read_element(i);
-        }
+        done = 0;
       }
     }
+    for_each_vector<1>(data + done * kPerPage, count - done, [&](const VectorWords& vector, int i) {
+      tally_.add_fingerprint(page_factors[done + i] * vector_term<Code>(vector, factor));
+      for (int j = 0; j < kPerVector; ++j) tally_.add(code_in_vector<Code>(vector, j), Limits{});
+      count_ += kPerVector;
+    });
   }
 
   TI_HOST_DEVICE_MEMBER void read_element(int64_t i) {
@@ -175,10 +229,16 @@ TI_HOST_DEVICE void add_up_block(const Block& block, Moments* of_thread) {
   }
 }
 
+// Shared memory of a block.
+struct MeasureShared {
+  Moments of_thread[kMeasureThreads];
+  uint64_t page_factor[kMostPages];
+};
+
 // One block's share of the chunks: of_chunk[i] becomes what chunk i holds.
 template <typename Block>
-TI_HOST_DEVICE void measure_chunks(const Block& block, const MeasureList& list, Moments* of_thread,
-                                   Moments* of_chunk) {
+TI_HOST_DEVICE void measure_chunks(const Block& block, const MeasureList& list,
+                                   MeasureShared* shared, Moments* of_chunk) {
   const int64_t chunks = list.first_chunk[list.count];
   for (int64_t chunk = block.index(); chunk < chunks; chunk += block.count()) {
     const int64_t i = task_of_chunk(list, chunk);
@@ -187,14 +247,23 @@ TI_HOST_DEVICE void measure_chunks(const Block& block, const MeasureList& list, 
     const int64_t left = task.region.numel - begin;
     const int64_t end = begin + (left < kMeasureChunk ? left : kMeasureChunk);
     block.for_each_thread([&](int thread) {
-      of_thread[thread] = no_moments();
+      if (thread >= kMostPages) return;
+      const uint64_t in_page = static_cast<uint64_t>(kPageBytes / element_size(task.dtype));
+      const uint64_t first_page =
+          (task.region.first_index + static_cast<uint64_t>(begin)) / in_page;
+      shared->page_factor[thread] = page_factor(first_page + static_cast<uint64_t>(thread));
+    });
+    block.barrier();
+    block.for_each_thread([&](int thread) {
+      Moments* const moments = &shared->of_thread[thread];
+      *moments = no_moments();
       with_format(task.dtype, [&](auto format) {
-        ThreadShare<decltype(format)>(task, thread).read(begin, end, &of_thread[thread]);
+        ThreadShare<decltype(format)>(task, thread).read(begin, end, shared->page_factor, moments);
       });
     });
-    add_up_block(block, of_thread);
+    add_up_block(block, shared->of_thread);
     block.for_each_thread([&](int thread) {
-      if (thread == 0) of_chunk[chunk] = of_thread[0];
+      if (thread == 0) of_chunk[chunk] = shared->of_thread[0];
     });
     block.barrier();
   }

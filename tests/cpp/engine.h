@@ -62,6 +62,8 @@ inline std::vector<NamedDistribution> distributions(DType dtype) {
   all.push_back({"normal", truncated(-infinity, infinity)});
   all.push_back({"logistic", lower_logistic(-3.0, 0.25, dtype)});
   all.push_back({"normal on [-2, 2]", truncated(-2.0, 2.0)});
+  all.push_back(
+      {"normal on [-2, 2] around 1", lower_truncated_normal(1.0, 0.5, -2.0, 2.0, 0.0, 2.0, dtype)});
   all.push_back({"normal on [-1, 3]", truncated(-1.0, 3.0)});
   all.push_back({"normal on [2, 3]", truncated(2.0, 3.0)});
   all.push_back({"normal on [-inf, -5]", truncated(-infinity, -5.0)});

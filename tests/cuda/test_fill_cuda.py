@@ -90,7 +90,12 @@ EDGES = [
     (TruncatedNormal.in_sigmas(0.0, 1e-42, -math.inf, 0.0), torch.float32),
     (TruncatedNormal.in_sigmas(1e-42, 5e-43, -2.0, 2.0), torch.float32),
     (TruncatedNormal.in_sigmas(1.0, 0.5, -2.0, 2.0), torch.bfloat16),
+    (TruncatedNormal.in_sigmas(0.0, 1e-4, -1e-4, 2.0), torch.float16),
     (Uniform(-1e-46, 1e-42), torch.float32),
+    # A symmetric table whose bounds are not, and a mean of -0.
+    (TruncatedNormal.in_sigmas(0.3, 0.02, -2.0, 2.0), torch.bfloat16),
+    (TruncatedNormal.in_sigmas(-0.0, 1.0, -2.0, 2.0), torch.float32),
+    (Normal(-0.0, 1.0), torch.float16),
 ]
 
 

@@ -12,6 +12,7 @@ from torch_init import _ops
 
 pytestmark = pytest.mark.cuda
 
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 FLOW_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 ROUNDED = ("sum", "sum_squares")  # in another order than the CPU's
 COUNTED = [name for name in _ops.MEASUREMENT.names if name not in ROUNDED]
@@ -55,6 +56,37 @@ def test_read_back_has_the_cpus_sums(engine, dtype):
     size = x.double().abs().sum().item()
     assert abs(found["sum"] - wanted["sum"]) <= 1e-12 * size
     assert found["sum_squares"] == pytest.approx(wanted["sum_squares"], rel=1e-12)
+
+
+def finite_bits(size, dtype):
+    """Every finite value, zeros and subnormals among them."""
+    bits = random_bits(size, dtype)
+    bits.view(INTEGERS[dtype.itemsize])[~bits.double().isfinite()] = 0
+    return bits
+
+
+@pytest.mark.parametrize("dtype", REAL_DTYPES, ids=str)
+def test_finite_bits_have_the_cpus_integers(engine, dtype):
+    """Read by words, but for the ends; and all but one thread's share with one NaN."""
+    x = finite_bits(300_000, dtype)
+    with_nan = x.clone()
+    with_nan[123_456] = math.nan
+    parts = [x, x[5:], x[3:-7], x[1000:2000], x[:4097], with_nan]
+    entries = [[(part.to(device),) for part in parts] for device in ("cpu", engine.device)]
+    assert_same(engine.measure(entries[1]), _ops.measure(entries[0]))
+
+
+@pytest.mark.parametrize("dtype", FLOW_DTYPES, ids=str)
+@pytest.mark.parametrize("low", [-1.0, -math.inf], ids=["limits", "no limits"])
+def test_flow_has_the_cpus_counts_of_finite_bits(engine, dtype, low):
+    x = finite_bits(300_000, dtype)
+    rows = []
+    for accumulate, on in ((_ops.accumulate_moments_, x), (engine.accumulate, x.to(engine.device))):
+        totals = torch.zeros(1, 76, dtype=torch.float64, device=on.device)
+        accumulate(on, totals, None, 0, low, -low, 1, None, None)
+        rows.append(totals.cpu()[0, [0, 1, *range(4, 76)]])
+    assert rows[0].equal(rows[1])
+    assert (rows[0][4:6] > 0).all() == (low == -1.0)
 
 
 def accumulated(accumulate, x, scale, gate):
