@@ -4,6 +4,7 @@
 #include "gibbs/gibbs_cluster_cuda.h"
 #include "gibbs/gibbs_cuda.h"
 #include "gibbs/split_kernel.h"
+#include "gibbs/tile_kernel.h"
 #include "portable/cuda_launch.h"
 
 namespace torch_init {
@@ -36,16 +37,16 @@ __global__ void __launch_bounds__(kGibbsThreads) unpack_kernel(const TileStep st
   unpack_states(DeviceBlock{}, step, side);
 }
 
-__global__ void __launch_bounds__(kGibbsThreads, 2)
+__global__ void __launch_bounds__(kTileThreads, 4)
     half_step_kernel(const __grid_constant__ StepArgument argument) {
   __shared__ TileShared<false> shared;
-  half_step_tile(DeviceBlock{}, argument.step, argument.rows, &shared);
+  half_step_tiles(DeviceBlock{}, argument.step, argument.rows, &shared);
 }
 
-__global__ void __launch_bounds__(kGibbsThreads)
+__global__ void __launch_bounds__(kTileThreads)
     grey_half_step_kernel(const __grid_constant__ StepArgument argument) {
   __shared__ TileShared<true> shared;
-  half_step_tile(DeviceBlock{}, argument.step, argument.rows, &shared);
+  half_step_tiles(DeviceBlock{}, argument.step, argument.rows, &shared);
 }
 
 __global__ void __launch_bounds__(kGibbsThreads)

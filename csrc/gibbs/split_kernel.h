@@ -6,8 +6,8 @@
 // memory.
 #pragma once
 
+#include "gibbs/packed_states.h"
 #include "gibbs/shared_sums.h"
-#include "gibbs/tile_kernel.h"
 
 namespace torch_init {
 
@@ -43,14 +43,14 @@ TI_HOST_DEVICE void half_step_split(const Block& block, const TileStep& step, co
   share_in_block(block, kTableSize, [&](int64_t i) { shared->rows[i] = rows[i]; });
   block.barrier();
   block.for_each_warp([&](const Warp& warp) {
-    LimbSums<kOfWarp, Warp> limbs = {};
+    LimbSums<2, kOfWarp, Warp> limbs = {};
     const uint8_t* const weights = side.limbs + group * steps * kBlockBytes;
     const uint32_t* const bits = step.bits[1 - to] + first_chain;
     for (int64_t k = warp.index; k < steps; k += kGibbsWarps) {
-      multiply_block<kOfWarp>(warp, weights + k * kBlockBytes,
+      multiply_block<2, kOfWarp>(warp, weights + k * kBlockBytes,
                               BitStates{bits + k * padded_chains(task)}, &limbs);
     }
-    add_to_shared(block, warp, combine_limbs<int32_t, kOfWarp>(warp, limbs), shared->sums);
+    add_to_shared(block, warp, combine_limbs<int32_t, 2, kOfWarp>(warp, limbs), shared->sums);
   });
   block.barrier();
   block.for_each_warp([&](const Warp& warp) {

@@ -135,8 +135,8 @@ def test_limbs_are_where_the_specification_of_fragments_says():
         for half in range(2):
             for lane in range(32):
                 for byte in range(16):
-                    unit = 4 * (lane // 4) + 2 * half + byte // 4 % 2
-                    source = 8 * (lane % 4) + byte // 8 * 4 + byte % 4
+                    unit = 16 * half + 2 * (lane // 4) + byte // 4 % 2
+                    source = 8 * (byte % 4) + 2 * (lane % 4) + byte // 8
                     found[unit::32, source::32] = whole[:, :, half, lane, byte]
         assert torch.equal(found, expected)
 
