@@ -97,14 +97,15 @@ struct alignas(16) FourThresholds {
   int32_t of[kUnitsOfBlock];
 };
 
-// Of units 4 unit_block ... 4 unit_block + 3 of a chain, in the task's half-step `half_step`.
-template <typename FetchRow>
-TI_HOST_DEVICE FourThresholds four_thresholds(const GibbsTask& task, int64_t half_step,
-                                              uint32_t chain, uint32_t unit_block,
-                                              const FetchRow& fetch_row) {
+// Of units 4 unit_block ... 4 unit_block + 3 of a chain, in the task's half-step `half_step`. `key`
+// is the task's, or the keys of the rounds.
+template <typename Key, typename FetchRow>
+TI_HOST_DEVICE FourThresholds four_thresholds(const GibbsTask& task, const Key& key,
+                                              int64_t half_step, uint32_t chain,
+                                              uint32_t unit_block, const FetchRow& fetch_row) {
   const uint64_t at = task.first_step + static_cast<uint64_t>(half_step / 2);
   const PhiloxBlock words = philox4x32_10(
-      gibbs_counter(unit_block, task.first_chain + chain, at, side_of(task, half_step)), task.key);
+      gibbs_counter(unit_block, task.first_chain + chain, at, side_of(task, half_step)), key);
   // What is known of every logistic distribution, so that the compiler knows it.
   Distribution logistic{};
   logistic.kind = DistributionKind::kQuantile;
@@ -121,7 +122,7 @@ TI_HOST_DEVICE FourThresholds four_thresholds(const GibbsTask& task, int64_t hal
 template <typename FetchRow>
 TI_HOST_DEVICE FourThresholds thresholds_of(const GibbsTask& task, int64_t half_step, int64_t chain,
                                             int64_t unit, const FetchRow& fetch_row) {
-  return four_thresholds(task, half_step, static_cast<uint32_t>(chain),
+  return four_thresholds(task, task.key, half_step, static_cast<uint32_t>(chain),
                          static_cast<uint32_t>(unit / kUnitsOfBlock), fetch_row);
 }
 

@@ -81,6 +81,9 @@ TI_HOST_DEVICE PhiloxBlock gibbs_counter(uint32_t unit_block, uint32_t chain, ui
 
 // The greatest integer <= x, |x| < 2^31.
 TI_HOST_DEVICE int32_t floor_to_int(float x) {
+#if defined(__CUDA_ARCH__)
+  return __float2int_rd(x);
+#endif
   const int32_t truncated = static_cast<int32_t>(x);
   return truncated - (x < static_cast<float>(truncated) ? 1 : 0);
 }

@@ -21,6 +21,7 @@ constexpr int kTileChains = kTileWarps * kWarpChains;
 
 struct TileStep {
   GibbsTask task;
+  PhiloxKeys keys;
   int64_t half_step;
   uint32_t* bits[2];  // of each side
   uint8_t* levels;    // grey levels of visible units: [groups][padded chains][32]
@@ -46,7 +47,7 @@ inline TileStep first_tile_step(const GibbsTask& task, void* workspace) {
   uint32_t* const visible = static_cast<uint32_t*>(workspace);
   uint32_t* const hidden = visible + groups_of(task.side[kVisible].units) * padded_chains(task);
   uint32_t* const end = hidden + groups_of(task.side[kHidden].units) * padded_chains(task);
-  return {task, 0, {visible, hidden}, reinterpret_cast<uint8_t*>(end)};
+  return {task, philox_keys(task.key), 0, {visible, hidden}, reinterpret_cast<uint8_t*>(end)};
 }
 
 TI_HOST_DEVICE int64_t pack_items(const TileStep& step, int side) {

@@ -25,21 +25,22 @@ struct WarpThresholds {
   FourThresholds of[kThresholdTurns][kWarpLanes];
 };
 
-// A step of a tile's weights, then one of the chains' states.
+// A tile's weights of a step, then the chains' states.
 template <bool kGrey>
-struct alignas(16) TileStage {
+struct alignas(16) TileInput {
   static constexpr int kStates = kTileChains * (kGrey ? kStepSources : 4);
+  static constexpr int kStatesOfWarp = kStates / kTileWarps;
 
-  uint8_t weights[kHalfBytes];
-  uint8_t states[kStates];
+  uint8_t bytes[kHalfBytes + kStates];
 };
 
 template <bool kGrey>
 struct TileShared {
-  // Steps that are there or on their way.
-  static constexpr int kStages = kGrey ? 2 : 4;
+  // Steps that arrive together, and so many times that they are there or on their way.
+  static constexpr int kTogether = kGrey ? 1 : 2;
+  static constexpr int kStages = kGrey ? 2 : 3;
 
-  TileStage<kGrey> stage[kStages];
+  TileInput<kGrey> stage[kStages][kTogether];
   // Of grey levels thresholds are made after the products, where the stages were.
   WarpThresholds thresholds[kGrey ? 1 : kTileWarps];
   alignas(16) float rows[kTableSize * kTableCopies];
@@ -56,6 +57,7 @@ struct Tile {
   int to;
   int64_t half;   // its units, of the side's halves of groups
   int64_t chain;  // the first of kTileChains
+  int warps;      // so many have chains
 };
 
 TI_HOST_DEVICE int64_t halves_of(int64_t units) { return (units + kHalfUnits - 1) / kHalfUnits; }
@@ -67,7 +69,10 @@ TI_HOST_DEVICE int64_t tile_count(const TileStep& step) {
 
 TI_HOST_DEVICE Tile tile_at(const TileStep& step, int64_t index) {
   const int64_t across = padded_chains(step.task) / kTileChains;
-  return {side_of(step.task, step.half_step), index / across, index % across * kTileChains};
+  const int64_t chain = index % across * kTileChains;
+  const int64_t warps = (step.task.chains - chain + kWarpChains - 1) / kWarpChains;
+  return {side_of(step.task, step.half_step), index / across, chain,
+          static_cast<int>(warps < kTileWarps ? warps : kTileWarps)};
 }
 
 TI_HOST_DEVICE int tile_steps(const TileStep& step) {
@@ -79,60 +84,70 @@ TI_HOST_DEVICE int64_t warp_chain(const Tile& tile, int warp) {
   return tile.chain + warp * kWarpChains;
 }
 
-// Where the next step of a tile's weights and states lies in global memory.
-struct TileSources {
-  const uint8_t* weights;
-  const uint8_t* states;
-  int64_t next_states;
-  int step;
+// What a warp copies to shared memory: one of the first three a limb of the weights, the last one
+// the states.
+constexpr int kLimbBytes = kWarpLanes * kLaneBytes;
+static_assert(kTileWarps == kLimbs + 1 && kHalfBytes == kLimbs * kLimbBytes, "a warp for each");
+
+struct WarpSource {
+  const uint8_t* next;  // of the next step, in global memory
+  int64_t stride;       // from step to step
 };
 
 template <bool kGrey>
-TI_HOST_DEVICE TileSources sources_of(const TileStep& step, const Tile& tile) {
+TI_HOST_DEVICE WarpSource source_of(const TileStep& step, const Tile& tile, int warp) {
   constexpr int64_t kOfChain = kGrey ? kStepSources : sizeof(uint32_t);
+  if (warp < kLimbs) {
+    const int64_t half = tile.half / 2 * tile_steps(step) * 2 + tile.half % 2;
+    return {step.task.side[tile.to].limbs + half * kHalfBytes + warp * kLimbBytes, kBlockBytes};
+  }
   const uint8_t* states = step.levels;
   if (!kGrey) states = reinterpret_cast<const uint8_t*>(step.bits[1 - tile.to]);
-  return {step.task.side[tile.to].limbs + tile.half / 2 * tile_steps(step) * kBlockBytes +
-              tile.half % 2 * kHalfBytes,
-          states + tile.chain * kOfChain, padded_chains(step.task) * kOfChain, 0};
+  return {states + tile.chain * kOfChain, padded_chains(step.task) * kOfChain};
 }
 
-// Starts copying the next step to shared memory, if there is one.
-template <bool kGrey, typename Block>
-TI_HOST_DEVICE void copy_step(const Block& block, int steps, TileSources* sources,
-                              TileShared<kGrey>* shared) {
-  constexpr int kStates = TileStage<kGrey>::kStates;
-  // Where there are few states, the threads copy them that have less of the weights to copy.
-  constexpr int kAtOnce = kTileThreads * 16;
-  constexpr int kFirst = kStates < kAtOnce ? kAtOnce - kStates : 0;
-  if (sources->step < steps) {
-    TileStage<kGrey>* const to = &shared->stage[sources->step % TileShared<kGrey>::kStages];
-    block.for_each_thread([&](int thread) {
-      const int at = thread * 16;
-      if (at < kHalfBytes) block.copy_16(to->weights + at, sources->weights + at);
+// Starts copying the next steps, k and, if there is one, k + 1, to a stage.
+template <bool kGrey, typename Block, typename Sources>
+TI_HOST_DEVICE void copy_steps(const Block& block, int k, int steps, Sources* sources,
+                               TileInput<kGrey>* stage) {
+  if (k >= steps) return;
+  block.for_each_warp([&](const auto& warp) {
+    WarpSource& source = sources->of(warp);
+    uint8_t* const of_warp = stage->bytes + warp.index * kLimbBytes;
+    const bool copies_states = warp.index == kLimbs;
+    const bool both = k + 1 < steps;
+    warp.for_each_lane([&](int lane) {
+      const unsigned at = static_cast<unsigned>(lane) * kLaneBytes;
 #pragma unroll
-      for (int i = -kFirst; i < kStates; i += kAtOnce) {
-        if (at >= kFirst) block.copy_16(to->states + at + i, sources->states + at + i);
+      for (int s = 0; s < TileShared<kGrey>::kTogether; ++s) {
+        uint8_t* const to = of_warp + s * sizeof *stage + at;
+        const uint8_t* const from = source.next + s * source.stride + at;
+        if (s == 0 || both) block.copy_16(to, from);
+        if (copies_states && (s == 0 || both)) {
+#pragma unroll
+          for (int i = kLimbBytes; i < TileInput<kGrey>::kStates; i += kLimbBytes) {
+            block.copy_16(to + i, from + i);
+          }
+        }
       }
     });
-    sources->weights += kBlockBytes;
-    sources->states += sources->next_states;
-    ++sources->step;
-  }
-  block.end_of_copies();
+    source.next += TileShared<kGrey>::kTogether * source.stride;
+  });
 }
 
 // Starts what has to be on its way before a tile's first step.
-template <bool kGrey, typename Block>
-TI_HOST_DEVICE TileSources start_tile(const Block& block, const TileStep& step, const Tile& tile,
-                                      TileShared<kGrey>* shared) {
-  TileSources sources = sources_of<kGrey>(step, tile);
+template <bool kGrey, typename Block, typename Sources>
+TI_HOST_DEVICE void start_tile(const Block& block, const TileStep& step, const Tile& tile,
+                               Sources* sources, TileShared<kGrey>* shared) {
   const int steps = tile_steps(step);
+  block.for_each_warp([&](const auto& warp) {
+    sources->of(warp) = source_of<kGrey>(step, tile, warp.index);
+  });
 #pragma unroll 1
-  for (int k = 0; k < TileShared<kGrey>::kStages - 1; ++k) {
-    copy_step(block, steps, &sources, shared);
+  for (int i = 0; i < TileShared<kGrey>::kStages - 1; ++i) {
+    copy_steps(block, i * TileShared<kGrey>::kTogether, steps, sources, shared->stage[i]);
+    block.end_of_copies();
   }
-  return sources;
 }
 
 // A lane's part of the states of a step: chain 8 g + n is column g of product n.
@@ -170,7 +185,7 @@ TI_HOST_DEVICE void make_thresholds(const Warp& warp, const TileStep& step, cons
     const int block = lane % 2 + lane / 8 % 2 * 2;
     const int chain = lane / 2 % 4 * 16 + 2 * turn + lane / 16;
     out->of[turn][lane] = four_thresholds(
-        step.task, step.half_step, first_chain + static_cast<uint32_t>(chain),
+        step.task, step.keys, step.half_step, first_chain + static_cast<uint32_t>(chain),
         first_block + static_cast<uint32_t>(block), CopiedRows{rows, lane % kTableCopies});
   });
 }
@@ -185,65 +200,57 @@ TI_HOST_DEVICE void take_thresholds(const WarpThresholds& thresholds, int lane, 
   memcpy(out, __builtin_assume_aligned(four.of + g % 2 * 2, 8), 8);
 }
 
-// How a warp spreads its turns over the steps, neighbours at other steps.
-struct Pace {
-  int period;
-  int next;
-  int made;
-};
-
-TI_HOST_DEVICE Pace pace_of(int warp, int steps) {
-  const int period = steps < kThresholdTurns ? 1 : steps / kThresholdTurns;
-  return {period, warp % period, 0};
-}
-
 template <typename Warp>
 using TileSums = LimbSums<1, kTileProducts, Warp>;
 
-// What a warp has of a tile at hand.
-template <typename Warp>
-struct TileWarp {
-  TileSums<Warp> sums;
-  Pace pace;
-};
+// One of a block's warps multiplies step k.
+template <bool kGrey, typename Warp>
+TI_HOST_DEVICE void multiply_step(const Warp& warp, int k, const TileInput<kGrey>& input,
+                                  TileSums<Warp>* sums) {
+  const uint8_t* const states = input.bytes + kHalfBytes + warp.index * TileInput<kGrey>::kStatesOfWarp;
+  if constexpr (kGrey) {
+    multiply_block<1, kTileProducts>(warp, input.bytes, GreyStates{states}, sums);
+    if ((k + 1) % kStepsToCarry == 0) carry_limbs<1, kTileProducts>(warp, sums);
+  } else {
+    multiply_block<1, kTileProducts>(warp, input.bytes, HeldStates<Warp>(warp, states), sums);
+  }
+}
 
-template <bool kGrey, typename Block, typename Warps>
-TI_HOST_DEVICE void multiply_tile(const Block& block, const TileStep& step, const Tile& tile,
-                                  TileSources sources, TileShared<kGrey>* shared, Warps* warps) {
+// Returns how many turns of thresholds have been made on the way.
+template <bool kGrey, typename Block, typename Sources, typename Sums>
+TI_HOST_DEVICE int multiply_tile(const Block& block, const TileStep& step, const Tile& tile,
+                                 Sources* sources, TileShared<kGrey>* shared, Sums* sums) {
   constexpr int kStages = TileShared<kGrey>::kStages;
+  constexpr int kTogether = TileShared<kGrey>::kTogether;
   const int steps = tile_steps(step);
-  block.for_each_warp([&](const auto& warp) {
-    warps->of(warp).sums = {};
-    warps->of(warp).pace = pace_of(warp.index, steps);
-  });
+  block.for_each_warp([&](const auto& warp) { sums->of(warp) = {}; });
+  int turns = 0;
+  int stage = 0;
+  int free = kStages - 1;
 #pragma unroll 1
-  for (int k = 0; k < steps; ++k) {
+  for (int k = 0; k < steps; k += kTogether) {
     block.template wait_for_copies<kStages - 2>();
-    // Everybody's copies of step k are there, and step k - 1 has been read.
+    // Everybody's copies of this stage are there, and the one before has been read.
     block.barrier();
-    copy_step(block, steps, &sources, shared);
+    copy_steps(block, k + (kStages - 1) * kTogether, steps, sources, shared->stage[free]);
+    block.end_of_copies();
     block.for_each_warp([&](const auto& warp) {
-      if (warp_chain(tile, warp.index) >= step.task.chains) return;
-      auto& own = warps->of(warp);
-      const TileStage<kGrey>& stage = shared->stage[k % kStages];
-      const uint8_t* const states =
-          stage.states + warp.index * (TileStage<kGrey>::kStates / kTileWarps);
-      if constexpr (kGrey) {
-        multiply_block<1, kTileProducts>(warp, stage.weights, GreyStates{states}, &own.sums);
-        if ((k + 1) % kStepsToCarry == 0) carry_limbs<1, kTileProducts>(warp, &own.sums);
-      } else {
-        const HeldStates<std::decay_t<decltype(warp)>> fetch(warp, states);
-        multiply_block<1, kTileProducts>(warp, stage.weights, fetch, &own.sums);
-        if (k == own.pace.next) {
-          make_thresholds(warp, step, tile, own.pace.made, shared->rows,
-                          shared->thresholds_of(warp.index));
-          ++own.pace.made;
-          own.pace.next += own.pace.made < kThresholdTurns ? own.pace.period : steps;
-        }
+      if (warp.index >= tile.warps) return;
+#pragma unroll
+      for (int s = 0; s < kTogether; ++s) {
+        if (s > 0 && k + s >= steps) break;
+        multiply_step(warp, k + s, shared->stage[stage][s], &sums->of(warp));
+      }
+      if (!kGrey && turns < kThresholdTurns) {
+        make_thresholds(warp, step, tile, turns, shared->rows, shared->thresholds_of(warp.index));
       }
     });
+    if (!kGrey && turns < kThresholdTurns) ++turns;
+    free = stage;
+    stage = stage + 1 < kStages ? stage + 1 : 0;
   }
   block.barrier();
+  return turns;
 }
 
 // Whether the half-step compares fields with thresholds, and that is all.
@@ -342,19 +349,20 @@ TI_HOST_DEVICE void sample_warp(const Warp& warp, const TileStep& step, const Ti
 
 template <bool kGrey, typename Warp>
 TI_HOST_DEVICE void finish_warp(const Warp& warp, const TileStep& step, const Tile& tile,
-                                TileShared<kGrey>* shared, TileWarp<Warp>* own) {
+                                int turns, TileShared<kGrey>* shared,
+                                const TileSums<Warp>& sums) {
   using Sum = std::conditional_t<kGrey, int64_t, int32_t>;
-  if (warp_chain(tile, warp.index) >= step.task.chains) return;
+  if (warp.index >= tile.warps) return;
   WarpThresholds* const thresholds = shared->thresholds_of(warp.index);
 #pragma unroll 1
-  for (int turn = own->pace.made; turn < kThresholdTurns; ++turn) {
+  for (int turn = turns; turn < kThresholdTurns; ++turn) {
     make_thresholds(warp, step, tile, turn, shared->rows, thresholds);
   }
   warp.barrier();
   if (only_compares(step, tile.to)) {
-    sample_warp<true, Sum>(warp, step, tile, *thresholds, own->sums);
+    sample_warp<true, Sum>(warp, step, tile, *thresholds, sums);
   } else {
-    sample_warp<false, Sum>(warp, step, tile, *thresholds, own->sums);
+    sample_warp<false, Sum>(warp, step, tile, *thresholds, sums);
   }
   warp.barrier();
 }
@@ -375,20 +383,21 @@ TI_HOST_DEVICE void half_step_tiles(const Block& block, const TileStep& step, co
   block.wait_for_previous_grid();
   const int64_t tiles = tile_count(step);
   int64_t index = block.index();
-  TileSources sources = {};
-  if (index < tiles) sources = start_tile(block, step, tile_at(step, index), shared);
+  typename Block::template PerWarp<WarpSource> sources;
+  if (index < tiles) start_tile(block, step, tile_at(step, index), &sources, shared);
 #pragma unroll 1
   for (; index < tiles; index += block.count()) {
     const Tile tile = tile_at(step, index);
-    typename Block::template PerWarp<TileWarp<Warp>> warps;
-    multiply_tile(block, step, tile, sources, shared, &warps);
+    typename Block::template PerWarp<TileSums<Warp>> sums;
+    const int turns = multiply_tile(block, step, tile, &sources, shared, &sums);
     const int64_t next = index + block.count();
     const auto start_next = [&] {
-      if (next < tiles) sources = start_tile(block, step, tile_at(step, next), shared);
+      if (next < tiles) start_tile(block, step, tile_at(step, next), &sources, shared);
     };
     if (!kGrey) start_next();
-    block.for_each_warp(
-        [&](const Warp& warp) { finish_warp<kGrey>(warp, step, tile, shared, &warps.of(warp)); });
+    block.for_each_warp([&](const Warp& warp) {
+      finish_warp<kGrey>(warp, step, tile, turns, shared, sums.of(warp));
+    });
     if (kGrey) {
       block.barrier();
       start_next();
