@@ -37,7 +37,14 @@ __global__ void __launch_bounds__(kGibbsThreads) unpack_kernel(const TileStep st
   unpack_states(DeviceBlock{}, step, side);
 }
 
-__global__ void __launch_bounds__(kTileThreads, 4)
+// The most that registers allow: three where ptxas needs more of them.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr int kResidentTiles = 3;
+#else
+constexpr int kResidentTiles = 4;
+#endif
+
+__global__ void __launch_bounds__(kTileThreads, kResidentTiles)
     half_step_kernel(const __grid_constant__ StepArgument argument) {
   __shared__ TileShared<false> shared;
   half_step_tiles(DeviceBlock{}, argument.step, argument.rows, &shared);
@@ -84,6 +91,46 @@ cudaError_t most_split_blocks(int device, GibbsPath path, int64_t* most) {
   return status;
 }
 
+// How tiles' kernels are launched on a device.
+struct TileLaunch {
+  unsigned blocks;  // as many as run at the same time
+  bool early;       // a half-step may be launched before the one before it has ended
+};
+
+cudaError_t find_tile_launch(int device, TileLaunch* launch) {
+  int multiprocessors = 0;
+  int resident = 0;
+  cudaFuncAttributes attributes{};
+  cudaError_t status =
+      cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  if (status == cudaSuccess) {
+    status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, half_step_kernel,
+                                                           kTileThreads, 0);
+  }
+  if (status == cudaSuccess) status = cudaFuncGetAttributes(&attributes, half_step_kernel);
+  // Code for older GPUs does not wait for the half-step before, whatever it runs on.
+  *launch = {static_cast<unsigned>(multiprocessors * resident), attributes.ptxVersion >= 90};
+  return status;
+}
+
+cudaError_t launch_tiles(const TileLaunch& how, const StepArgument& argument,
+                         cudaStream_t stream) {
+  const TileStep& step = argument.step;
+  const int64_t tiles = tile_count(step);
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(tiles < how.blocks ? static_cast<unsigned>(tiles) : how.blocks);
+  config.blockDim = dim3(kTileThreads);
+  config.stream = stream;
+  config.attrs = &attribute;
+  // The first half-step reads what other kernels have written, which let nobody start early.
+  config.numAttrs = how.early && step.half_step > 0 ? 1 : 0;
+  const auto kernel = is_grey(step) ? grey_half_step_kernel : half_step_kernel;
+  return cudaLaunchKernelEx(&config, kernel, argument);
+}
+
 class StepLauncher {
  public:
   StepLauncher(const GibbsTask& task, void* workspace, int device, cudaStream_t stream)
@@ -97,6 +144,8 @@ class StepLauncher {
     TileStep& step = argument_.step;
     int64_t most_split = 0;
     cudaError_t status = most_split_blocks(device_, path, &most_split);
+    if (status == cudaSuccess) status = cudaSetDevice(device_);
+    if (status == cudaSuccess) status = find_tile_launch(device_, &tile_launch_);
     for (int side : {kVisible, kHidden}) {
       if (status == cudaSuccess && must_pack(step.task, side)) status = pack(side);
     }
@@ -132,19 +181,15 @@ class StepLauncher {
   cudaError_t half_step(int64_t most_split) const {
     const TileStep& step = argument_.step;
     const bool split = !is_grey(step) && split_blocks(step) <= most_split;
-    const auto blocks = static_cast<unsigned>(split ? split_blocks(step) : tile_count(step));
-    return launch(device_, blocks, [&](unsigned) {
-      if (split) {
-        split_half_step_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(argument_);
-      } else if (is_grey(step)) {
-        grey_half_step_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(argument_);
-      } else {
-        half_step_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(argument_);
-      }
-    });
+    if (tile_count(step) == 0) return cudaSuccess;
+    if (!split) return launch_tiles(tile_launch_, argument_, stream_);
+    const auto blocks = static_cast<unsigned>(split_blocks(step));
+    split_half_step_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(argument_);
+    return cudaGetLastError();
   }
 
   StepArgument argument_;
+  TileLaunch tile_launch_ = {};
   const int device_;
   const cudaStream_t stream_;
 };
