@@ -88,8 +88,20 @@ struct CopiedRows {
   int copy;
 
   TI_HOST_DEVICE_MEMBER void operator()(uint32_t row, float c[4]) const {
-    const float* const at = rows + (row * kTableCopies + static_cast<uint32_t>(copy)) * 4;
-    memcpy(c, __builtin_assume_aligned(at, 16), 16);
+    const float* const first = rows + 4 * copy;
+#if defined(__CUDA_ARCH__)
+    // One multiply-add of the bits above the position: nvcc would shift, mask, subtract and add.
+    constexpr uint32_t kStride = kTableCopies * 16;
+    constexpr uint32_t kFirst = Segmentation<float>::kFirstSegment;
+    const auto origin = static_cast<uint32_t>(__cvta_generic_to_shared(first)) - kFirst * kStride;
+    uint32_t at;
+    asm("mad.lo.u32 %0, %1, %2, %3;" : "=r"(at) : "r"(row + kFirst), "n"(kStride), "r"(origin));
+    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+                 : "r"(at));
+#else
+    memcpy(c, first + row * (4 * kTableCopies), 16);
+#endif
   }
 };
 

@@ -94,13 +94,13 @@ TI_HOST_DEVICE int32_t threshold_of(uint32_t word, const Distribution& logistic)
 }
 
 // Twice a sum where spins make it so: 2 v - 1 stands for v, and spins see twice the field. The
-// scale leaves room for it; what wraps on the way wraps back.
+// scale leaves room for it; what wraps on the way wraps back. A multiple of the sum and a constant.
 TI_HOST_DEVICE int32_t field_of(int32_t bias, int32_t sum_of_weights, int32_t sum, int spin_sources,
                                 int spin_units) {
-  uint32_t field = static_cast<uint32_t>(sum) << spin_sources;
-  field += static_cast<uint32_t>(bias);
-  if (spin_sources != 0) field -= static_cast<uint32_t>(sum_of_weights);
-  return static_cast<int32_t>(field << spin_units);
+  uint32_t constant = static_cast<uint32_t>(bias);
+  if (spin_sources != 0) constant -= static_cast<uint32_t>(sum_of_weights);
+  const uint32_t slope = uint32_t{1} << (spin_sources + spin_units);
+  return static_cast<int32_t>(static_cast<uint32_t>(sum) * slope + (constant << spin_units));
 }
 
 // The same of grey sources: 255 times the field.

@@ -67,9 +67,10 @@ TI_HOST_DEVICE int64_t tile_count(const TileStep& step) {
   return halves_of(units) * (padded_chains(step.task) / kTileChains);
 }
 
-TI_HOST_DEVICE Tile tile_at(const TileStep& step, int64_t index) {
-  const int64_t across = padded_chains(step.task) / kTileChains;
-  const int64_t chain = index % across * kTileChains;
+// Numbers of tiles fit 32 bits: 2^32 tiles' states alone would fill terabytes.
+TI_HOST_DEVICE Tile tile_at(const TileStep& step, uint32_t index) {
+  const auto across = static_cast<uint32_t>(padded_chains(step.task) / kTileChains);
+  const int64_t chain = int64_t{index % across} * kTileChains;
   const int64_t warps = (step.task.chains - chain + kWarpChains - 1) / kWarpChains;
   return {side_of(step.task, step.half_step), index / across, chain,
           static_cast<int>(warps < kTileWarps ? warps : kTileWarps)};
@@ -381,16 +382,17 @@ TI_HOST_DEVICE void half_step_tiles(const Block& block, const TileStep& step, co
     }
   });
   block.wait_for_previous_grid();
-  const int64_t tiles = tile_count(step);
-  int64_t index = block.index();
+  const auto tiles = static_cast<uint32_t>(tile_count(step));
+  const auto blocks = static_cast<uint32_t>(block.count());
+  auto index = static_cast<uint32_t>(block.index());
   typename Block::template PerWarp<WarpSource> sources;
   if (index < tiles) start_tile(block, step, tile_at(step, index), &sources, shared);
 #pragma unroll 1
-  for (; index < tiles; index += block.count()) {
+  for (; index < tiles; index += blocks) {
     const Tile tile = tile_at(step, index);
     typename Block::template PerWarp<TileSums<Warp>> sums;
     const int turns = multiply_tile(block, step, tile, &sources, shared, &sums);
-    const int64_t next = index + block.count();
+    const uint32_t next = index + blocks;
     const auto start_next = [&] {
       if (next < tiles) start_tile(block, step, tile_at(step, next), &sources, shared);
     };
