@@ -85,7 +85,7 @@ def per_element(loop: Loop, elements: int) -> dict[str, float]:
     shared = count(loop, "LDS")
     total = sum(loop.values())
     uniform = sum(n for opcode, n in loop.items() if opcode.startswith(("U", "R2UR")))
-    other = ("BRA", "STG", "LDC", "LDG", "BAR")
+    other = ("BRA", "STG", "LDC", "LDG", "BAR", "IMMA")
     logic = total - wide - integer - floating - shared - uniform
     logic -= sum(count(loop, name) for name in other)
     multiplier = 4 * wide + 2 * integer

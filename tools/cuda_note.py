@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from gibbs_note import gibbs_note
+
 ELEMENTS = 2**28
 
 
@@ -47,7 +49,7 @@ GPU: nothing yet.** Every figure below follows from a count and from assumptions
 - {ASSUMED}.
 
 Milliseconds are for 2^28 elements, the larger of computing and storing. Only the inner loops of
-fills are counted: how long those of reading tensors and of Gibbs chains take depends on the data.
+fills are in this table: how long those of reading tensors take depends on the data.
 
 | {" | ".join(COLUMNS)} |
 |{"---|" * len(COLUMNS)}
@@ -75,4 +77,4 @@ def note(budget: list[dict[str, Any]]) -> str:
         words = " / ".join(dict.fromkeys(binding for _, _, binding in predictions))
         cells = [entry["loop"], f"{entry['instructions']:g}", pipes, words, *cells, "not yet"]
         rows.append(f"| {' | '.join(cells)} |\n")
-    return HEAD + "".join(rows)
+    return HEAD + "".join(rows) + gibbs_note(budget)

@@ -91,18 +91,20 @@ cudaError_t most_split_blocks(int device, GibbsPath path, int64_t* most) {
   return status;
 }
 
-// How tiles' kernels are launched on a device.
-struct TileLaunch {
-  unsigned blocks;  // as many as run at the same time
-  bool early;       // a half-step may be launched before the one before it has ended
+// How half-steps are launched on a device.
+struct StepLaunch {
+  unsigned tile_blocks;  // as many as run at the same time
+  bool early;            // a half-step may be launched before the one before has ended
 };
 
-cudaError_t find_tile_launch(int device, TileLaunch* launch) {
+cudaError_t find_step_launch(int device, StepLaunch* launch) {
   int multiprocessors = 0;
   int resident = 0;
   cudaFuncAttributes attributes{};
-  cudaError_t status =
-      cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  cudaError_t status = cudaSetDevice(device);
+  if (status == cudaSuccess) {
+    status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  }
   if (status == cudaSuccess) {
     status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, half_step_kernel,
                                                            kTileThreads, 0);
@@ -111,24 +113,6 @@ cudaError_t find_tile_launch(int device, TileLaunch* launch) {
   // Code for older GPUs does not wait for the half-step before, whatever it runs on.
   *launch = {static_cast<unsigned>(multiprocessors * resident), attributes.ptxVersion >= 90};
   return status;
-}
-
-cudaError_t launch_tiles(const TileLaunch& how, const StepArgument& argument,
-                         cudaStream_t stream) {
-  const TileStep& step = argument.step;
-  const int64_t tiles = tile_count(step);
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(tiles < how.blocks ? static_cast<unsigned>(tiles) : how.blocks);
-  config.blockDim = dim3(kTileThreads);
-  config.stream = stream;
-  config.attrs = &attribute;
-  // The first half-step reads what other kernels have written, which let nobody start early.
-  config.numAttrs = how.early && step.half_step > 0 ? 1 : 0;
-  const auto kernel = is_grey(step) ? grey_half_step_kernel : half_step_kernel;
-  return cudaLaunchKernelEx(&config, kernel, argument);
 }
 
 class StepLauncher {
@@ -144,8 +128,7 @@ class StepLauncher {
     TileStep& step = argument_.step;
     int64_t most_split = 0;
     cudaError_t status = most_split_blocks(device_, path, &most_split);
-    if (status == cudaSuccess) status = cudaSetDevice(device_);
-    if (status == cudaSuccess) status = find_tile_launch(device_, &tile_launch_);
+    if (status == cudaSuccess) status = find_step_launch(device_, &launch_);
     for (int side : {kVisible, kHidden}) {
       if (status == cudaSuccess && must_pack(step.task, side)) status = pack(side);
     }
@@ -180,16 +163,34 @@ class StepLauncher {
 
   cudaError_t half_step(int64_t most_split) const {
     const TileStep& step = argument_.step;
-    const bool split = !is_grey(step) && split_blocks(step) <= most_split;
-    if (tile_count(step) == 0) return cudaSuccess;
-    if (!split) return launch_tiles(tile_launch_, argument_, stream_);
-    const auto blocks = static_cast<unsigned>(split_blocks(step));
-    split_half_step_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(argument_);
-    return cudaGetLastError();
+    const int64_t tiles = tile_count(step);
+    if (tiles == 0) return cudaSuccess;
+    if (!is_grey(step) && split_blocks(step) <= most_split) {
+      const auto blocks = static_cast<unsigned>(split_blocks(step));
+      return launch_step(split_half_step_kernel, blocks, kGibbsThreads);
+    }
+    const unsigned blocks =
+        tiles < launch_.tile_blocks ? static_cast<unsigned>(tiles) : launch_.tile_blocks;
+    return launch_step(is_grey(step) ? grey_half_step_kernel : half_step_kernel, blocks,
+                       kTileThreads);
+  }
+
+  cudaError_t launch_step(void (*kernel)(StepArgument), unsigned blocks, unsigned threads) const {
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(blocks);
+    config.blockDim = dim3(threads);
+    config.stream = stream_;
+    config.attrs = &attribute;
+    // The first half-step reads what other kernels have written, which let nobody start early.
+    config.numAttrs = launch_.early && argument_.step.half_step > 0 ? 1 : 0;
+    return cudaLaunchKernelEx(&config, kernel, argument_);
   }
 
   StepArgument argument_;
-  TileLaunch tile_launch_ = {};
+  StepLaunch launch_ = {};
   const int device_;
   const cudaStream_t stream_;
 };
