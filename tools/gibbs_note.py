@@ -71,25 +71,36 @@ def half_step(units: int, sources: int, chains: int, budget: list[dict[str, Any]
     )
 
 
-HEAD = f"""
+HEAD = """
 ## Gibbs chains
 
-What an `IMMA` (16 units x 8 chains x 32 sources) costs, or an element of a turn of thresholds, four of them a
-thread:
+What an `IMMA` (16 units x 8 chains x 32 sources) costs, or a threshold, of which a turn makes four
+a thread:
 
 | kernel | loop | instructions |
 |---|---|---|
 """
+COLUMNS = [
+    "visible x hidden x chains",
+    "sampled",
+    "tiles, of the busiest",
+    "tensor cores",
+    "instructions",
+    "shared memory",
+    "microseconds",
+    "of L2, TB/s",
+    "measured",
+]
 MODEL = f"""
-A sweep in tiles of {UNITS} units x {CHAINS} chains, {RESIDENT} blocks of four warps a multiprocessor, on {MULTIPROCESSORS} of
-them at {CLOCK / 1e9:g} GHz. Assumed: an `IMMA` takes a quarter's tensor core {IMMA_CYCLES} cycles (4 at the dense rate), an
-instruction one cycle, shared memory passes 128 bytes a cycle, tiles are dealt out evenly and overlap. Thousands of
-cycles of a quarter of the busiest multiprocessor; the greatest binds. Launches and the first copies come on top, a
+A sweep in tiles of {UNITS} units x {CHAINS} chains, {RESIDENT} blocks of four warps a
+multiprocessor, on {MULTIPROCESSORS} of them at {CLOCK / 1e9:g} GHz. Assumed: an `IMMA` takes a quarter's
+tensor core {IMMA_CYCLES} cycles (4 at the dense rate), an instruction one cycle, shared memory passes
+128 bytes a cycle, tiles are dealt out evenly and overlap. Thousands of cycles of a quarter of the
+busiest multiprocessor; the greatest binds. Launches and the first copies come on top, a
 microsecond or two a sweep.
 
-| visible x hidden x chains | sampled | tiles, of the busiest | tensor cores | instructions | shared memory | \
-microseconds | of L2, TB/s | measured |
-|---|---|---|---|---|---|---|---|---|
+| {" | ".join(COLUMNS)} |
+|{"---|" * len(COLUMNS)}
 """
 
 

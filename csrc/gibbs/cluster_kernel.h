@@ -146,7 +146,7 @@ TI_HOST_DEVICE void multiply_in_cluster(const Block& block, const ClusterBlock& 
       LimbSums<2, kProducts, Warp> limbs = {};
       for (int k = warp.index & ((1 << team_bits) - 1); k < steps; k += 1 << team_bits) {
         multiply_block<2, kProducts>(warp, shared.weights.of(to) + (g * steps + k) * kBlockBytes,
-                                  BitStates{shared.bits.of(1 - to) + k * kChains}, &limbs);
+                                     BitStates{shared.bits.of(1 - to) + k * kChains}, &limbs);
       }
       add_to_shared(block, warp, combine_limbs<int32_t, 2, kProducts>(warp, limbs),
                     shared.sums + g * kChains * kSumsOfChain);

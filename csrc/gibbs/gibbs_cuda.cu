@@ -106,8 +106,8 @@ cudaError_t find_step_launch(int device, StepLaunch* launch) {
     status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
   }
   if (status == cudaSuccess) {
-    status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, half_step_kernel,
-                                                           kTileThreads, 0);
+    status =
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, half_step_kernel, kTileThreads, 0);
   }
   if (status == cudaSuccess) status = cudaFuncGetAttributes(&attributes, half_step_kernel);
   // Code for older GPUs does not wait for the half-step before, whatever it runs on.

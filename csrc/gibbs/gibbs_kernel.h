@@ -79,8 +79,8 @@ TI_HOST_DEVICE void states_of_bits(const GibbsTask& task, int side, int64_t grou
   for (int64_t i = 0; i < count; ++i) states[i] = (bits >> i) & 1u;
 }
 
-// The rows of a table that is there kTableCopies times, side by side, in shared memory: 16 bytes are
-// read by eight threads at once, and each of them reads from other banks.
+// The rows of a table that is there kTableCopies times, side by side, in shared memory: 16 bytes
+// are read by eight threads at once, and each of them reads from other banks.
 constexpr int kTableCopies = 8;
 
 struct CopiedRows {

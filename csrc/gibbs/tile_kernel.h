@@ -141,9 +141,8 @@ template <bool kGrey, typename Block, typename Sources>
 TI_HOST_DEVICE void start_tile(const Block& block, const TileStep& step, const Tile& tile,
                                Sources* sources, TileShared<kGrey>* shared) {
   const int steps = tile_steps(step);
-  block.for_each_warp([&](const auto& warp) {
-    sources->of(warp) = source_of<kGrey>(step, tile, warp.index);
-  });
+  block.for_each_warp(
+      [&](const auto& warp) { sources->of(warp) = source_of<kGrey>(step, tile, warp.index); });
 #pragma unroll 1
   for (int i = 0; i < TileShared<kGrey>::kStages - 1; ++i) {
     copy_steps(block, i * TileShared<kGrey>::kTogether, steps, sources, shared->stage[i]);
@@ -208,7 +207,8 @@ using TileSums = LimbSums<1, kTileProducts, Warp>;
 template <bool kGrey, typename Warp>
 TI_HOST_DEVICE void multiply_step(const Warp& warp, int k, const TileInput<kGrey>& input,
                                   TileSums<Warp>* sums) {
-  const uint8_t* const states = input.bytes + kHalfBytes + warp.index * TileInput<kGrey>::kStatesOfWarp;
+  const uint8_t* const states =
+      input.bytes + kHalfBytes + warp.index * TileInput<kGrey>::kStatesOfWarp;
   if constexpr (kGrey) {
     multiply_block<1, kTileProducts>(warp, input.bytes, GreyStates{states}, sums);
     if ((k + 1) % kStepsToCarry == 0) carry_limbs<1, kTileProducts>(warp, sums);
@@ -263,8 +263,7 @@ TI_HOST_DEVICE bool only_compares(const TileStep& step, int to) {
 // Writes the bits of a tile's units, of one chain.
 TI_HOST_DEVICE void store_bits(const TileStep& step, const Tile& tile, int64_t chain,
                                uint32_t bits) {
-  uint32_t* const word =
-      step.bits[tile.to] + tile.half / 2 * padded_chains(step.task) + chain;
+  uint32_t* const word = step.bits[tile.to] + tile.half / 2 * padded_chains(step.task) + chain;
   if (tile.half % 2 == 0 && tile.half + 1 == halves_of(step.task.side[tile.to].units)) {
     *word = bits;
   } else {
@@ -277,8 +276,7 @@ TI_HOST_DEVICE void store_bits(const TileStep& step, const Tile& tile, int64_t c
 // A lane samples two units of 16 chains, and ends up with all of the tile's units of two of them.
 template <bool kOnlyCompare, typename Sum, typename Warp>
 TI_HOST_DEVICE void sample_warp(const Warp& warp, const TileStep& step, const Tile& tile,
-                                const WarpThresholds& thresholds,
-                                const TileSums<Warp>& of_limbs) {
+                                const WarpThresholds& thresholds, const TileSums<Warp>& of_limbs) {
   const GibbsTask& task = step.task;
   const SideWeights& side = task.side[tile.to];
   const int64_t first_unit = tile.half * kHalfUnits;
@@ -317,11 +315,9 @@ TI_HOST_DEVICE void sample_warp(const Warp& warp, const TileStep& step, const Ti
                 field_of_sum(task, tile.to, sum, bias.of(lane)[k], of_weights.of(lane)[k]);
             on = exceeds_threshold(field, threshold[k]);
           } else if (chain < task.chains && unit < side.units) {
-            const uint32_t before =
-                step.bits[tile.to][tile.half / 2 * padded_chains(task) + chain];
-            on = next_state(task, step.half_step, chain, unit, sum, threshold[k],
-                            bias.of(lane)[k], of_weights.of(lane)[k],
-                            (before >> unit % kGroupUnits & 1u) != 0);
+            const uint32_t before = step.bits[tile.to][tile.half / 2 * padded_chains(task) + chain];
+            on = next_state(task, step.half_step, chain, unit, sum, threshold[k], bias.of(lane)[k],
+                            of_weights.of(lane)[k], (before >> unit % kGroupUnits & 1u) != 0);
           }
           word |= on ? 1u << (kHalfUnits * odd + k) : 0u;
         }
@@ -349,9 +345,8 @@ TI_HOST_DEVICE void sample_warp(const Warp& warp, const TileStep& step, const Ti
 }
 
 template <bool kGrey, typename Warp>
-TI_HOST_DEVICE void finish_warp(const Warp& warp, const TileStep& step, const Tile& tile,
-                                int turns, TileShared<kGrey>* shared,
-                                const TileSums<Warp>& sums) {
+TI_HOST_DEVICE void finish_warp(const Warp& warp, const TileStep& step, const Tile& tile, int turns,
+                                TileShared<kGrey>* shared, const TileSums<Warp>& sums) {
   using Sum = std::conditional_t<kGrey, int64_t, int32_t>;
   if (warp.index >= tile.warps) return;
   WarpThresholds* const thresholds = shared->thresholds_of(warp.index);

@@ -46,8 +46,8 @@ struct HostBlock {
   void end_of_copies() const {}
   template <int kPending>
   void wait_for_copies() const {}
-  // What a grid has written may be read, and what it reads be overwritten, once a later one that was
-  // launched early has waited for it.
+  // What a grid has written may be read, and what it reads be overwritten, once a later one that
+  // was launched early has waited for it.
   void let_next_grid_start() const {}
   void wait_for_previous_grid() const {}
 };

@@ -89,9 +89,7 @@ def test_many_steps_and_tiles(monkeypatch, path, chains, visible, hidden):
     ("chains", "visible", "hidden"),
     [(1, 1, 1), (7, 31, 129), (127, 33, 1), (129, 129, 33), (64, 16, 17), (257, 49, 47)],
 )
-def test_fields_compared_with_thresholds_alone(
-    monkeypatch, path, units, chains, visible, hidden
-):
+def test_fields_compared_with_thresholds_alone(monkeypatch, path, units, chains, visible, hidden):
     """No inverse temperature, clamp or mean: the shortest way, at and around the tiles' edges."""
     monkeypatch.setattr("torch_init._ops_gibbs.stream_key", lambda seed, name: KEY)
     weights, v, h = layer(visible, hidden), states(chains, visible), states(chains, hidden)
