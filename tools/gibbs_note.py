@@ -93,11 +93,11 @@ COLUMNS = [
 ]
 MODEL = f"""
 A sweep in tiles of {UNITS} units x {CHAINS} chains, {RESIDENT} blocks of four warps a
-multiprocessor, on {MULTIPROCESSORS} of them at {CLOCK / 1e9:g} GHz. Assumed: an `IMMA` takes a quarter's
-tensor core {IMMA_CYCLES} cycles (4 at the dense rate), an instruction one cycle, shared memory passes
-128 bytes a cycle, tiles are dealt out evenly and overlap. Thousands of cycles of a quarter of the
-busiest multiprocessor; the greatest binds. Launches and the first copies come on top, a
-microsecond or two a sweep.
+multiprocessor, on {MULTIPROCESSORS} of them at {CLOCK / 1e9:g} GHz. Assumed: an `IMMA`
+takes a quarter's tensor core {IMMA_CYCLES} cycles (4 at the dense rate), an instruction one cycle,
+shared memory passes 128 bytes a cycle, tiles are dealt out evenly and overlap. Thousands of cycles
+of a quarter of the busiest multiprocessor; the greatest binds. Launches and the first copies come
+on top, a microsecond or two a sweep.
 
 | {" | ".join(COLUMNS)} |
 |{"---|" * len(COLUMNS)}

@@ -106,6 +106,10 @@ cudaError_t find_step_launch(int device, StepLaunch* launch) {
     status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
   }
   if (status == cudaSuccess) {
+    status = cudaFuncSetAttribute(half_step_kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                  cudaSharedmemCarveoutMaxShared);
+  }
+  if (status == cudaSuccess) {
     status =
         cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, half_step_kernel, kTileThreads, 0);
   }
