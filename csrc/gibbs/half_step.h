@@ -99,7 +99,7 @@ TI_HOST_DEVICE int32_t field_of(int32_t bias, int32_t sum_of_weights, int32_t su
                                 int spin_units) {
   uint32_t constant = static_cast<uint32_t>(bias);
   if (spin_sources != 0) constant -= static_cast<uint32_t>(sum_of_weights);
-  const uint32_t slope = uint32_t{1} << (spin_sources + spin_units);
+  const auto slope = static_cast<uint32_t>((1 + spin_sources) * (1 + spin_units));
   return static_cast<int32_t>(static_cast<uint32_t>(sum) * slope + (constant << spin_units));
 }
 

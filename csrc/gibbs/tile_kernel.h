@@ -124,11 +124,19 @@ TI_HOST_DEVICE bool only_compares(const TileStep& step, int to) {
   return !tempered(step.task, to) && !clamps && !writes_means(step.task, step.half_step);
 }
 
-// Writes the bits of a tile's units, of one chain.
-TI_HOST_DEVICE void store_bits(const TileStep& step, const Tile& tile, int64_t chain,
-                               uint32_t bits) {
-  uint32_t* const word = step.bits[tile.to] + tile.half / 2 * padded_chains(step.task) + chain;
-  if (tile.half % 2 == 0 && tile.half + 1 == halves_of(step.task.side[tile.to].units)) {
+// The words that have a tile's units among theirs, by chain.
+TI_HOST_DEVICE uint32_t* words_of(const TileStep& step, const Tile& tile) {
+  return step.bits[tile.to] + tile.half / 2 * padded_chains(step.task);
+}
+
+// Whether no other tile writes these words.
+TI_HOST_DEVICE bool has_words_alone(const TileStep& step, const Tile& tile) {
+  return tile.half % 2 == 0 && tile.half + 1 == halves_of(step.task.side[tile.to].units);
+}
+
+// Writes the bits of a tile's units, all of the word or the half of it that is the tile's.
+TI_HOST_DEVICE void store_bits(const Tile& tile, bool alone, uint32_t* word, uint32_t bits) {
+  if (alone) {
     *word = bits;
   } else {
     const auto half = static_cast<uint16_t>(bits);
@@ -179,7 +187,7 @@ TI_HOST_DEVICE void sample_warp(const Warp& warp, const TileStep& step, const Ti
                 field_of_sum(task, tile.to, sum, bias.of(lane)[k], of_weights.of(lane)[k]);
             on = exceeds_threshold(field, threshold[k]);
           } else if (chain < task.chains && unit < side.units) {
-            const uint32_t before = step.bits[tile.to][tile.half / 2 * padded_chains(task) + chain];
+            const uint32_t before = words_of(step, tile)[chain];
             on = next_state(task, step.half_step, chain, unit, sum, threshold[k], bias.of(lane)[k],
                             of_weights.of(lane)[k], (before >> unit % kGroupUnits & 1u) != 0);
           }
@@ -198,12 +206,15 @@ TI_HOST_DEVICE void sample_warp(const Warp& warp, const TileStep& step, const Ti
   }
   if (!samples(task, step.half_step)) return;
   warp.or_among_rows_to_own(&words);
+  const bool alone = has_words_alone(step, tile);
+  uint32_t* const out = words_of(step, tile);
   warp.for_each_lane([&](int lane) {
     const uint32_t word = words.of(lane)[0];
     const int64_t chain = first_chain + 2 * kTileProducts * (lane % 4) + lane / 4;
-    if (chain < task.chains) store_bits(step, tile, chain, word & 0xffffu);
+    uint32_t* const at = out + chain;
+    if (chain < task.chains) store_bits(tile, alone, at, word & 0xffffu);
     if (chain + kTileProducts < task.chains) {
-      store_bits(step, tile, chain + kTileProducts, word >> kHalfUnits);
+      store_bits(tile, alone, at + kTileProducts, word >> kHalfUnits);
     }
   });
 }
