@@ -83,7 +83,7 @@ UNITS = {
 Shared memory serves four quarters. That of an atomic addition is the least: if no two threads of a
 warp add to one place.
 """
-WITHOUT_UNIT = ("BRA", "STG", "LDC", "LDG", "BAR", "BSSY", "BSYNC", "WARPSYNC", "NOP")
+WITHOUT_UNIT = ("BRA", "STG", "LDC", "LDG", "BAR", "BSSY", "BSYNC", "WARPSYNC", "NOP", "IMMA")
 
 
 def per_element(loop: Loop, elements: int) -> dict[str, float]:

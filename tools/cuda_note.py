@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from gibbs_note import gibbs_note
+
 ELEMENTS = 2**28
 
 
@@ -41,8 +43,7 @@ GPU: nothing yet.** Every figure below follows from a count and from assumptions
   0.9 of it;
 - {ASSUMED}.
 
-Only inner loops are counted, those that almost every element of a large tensor passes through. How
-long Gibbs chains take depends on the data: performance.md predicts it.
+Only inner loops are counted, those that almost every element of a large tensor passes through.
 
 ## Fills
 
@@ -105,4 +106,5 @@ def note(budget: list[dict[str, Any]]) -> str:
         + table(heading("10^9 elements/s it can make, ms"), map(row, fills))
         + READING
         + table(heading("10^9 elements/s it can take, of bandwidth"), map(row, reading))
+        + gibbs_note(budget)
     )

@@ -143,12 +143,12 @@ TI_HOST_DEVICE void multiply_in_cluster(const Block& block, const ClusterBlock& 
   static_assert(kGibbsWarps == 8, "the largest teams that make do with so many warps");
   block.for_each_warp([&](const Warp& warp) {
     for (int g = warp.index >> team_bits; g < groups; g += kGibbsWarps >> team_bits) {
-      LimbSums<kProducts, Warp> limbs = {};
+      LimbSums<2, kProducts, Warp> limbs = {};
       for (int k = warp.index & ((1 << team_bits) - 1); k < steps; k += 1 << team_bits) {
-        multiply_block<kProducts>(warp, shared.weights.of(to) + (g * steps + k) * kBlockBytes,
-                                  BitStates{shared.bits.of(1 - to) + k * kChains}, &limbs);
+        multiply_block<2, kProducts>(warp, shared.weights.of(to) + (g * steps + k) * kBlockBytes,
+                                     BitStates{shared.bits.of(1 - to) + k * kChains}, &limbs);
       }
-      add_to_shared(block, warp, combine_limbs<int32_t, kProducts>(warp, limbs),
+      add_to_shared(block, warp, combine_limbs<int32_t, 2, kProducts>(warp, limbs),
                     shared.sums + g * kChains * kSumsOfChain);
     }
   });

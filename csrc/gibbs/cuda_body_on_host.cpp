@@ -41,13 +41,14 @@ void gibbs_half_steps_on_host(const GibbsTask& task, bool split, int blocks) {
       });
       continue;
     }
-    launch_on(tile_count(step), [&](const HostBlock& block) {
+    for (int64_t i = 0; i < blocks; ++i) {
+      const HostBlock block = {i, blocks, kTileThreads};
       if (is_grey(step)) {
-        half_step_tile(block, step, rows, std::make_unique<TileShared<true>>().get());
+        half_step_tiles(block, step, rows, std::make_unique<TileShared<true>>().get());
       } else {
-        half_step_tile(block, step, rows, std::make_unique<TileShared<false>>().get());
+        half_step_tiles(block, step, rows, std::make_unique<TileShared<false>>().get());
       }
-    });
+    }
   }
   for (int side : {kVisible, kHidden}) {
     if (!must_unpack(task, side)) continue;

@@ -4,6 +4,7 @@
 #include "gibbs/gibbs_cluster_cuda.h"
 #include "gibbs/gibbs_cuda.h"
 #include "gibbs/split_kernel.h"
+#include "gibbs/tile_kernel.h"
 #include "portable/cuda_launch.h"
 
 namespace torch_init {
@@ -36,16 +37,23 @@ __global__ void __launch_bounds__(kGibbsThreads) unpack_kernel(const TileStep st
   unpack_states(DeviceBlock{}, step, side);
 }
 
-__global__ void __launch_bounds__(kGibbsThreads, 2)
+// The most that registers allow: three where ptxas needs more of them.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr int kResidentTiles = 3;
+#else
+constexpr int kResidentTiles = 4;
+#endif
+
+__global__ void __launch_bounds__(kTileThreads, kResidentTiles)
     half_step_kernel(const __grid_constant__ StepArgument argument) {
   __shared__ TileShared<false> shared;
-  half_step_tile(DeviceBlock{}, argument.step, argument.rows, &shared);
+  half_step_tiles(DeviceBlock{}, argument.step, argument.rows, &shared);
 }
 
-__global__ void __launch_bounds__(kGibbsThreads)
+__global__ void __launch_bounds__(kTileThreads)
     grey_half_step_kernel(const __grid_constant__ StepArgument argument) {
   __shared__ TileShared<true> shared;
-  half_step_tile(DeviceBlock{}, argument.step, argument.rows, &shared);
+  half_step_tiles(DeviceBlock{}, argument.step, argument.rows, &shared);
 }
 
 __global__ void __launch_bounds__(kGibbsThreads)
@@ -83,6 +91,34 @@ cudaError_t most_split_blocks(int device, GibbsPath path, int64_t* most) {
   return status;
 }
 
+// How half-steps are launched on a device.
+struct StepLaunch {
+  unsigned tile_blocks;  // as many as run at the same time
+  bool early;            // a half-step may be launched before the one before has ended
+};
+
+cudaError_t find_step_launch(int device, StepLaunch* launch) {
+  int multiprocessors = 0;
+  int resident = 0;
+  cudaFuncAttributes attributes{};
+  cudaError_t status = cudaSetDevice(device);
+  if (status == cudaSuccess) {
+    status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  }
+  if (status == cudaSuccess) {
+    status = cudaFuncSetAttribute(half_step_kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                  cudaSharedmemCarveoutMaxShared);
+  }
+  if (status == cudaSuccess) {
+    status =
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, half_step_kernel, kTileThreads, 0);
+  }
+  if (status == cudaSuccess) status = cudaFuncGetAttributes(&attributes, half_step_kernel);
+  // Code for older GPUs does not wait for the half-step before, whatever it runs on.
+  *launch = {static_cast<unsigned>(multiprocessors * resident), attributes.ptxVersion >= 90};
+  return status;
+}
+
 class StepLauncher {
  public:
   StepLauncher(const GibbsTask& task, void* workspace, int device, cudaStream_t stream)
@@ -96,6 +132,7 @@ class StepLauncher {
     TileStep& step = argument_.step;
     int64_t most_split = 0;
     cudaError_t status = most_split_blocks(device_, path, &most_split);
+    if (status == cudaSuccess) status = find_step_launch(device_, &launch_);
     for (int side : {kVisible, kHidden}) {
       if (status == cudaSuccess && must_pack(step.task, side)) status = pack(side);
     }
@@ -130,20 +167,34 @@ class StepLauncher {
 
   cudaError_t half_step(int64_t most_split) const {
     const TileStep& step = argument_.step;
-    const bool split = !is_grey(step) && split_blocks(step) <= most_split;
-    const auto blocks = static_cast<unsigned>(split ? split_blocks(step) : tile_count(step));
-    return launch(device_, blocks, [&](unsigned) {
-      if (split) {
-        split_half_step_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(argument_);
-      } else if (is_grey(step)) {
-        grey_half_step_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(argument_);
-      } else {
-        half_step_kernel<<<blocks, kGibbsThreads, 0, stream_>>>(argument_);
-      }
-    });
+    const int64_t tiles = tile_count(step);
+    if (tiles == 0) return cudaSuccess;
+    if (!is_grey(step) && split_blocks(step) <= most_split) {
+      const auto blocks = static_cast<unsigned>(split_blocks(step));
+      return launch_step(split_half_step_kernel, blocks, kGibbsThreads);
+    }
+    const unsigned blocks =
+        tiles < launch_.tile_blocks ? static_cast<unsigned>(tiles) : launch_.tile_blocks;
+    return launch_step(is_grey(step) ? grey_half_step_kernel : half_step_kernel, blocks,
+                       kTileThreads);
+  }
+
+  cudaError_t launch_step(void (*kernel)(StepArgument), unsigned blocks, unsigned threads) const {
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(blocks);
+    config.blockDim = dim3(threads);
+    config.stream = stream_;
+    config.attrs = &attribute;
+    // The first half-step reads what other kernels have written, which let nobody start early.
+    config.numAttrs = launch_.early && argument_.step.half_step > 0 ? 1 : 0;
+    return cudaLaunchKernelEx(&config, kernel, argument_);
   }
 
   StepArgument argument_;
+  StepLaunch launch_ = {};
   const int device_;
   const cudaStream_t stream_;
 };

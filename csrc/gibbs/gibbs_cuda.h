@@ -28,8 +28,8 @@ int64_t gibbs_workspace_size(const GibbsTask& task);
 const char* cuda_gibbs(const GibbsTask& task, void* workspace, GibbsPath path, int device,
                        void* stream);
 
-// The same by the kernels' bodies run by the host, in host memory, states being packed on `blocks`
-// blocks; or in clusters of 2^size_bits blocks that take 8, 16 or 32 chains each.
+// The same by the kernels' bodies run by the host, in host memory, `blocks` blocks packing states
+// and sharing tiles; or in clusters of 2^size_bits blocks that take 8, 16 or 32 chains each.
 void gibbs_half_steps_on_host(const GibbsTask& task, bool split, int blocks);
 void gibbs_clusters_on_host(const GibbsTask& task, int size_bits, int chains);
 

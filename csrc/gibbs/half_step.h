@@ -81,6 +81,9 @@ TI_HOST_DEVICE PhiloxBlock gibbs_counter(uint32_t unit_block, uint32_t chain, ui
 
 // The greatest integer <= x, |x| < 2^31.
 TI_HOST_DEVICE int32_t floor_to_int(float x) {
+#if defined(__CUDA_ARCH__)
+  return __float2int_rd(x);
+#endif
   const int32_t truncated = static_cast<int32_t>(x);
   return truncated - (x < static_cast<float>(truncated) ? 1 : 0);
 }
@@ -91,13 +94,13 @@ TI_HOST_DEVICE int32_t threshold_of(uint32_t word, const Distribution& logistic)
 }
 
 // Twice a sum where spins make it so: 2 v - 1 stands for v, and spins see twice the field. The
-// scale leaves room for it; what wraps on the way wraps back.
+// scale leaves room for it; what wraps on the way wraps back. A multiple of the sum and a constant.
 TI_HOST_DEVICE int32_t field_of(int32_t bias, int32_t sum_of_weights, int32_t sum, int spin_sources,
                                 int spin_units) {
-  uint32_t field = static_cast<uint32_t>(sum) << spin_sources;
-  field += static_cast<uint32_t>(bias);
-  if (spin_sources != 0) field -= static_cast<uint32_t>(sum_of_weights);
-  return static_cast<int32_t>(field << spin_units);
+  uint32_t constant = static_cast<uint32_t>(bias);
+  if (spin_sources != 0) constant -= static_cast<uint32_t>(sum_of_weights);
+  const auto slope = static_cast<uint32_t>((1 + spin_sources) * (1 + spin_units));
+  return static_cast<int32_t>(static_cast<uint32_t>(sum) * slope + (constant << spin_units));
 }
 
 // The same of grey sources: 255 times the field.

@@ -7,12 +7,13 @@
 // so that a sum of selected weights is three integer sums. Of each side there is a copy, blocks of
 // 32 units x 32 sources:
 //
-//     [groups of 32 units, an even number][steps of 32 sources][2][3 limbs][32 lanes][16 bytes]
+//     [groups of 32 units][steps of 32 sources][2 halves of 16 units][3 limbs][32 lanes][16 bytes]
 //
-// Lane 4 g + t of half m holds the fragment A of a product (portable/warp.h) whose rows g and g + 8
-// are units 4 g + 2 m and 4 g + 2 m + 1 of the group, and whose columns are the step's sources in
-// such an order that the lane's are 8 t ... 8 t + 7. A thread thus comes by the sums of four
-// neighbouring units, those of one Philox block. What lies beyond the layer is zeros.
+// Lane 4 g + t of a half holds the fragment A of a product (portable/warp.h) whose rows g and g + 8
+// are units 2 g and 2 g + 1 of the half, neighbours, and whose columns are the step's sources in
+// such an order that the lane's are those of bits 2 t and 2 t + 1 of the four bytes of a word of
+// states: a shift and a mask make the four bytes of a fragment B. What lies beyond the layer is
+// zeros.
 #pragma once
 
 #include "gibbs/half_step.h"
@@ -22,18 +23,23 @@ namespace torch_init {
 
 constexpr int kLimbs = 3;
 constexpr int kGroupUnits = 32;
+constexpr int kHalfUnits = 16;
 constexpr int kStepSources = 32;
 constexpr int kLaneBytes = 16;
 constexpr int kBlockBytes = kGroupUnits * kStepSources * kLimbs;
+constexpr int kHalfBytes = kBlockBytes / 2;
 
 // Of units, and of sources: one side's groups are the other side's steps.
 TI_HOST_DEVICE int64_t groups_of(int64_t units) { return (units + kGroupUnits - 1) / kGroupUnits; }
 
-// A tile of units is two groups.
-TI_HOST_DEVICE int64_t limb_groups(int64_t units) { return (groups_of(units) + 1) / 2 * 2; }
-
 TI_HOST_DEVICE int64_t limbs_size(int64_t units, int64_t sources) {
-  return limb_groups(units) * groups_of(sources) * kBlockBytes;
+  return groups_of(units) * groups_of(sources) * kBlockBytes;
+}
+
+// The source, of a step's, in byte `byte` of word `word` of what lane 4 g + t has of a fragment B;
+// fragments A repeat the words for either row.
+TI_HOST_DEVICE int source_of_byte(int lane, int word, int byte) {
+  return 8 * byte + 2 * (lane % 4) + word;
 }
 
 // A limb of a weight as a byte.
@@ -54,7 +60,7 @@ struct LimbTask {
 };
 
 TI_HOST_DEVICE int64_t limb_items(const LimbTask& task) {
-  return limb_groups(task.units) * groups_of(task.sources) * 2 * kWarpLanes;
+  return groups_of(task.units) * groups_of(task.sources) * 2 * kWarpLanes;
 }
 
 // One lane's fragments of one half of a block: [group][step][half][lane].
@@ -63,22 +69,22 @@ TI_HOST_DEVICE void write_limbs(const LimbTask& task, int64_t item) {
   const int half = static_cast<int>(item / kWarpLanes % 2);
   const int64_t block = item / (2 * kWarpLanes);
   const int64_t steps = groups_of(task.sources);
-  const int64_t unit = block / steps * kGroupUnits + 4 * (lane / 4) + 2 * half;
-  const int64_t source = block % steps * kStepSources + 8 * (lane % 4);
+  const int64_t unit = block / steps * kGroupUnits + half * kHalfUnits + 2 * (lane / 4);
+  const int64_t source = block % steps * kStepSources;
   uint32_t words[kLimbs][4] = {};
 #pragma unroll
   for (int r = 0; r < 4; ++r) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int64_t u = unit + r % 2;
-      const int64_t s = source + 4 * (r / 2) + i;
+      const int64_t s = source + source_of_byte(lane, r / 2, i);
       const bool exists = u < task.units && s < task.sources;
       const int32_t weight = exists ? task.by_unit[u * padded(task.sources) + s] : 0;
 #pragma unroll
       for (int l = 0; l < kLimbs; ++l) words[l][r] |= limb_of(weight, l) << (8 * i);
     }
   }
-  uint8_t* const out = task.out + block * kBlockBytes + half * (kBlockBytes / 2);
+  uint8_t* const out = task.out + block * kBlockBytes + half * kHalfBytes;
 #pragma unroll
   for (int l = 0; l < kLimbs; ++l) {
     uint8_t* const at = out + (l * kWarpLanes + lane) * kLaneBytes;

@@ -6,8 +6,8 @@
 // memory.
 #pragma once
 
+#include "gibbs/packed_states.h"
 #include "gibbs/shared_sums.h"
-#include "gibbs/tile_kernel.h"
 
 namespace torch_init {
 
@@ -33,6 +33,7 @@ TI_HOST_DEVICE void half_step_split(const Block& block, const TileStep& step, co
   using Warp = typename Block::Warp;
   constexpr int kOfWarp = kSplitChains / kChainsOfProduct;
   static_assert(kSplitChains == 4 * kGibbsWarps, "a warp samples four chains");
+  block.let_next_grid_start();
   const GibbsTask& task = step.task;
   const int to = side_of(task, step.half_step);
   const SideWeights& side = task.side[to];
@@ -41,16 +42,20 @@ TI_HOST_DEVICE void half_step_split(const Block& block, const TileStep& step, co
   const int64_t first_chain = block.index() % split_blocks_across(task) * kSplitChains;
   share_in_block(block, kSplitChains * kSumsOfChain, [&](int64_t i) { shared->sums[i] = 0; });
   share_in_block(block, kTableSize, [&](int64_t i) { shared->rows[i] = rows[i]; });
+  block.wait_for_previous_grid();
   block.barrier();
   block.for_each_warp([&](const Warp& warp) {
-    LimbSums<kOfWarp, Warp> limbs = {};
-    const uint8_t* const weights = side.limbs + group * steps * kBlockBytes;
-    const uint32_t* const bits = step.bits[1 - to] + first_chain;
-    for (int64_t k = warp.index; k < steps; k += kGibbsWarps) {
-      multiply_block<kOfWarp>(warp, weights + k * kBlockBytes,
-                              BitStates{bits + k * padded_chains(task)}, &limbs);
+    LimbSums<2, kOfWarp, Warp> limbs = {};
+    const int64_t words = padded_chains(task);
+    const uint8_t* weights = side.limbs + (group * steps + warp.index) * kBlockBytes;
+    const uint32_t* bits = step.bits[1 - to] + first_chain + warp.index * words;
+#pragma unroll 1
+    for (int k = warp.index; k < steps; k += kGibbsWarps) {
+      multiply_block<2, kOfWarp>(warp, weights, BitStates{bits}, &limbs);
+      weights += kGibbsWarps * kBlockBytes;
+      bits += kGibbsWarps * words;
     }
-    add_to_shared(block, warp, combine_limbs<int32_t, kOfWarp>(warp, limbs), shared->sums);
+    add_to_shared(block, warp, combine_limbs<int32_t, 2, kOfWarp>(warp, limbs), shared->sums);
   });
   block.barrier();
   block.for_each_warp([&](const Warp& warp) {

@@ -6,8 +6,9 @@
 namespace torch_init {
 namespace {
 
+// One block a multiprocessor will do: told so, ptxas does not spill.
 template <typename Hidden>
-__global__ void __launch_bounds__(kStatisticsThreads) statistics_kernel(const ProductTask task) {
+__global__ void __launch_bounds__(kStatisticsThreads, 1) statistics_kernel(const ProductTask task) {
   __shared__ StatisticsShared<sizeof(Hidden)> shared;
   statistics_tile<Hidden>(DeviceBlock{}, task, &shared);
 }

@@ -60,9 +60,12 @@ template <int kUnits, typename Block, typename Number>
 TI_HOST_DEVICE void gather_chains(const Block& block, const ChainRows<Number>& rows, int64_t unit,
                                   int64_t begin, int64_t end, uint32_t (*out)[kUnits][kUnitWords]) {
   constexpr int kBytes = sizeof(Number);
+  constexpr int kEach = kUnits * kChainWords / kStatisticsThreads;
+  static_assert(kUnits * kChainWords % kStatisticsThreads == 0, "as many for each thread");
   block.for_each_thread([&](int thread) {
 #pragma unroll
-    for (int item = thread; item < kUnits * kChainWords; item += kStatisticsThreads) {
+    for (int k = 0; k < kEach; ++k) {
+      const int item = k * kStatisticsThreads + thread;
       const int64_t u = unit + item % kUnits;
       const int64_t chain = begin + item / kUnits * 4;
       uint32_t words[kBytes] = {};

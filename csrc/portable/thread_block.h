@@ -46,6 +46,10 @@ struct HostBlock {
   void end_of_copies() const {}
   template <int kPending>
   void wait_for_copies() const {}
+  // What a grid has written may be read, and what it reads be overwritten, once a later one that
+  // was launched early has waited for it.
+  void let_next_grid_start() const {}
+  void wait_for_previous_grid() const {}
 };
 
 #if defined(__CUDACC__)
@@ -57,6 +61,9 @@ struct DeviceBlock {
   };
   using Warp = DeviceWarp;
 
+  // The same in all lanes of a warp, and so that the compiler knows it.
+  int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / kWarpLanes, 0);
+
   __device__ __forceinline__ int64_t index() const { return blockIdx.x; }
   __device__ __forceinline__ int64_t count() const { return gridDim.x; }
   __device__ __forceinline__ void barrier() const { __syncthreads(); }
@@ -66,7 +73,7 @@ struct DeviceBlock {
   }
   template <typename Function>
   __device__ __forceinline__ void for_each_warp(const Function& function) const {
-    function(DeviceWarp{static_cast<int>(threadIdx.x) / kWarpLanes});
+    function(DeviceWarp{warp});
   }
   __device__ __forceinline__ void add(int32_t* sum, int32_t x) const { atomicAdd(sum, x); }
   __device__ __forceinline__ void copy_16(void* to, const void* from) const {
@@ -82,6 +89,16 @@ struct DeviceBlock {
   template <int kPending>
   __device__ __forceinline__ void wait_for_copies() const {
     asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+  }
+  __device__ __forceinline__ void let_next_grid_start() const {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+  }
+  __device__ __forceinline__ void wait_for_previous_grid() const {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
   }
 };
 #endif

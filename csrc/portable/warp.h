@@ -38,6 +38,9 @@ struct HostWarp {
     for (int lane = 0; lane < kWarpLanes; ++lane) function(lane);
   }
 
+  // What lanes wrote to memory before, others may read after.
+  void barrier() const {}
+
   // b and d begin at `first_b` and `first_d` of what a lane has.
   template <bool kSigned, int kB, int kD>
   void multiply_add(const Lanes<uint32_t, 4>& a, const Lanes<uint32_t, kB>& b, int first_b,
@@ -80,6 +83,13 @@ struct HostWarp {
       }
     }
   }
+
+  // Gives lane 4 g + t the bits that word g of any lane 4 g' + t has, as its word 0; the others are
+  // used up.
+  void or_among_rows_to_own(Lanes<uint32_t, 8>* words) const {
+    or_among_rows(words);
+    for (int lane = 0; lane < kWarpLanes; ++lane) words->of(lane)[0] = words->of(lane)[lane / 4];
+  }
 };
 
 #if defined(__CUDACC__)
@@ -98,6 +108,8 @@ struct DeviceWarp {
   __device__ __forceinline__ void for_each_lane(const Function& function) const {
     function(static_cast<int>(threadIdx.x) % kWarpLanes);
   }
+
+  __device__ __forceinline__ void barrier() const { __syncwarp(); }
 
   template <bool kSigned, int kB, int kD>
   __device__ __forceinline__ void multiply_add(const Lanes<uint32_t, 4>& a,
@@ -126,6 +138,20 @@ struct DeviceWarp {
 #pragma unroll
       for (int step = 4; step < kWarpLanes; step *= 2) {
         words->value[i] |= __shfl_xor_sync(0xffffffffu, words->value[i], step);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void or_among_rows_to_own(Lanes<uint32_t, 8>* words) const {
+    uint32_t* const word = words->value;
+#pragma unroll
+    for (int half = 4; half > 0; half /= 2) {
+      const bool upper = (threadIdx.x & (4 * half)) != 0;
+#pragma unroll
+      for (int i = 0; i < half; ++i) {
+        const uint32_t kept = upper ? word[i + half] : word[i];
+        const uint32_t sent = upper ? word[i] : word[i + half];
+        word[i] = kept | __shfl_xor_sync(0xffffffffu, sent, 4 * half);
       }
     }
   }

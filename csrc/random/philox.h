@@ -19,17 +19,40 @@ struct PhiloxBlock {
   uint32_t word[4];
 };
 
+TI_HOST_DEVICE PhiloxBlock philox_round(const PhiloxBlock& counter, uint32_t key0, uint32_t key1) {
+  const WideProduct product0 = multiply_wide(kPhiloxMultiplier0, counter.word[0]);
+  const WideProduct product1 = multiply_wide(kPhiloxMultiplier1, counter.word[2]);
+  return {{product1.high ^ counter.word[1] ^ key0, product1.low,
+           product0.high ^ counter.word[3] ^ key1, product0.low}};
+}
+
 TI_HOST_DEVICE PhiloxBlock philox4x32_10(PhiloxBlock counter, uint64_t key) {
   uint32_t key0 = static_cast<uint32_t>(key);
   uint32_t key1 = static_cast<uint32_t>(key >> 32);
   for (int round = 0; round < kPhiloxRounds; ++round) {
-    const WideProduct product0 = multiply_wide(kPhiloxMultiplier0, counter.word[0]);
-    const WideProduct product1 = multiply_wide(kPhiloxMultiplier1, counter.word[2]);
-    counter = {{product1.high ^ counter.word[1] ^ key0, product1.low,
-                product0.high ^ counter.word[3] ^ key1, product0.low}};
+    counter = philox_round(counter, key0, key1);
     key0 += kPhiloxWeyl0;
     key1 += kPhiloxWeyl1;
   }
+  return counter;
+}
+
+// The keys of all rounds, for those who have them at hand from one block to the next.
+struct PhiloxKeys {
+  uint32_t of_round[kPhiloxRounds][2];
+};
+
+TI_HOST_DEVICE PhiloxKeys philox_keys(uint64_t key) {
+  PhiloxKeys keys;
+  for (uint32_t round = 0; round < kPhiloxRounds; ++round) {
+    keys.of_round[round][0] = static_cast<uint32_t>(key) + round * kPhiloxWeyl0;
+    keys.of_round[round][1] = static_cast<uint32_t>(key >> 32) + round * kPhiloxWeyl1;
+  }
+  return keys;
+}
+
+TI_HOST_DEVICE PhiloxBlock philox4x32_10(PhiloxBlock counter, const PhiloxKeys& keys) {
+  for (const auto& key : keys.of_round) counter = philox_round(counter, key[0], key[1]);
   return counter;
 }
 

@@ -11,6 +11,8 @@ pytestmark = pytest.mark.cuda
 UNITS = [(a, b) for a in ("bernoulli", "spin") for b in ("bernoulli", "spin")]
 SEED = {"seed": 3, "name": "rbm", "first_chain": 7}
 SIZES = [(1, 1, 1), (100, 784, 500), (1000, 67, 129)]
+# At and around the edges of tiles, and more tiles than a GPU has room for.
+TILES = [(7, 31, 129), (127, 33, 1), (129, 129, 33), (257, 49, 47), (4096, 784, 500)]
 # Layers and batches for a cluster of each size, and with 8, 16 and 32 chains of it on a GPU of 132
 # multiprocessors: 1, 2, 4, 8 and 16 blocks.
 CLUSTERS = [
@@ -104,6 +106,19 @@ def test_many_sweeps(path, chains, visible, hidden):
     expected = _ops.gibbs(weights, v, None, sweeps=50, **SEED)
     for _ in range(3):
         found = _ops.gibbs(device_weights, on_device.clone(), None, sweeps=50, **SEED)
+        assert torch.equal(found[0].cpu(), expected[0])
+        assert torch.equal(found[1].cpu(), expected[1])
+
+
+@pytest.mark.parametrize(("chains", "visible", "hidden"), TILES)
+def test_half_steps_that_start_early(monkeypatch, chains, visible, hidden):
+    """What a half-step might read before the one before has written it."""
+    monkeypatch.setattr(_ops_gibbs, "_cuda_path", "tiles")
+    weights, v = layer(visible, hidden), states(chains, visible)
+    device_weights, on_device = layer(visible, hidden, "cuda"), v.cuda()
+    expected = _ops.gibbs(weights, v, None, sweeps=20, **SEED)
+    for _ in range(3):
+        found = _ops.gibbs(device_weights, on_device.clone(), None, sweeps=20, **SEED)
         assert torch.equal(found[0].cpu(), expected[0])
         assert torch.equal(found[1].cpu(), expected[1])
 

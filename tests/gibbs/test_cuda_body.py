@@ -83,8 +83,43 @@ def test_many_steps_and_tiles(monkeypatch, path, chains, visible, hidden):
     assert torch.equal(found[1], h)
 
 
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+@pytest.mark.parametrize("units", UNITS, ids="-".join)
 @pytest.mark.parametrize(
-    ("chains", "visible", "hidden"), [(0, 50, 37), (1, 50, 37), (6, 50, 37), (130, 200, 70)]
+    ("chains", "visible", "hidden"),
+    [(1, 1, 1), (7, 31, 129), (127, 33, 1), (129, 129, 33), (64, 16, 17), (257, 49, 47)],
+)
+def test_fields_compared_with_thresholds_alone(monkeypatch, path, units, chains, visible, hidden):
+    """No inverse temperature, clamp or mean: the shortest way, at and around the tiles' edges."""
+    monkeypatch.setattr("torch_init._ops_gibbs.stream_key", lambda seed, name: KEY)
+    weights, v, h = layer(visible, hidden), states(chains, visible), states(chains, hidden)
+    found = v.clone(), h.clone()
+    how = {"units": units, "first_chain": 2**32 - 300}
+    _ops_gibbs_cuda.gibbs_with_cuda_body_on_host(
+        weights, *found, key=KEY, half_steps=4, **path, **how
+    )
+    _ops.gibbs(weights, v, h, seed=0, sweeps=2, **how)
+    assert torch.equal(found[0], v)
+    assert torch.equal(found[1], h)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 7, 100])
+def test_tiles_dealt_out_among_blocks(monkeypatch, blocks):
+    """A block goes from tile to tile: 12 and 6 of them here."""
+    monkeypatch.setattr("torch_init._ops_gibbs.stream_key", lambda seed, name: KEY)
+    weights, v, h = layer(95, 40), states(300, 95), states(300, 40)
+    found = v.clone(), h.clone()
+    _ops_gibbs_cuda.gibbs_with_cuda_body_on_host(
+        weights, *found, key=KEY, half_steps=6, blocks=blocks
+    )
+    _ops.gibbs(weights, v, h, seed=0, sweeps=3)
+    assert torch.equal(found[0], v)
+    assert torch.equal(found[1], h)
+
+
+@pytest.mark.parametrize(
+    ("chains", "visible", "hidden"),
+    [(0, 50, 37), (1, 50, 37), (6, 50, 37), (130, 200, 70), (7, 129, 1), (257, 33, 31)],
 )
 @pytest.mark.parametrize("hidden_units", ["bernoulli", "spin"])
 @pytest.mark.parametrize("beta", [1.0, 0.7])
@@ -135,8 +170,8 @@ def test_limbs_are_where_the_specification_of_fragments_says():
         for half in range(2):
             for lane in range(32):
                 for byte in range(16):
-                    unit = 4 * (lane // 4) + 2 * half + byte // 4 % 2
-                    source = 8 * (lane % 4) + byte // 8 * 4 + byte % 4
+                    unit = 16 * half + 2 * (lane // 4) + byte // 4 % 2
+                    source = 8 * (byte % 4) + 2 * (lane % 4) + byte // 8
                     found[unit::32, source::32] = whole[:, :, half, lane, byte]
         assert torch.equal(found, expected)
 
