@@ -15,8 +15,7 @@ enum class GibbsPath : int32_t {
   kCluster = 3,  // one launch, where the weights fit into a cluster of thread blocks
 };
 
-// Writes a side's limbs, which all chains on a GPU need.
-const char* cuda_make_limbs(const LimbTask& task, int device, void* stream);
+// Writes a side's limbs, which the kernels' bodies need on the host, too.
 void make_limbs_on_host(const LimbTask& task);
 
 // Bytes of working memory, aligned to 16 bytes, that cuda_gibbs needs.

@@ -79,6 +79,11 @@ TI_HOST_DEVICE void states_of_bits(const GibbsTask& task, int side, int64_t grou
   for (int64_t i = 0; i < count; ++i) states[i] = (bits >> i) & 1u;
 }
 
+// 2^exponent, a normal number.
+TI_HOST_DEVICE float float_power_of_two(int exponent) {
+  return bits_float(static_cast<uint32_t>(exponent + 127) << 23);
+}
+
 struct alignas(16) FourThresholds {
   int32_t of[kUnitsOfBlock];
 };
@@ -96,7 +101,7 @@ TI_HOST_DEVICE FourThresholds thresholds_of(const GibbsTask& task, int64_t half_
   Distribution logistic{};
   logistic.kind = DistributionKind::kQuantile;
   logistic.table_f32.symmetric = true;
-  logistic.f32.scale = task.threshold.f32.scale;
+  logistic.f32.scale = float_power_of_two(*task.shift);
   FourThresholds thresholds;
 #pragma unroll
   for (int k = 0; k < kUnitsOfBlock; ++k) {
@@ -149,7 +154,7 @@ TI_HOST_DEVICE uint32_t four_states(const GibbsTask& task, int64_t half_step, in
       if (writes_means(task, half_step)) {
         const int32_t beta = beta_of(task, to, chain, unit + k);
         task.means[chain * task.side[to].units + unit + k] =
-            fixed_mean(real_field(ones_of(field), task.scale, beta));
+            fixed_mean(real_field(ones_of(field), float_power_of_two(-*task.shift), beta));
       }
       const bool sampled = is_on(task, to, chain, unit + k, field, thresholds.of[k]);
       const bool kept = clamped && task.clamped[unit + k] != 0;

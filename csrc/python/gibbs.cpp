@@ -145,14 +145,6 @@ void make_limbs_with_cuda_body_on_host(uint64_t by_unit, int64_t units, int64_t 
   make_limbs_on_host(limb_task(by_unit, units, sources, out));
 }
 
-#if defined(TORCH_INIT_HAVE_CUDA)
-void make_limbs_on_cuda(uint64_t by_unit, int64_t units, int64_t sources, uint64_t out, int device,
-                        uint64_t stream) {
-  check_cuda(
-      cuda_make_limbs(limb_task(by_unit, units, sources, out), device, pointer<void*>(stream)));
-}
-#endif
-
 // A task: (kind, fields, out, std, chains, units, categories, key, first chain, step, side).
 struct LoweredFloatTask {
   explicit LoweredFloatTask(const py::tuple& from) {
@@ -210,7 +202,10 @@ class GibbsPlan {
                            padded(hidden), ints(3), ints(5), nullptr};
     task_.threshold = threshold_.distribution;
     task_.scale = static_cast<float>(power_of_two(-shift));
+    task_.shift = &shift_;
   }
+  GibbsPlan(const GibbsPlan&) = delete;
+  GibbsPlan& operator=(const GibbsPlan&) = delete;
 
   // Addresses are 0 where there is nothing.
   void set_run(bool spin_visible, bool spin_hidden, uint64_t visible, uint64_t hidden,
@@ -242,8 +237,9 @@ class GibbsPlan {
     host_gibbs(task_, *active_tier.load()->gibbs, max_threads);
   }
 
-  // What chains on a GPU read instead of the weights.
-  void set_limbs(uint64_t visible, uint64_t hidden) {
+  // What chains on a GPU read instead of the weights, and of the shift that the plan was made with.
+  void set_limbs(uint64_t visible, uint64_t hidden, uint64_t shift) {
+    if (shift != 0) task_.shift = pointer<const int32_t*>(shift);
     task_.side[kVisible].limbs = pointer<const uint8_t*>(visible);
     task_.side[kHidden].limbs = pointer<const uint8_t*>(hidden);
   }
@@ -293,7 +289,7 @@ class GibbsPlan {
     task_.half_steps = half_steps;
   }
 
-  int shift_;
+  int32_t shift_;
   LoweredDistribution threshold_;  // keeps the table alive
   GibbsTask task_{};
 };
@@ -323,7 +319,6 @@ void bind_gibbs(py::module_& module) {
           .def("run_ais", &GibbsPlan::run_ais, release_gil);
 #if defined(TORCH_INIT_HAVE_CUDA)
   module.def("sample_float_on_cuda", &sample_float_on_cuda);
-  module.def("make_limbs_on_cuda", &make_limbs_on_cuda);
   module.def("statistics_on_cuda", &statistics_on_cuda);
   plan.def("workspace_size", &GibbsPlan::workspace_size)
       .def("run_on_cuda", &GibbsPlan::run_on_cuda, release_gil);

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <memory>
+
+#include "gibbs/training_cuda.h"
+#include "portable/float_environment.h"
+
+namespace torch_init {
+namespace {
+
+// Calls body(block) for each of `count` blocks.
+template <typename Body>
+void for_each_block(int64_t count, const Body& body) {
+  const DefaultFloatEnvironment environment;
+  for (int64_t i = 0; i < count; ++i) body(HostBlock{i, count, kGibbsThreads});
+}
+
+}  // namespace
+
+template <typename Real>
+void quantize_body_on_host(const QuantizeTask<Real>& task) {
+  const auto measured = std::make_unique<MeasureShared>();
+  const auto quantized = std::make_unique<QuantizeShared>();
+  const int64_t blocks = quantize_blocks(task);
+  for_each_block(blocks,
+                 [&](const HostBlock& block) { measure_layer(block, task, measured.get()); });
+  for_each_block(blocks,
+                 [&](const HostBlock& block) { quantize_tile(block, task, quantized.get()); });
+}
+
+template void quantize_body_on_host(const QuantizeTask<float>&);
+template void quantize_body_on_host(const QuantizeTask<double>&);
+
+}  // namespace torch_init

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What an update of a machine needs of a GPU besides its chains (gibbs_cuda.h). Everything lies in
+// device memory, nothing synchronises, all of it may be captured into a graph. A function returns
+// null, or a static string that says what CUDA objected to. Its namesake runs the kernels' bodies
+// on the host, in host memory.
+#pragma once
+
+#include "gibbs/quantize_kernel.h"
+
+namespace torch_init {
+
+// A layer in fixed point, in two launches.
+template <typename Real>
+const char* cuda_quantize(const QuantizeTask<Real>& task, int device, void* stream);
+template <typename Real>
+void quantize_body_on_host(const QuantizeTask<Real>& task);
+
+}  // namespace torch_init

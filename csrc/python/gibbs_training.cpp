@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What an update of a machine on a GPU consists of besides its chains; each function also as
+// NAME_with_cuda_body_on_host. Knows addresses only, as gibbs.cpp does; 0 is for nothing.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+
+#include "gibbs/training_cuda.h"
+#include "python/bindings.h"
+
+namespace py = pybind11;
+
+namespace torch_init {
+namespace {
+
+template <typename Pointer>
+Pointer pointer(uint64_t address) {
+  return reinterpret_cast<Pointer>(address);
+}
+
+// Addresses: weight, visible and hidden bias, the layer's six arrays (gibbs.cpp), the visible and
+// the hidden side's limbs, scale, room.
+using QuantizeAddresses = std::array<uint64_t, 13>;
+using Units = std::array<int64_t, 2>;
+
+template <typename Real>
+QuantizeTask<Real> quantize_task(const QuantizeAddresses& at, const Units& units) {
+  const auto ints = [&](size_t i) { return pointer<int32_t*>(at[i]); };
+  QuantizeTask<Real> task{};
+  task.layer = {pointer<const Real*>(at[0]),
+                {pointer<const Real*>(at[1]), pointer<const Real*>(at[2])},
+                {units[0], units[1]}};
+  task.out = {ints(3), ints(4), {ints(5), ints(6)}, {ints(7), ints(8)}};
+  task.limbs[kVisible] = pointer<uint8_t*>(at[9]);
+  task.limbs[kHidden] = pointer<uint8_t*>(at[10]);
+  task.scale = pointer<FoundScale*>(at[11]);
+  task.room = pointer<void*>(at[12]);
+  return task;
+}
+
+void quantize_with_cuda_body_on_host(const QuantizeAddresses& at, bool is_double,
+                                     const Units& units) {
+  if (is_double) {
+    quantize_body_on_host(quantize_task<double>(at, units));
+  } else {
+    quantize_body_on_host(quantize_task<float>(at, units));
+  }
+}
+
+#if defined(TORCH_INIT_HAVE_CUDA)
+void quantize_on_cuda(const QuantizeAddresses& at, bool is_double, const Units& units, int device,
+                      uint64_t stream) {
+  void* const on = pointer<void*>(stream);
+  check_cuda(is_double ? cuda_quantize(quantize_task<double>(at, units), device, on)
+                       : cuda_quantize(quantize_task<float>(at, units), device, on));
+}
+#endif
+
+int64_t room_for_quantizing(int64_t visible, int64_t hidden) {
+  return quantize_room_size(visible, hidden);
+}
+
+}  // namespace
+
+void bind_gibbs_training(py::module_& module) {
+  module.def("quantize_room_size", &room_for_quantizing);
+  module.def("quantize_with_cuda_body_on_host", &quantize_with_cuda_body_on_host);
+#if defined(TORCH_INIT_HAVE_CUDA)
+  module.def("quantize_on_cuda", &quantize_on_cuda);
+#endif
+}
+
+}  // namespace torch_init
