@@ -117,10 +117,28 @@ class GibbsPlan:
 def limbs_size(units: int, sources: int) -> int: ...
 def make_limbs_with_cuda_body_on_host(by_unit: int, units: int, sources: int, out: int) -> None: ...
 
-_ProductTask = tuple[int, int, int, int, int, int, bool, bool, bool, int]
+_ProductTerm = tuple[Sequence[int], Sequence[int]]
 
-def statistics_on_cuda(task: _ProductTask, device: int, stream: int) -> None: ...
-def statistics_with_cuda_body_on_host(task: _ProductTask) -> None: ...
+def statistics_on_cuda(
+    terms: Sequence[_ProductTerm],
+    units: Sequence[int],
+    out: int,
+    sums: int,
+    means: bool,
+    wide: bool,
+    accumulate: bool,
+    device: int,
+    stream: int,
+) -> None: ...
+def statistics_with_cuda_body_on_host(
+    terms: Sequence[_ProductTerm],
+    units: Sequence[int],
+    out: int,
+    sums: int,
+    means: bool,
+    wide: bool,
+    accumulate: bool,
+) -> None: ...
 def statistics(
     terms: Sequence[tuple[Sequence[int], Sequence[int]]],
     units: Sequence[int],

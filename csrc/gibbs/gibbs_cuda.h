@@ -3,7 +3,6 @@
 
 #include "gibbs/float_units.h"
 #include "gibbs/limbs.h"
-#include "gibbs/statistics_kernel.h"
 
 namespace torch_init {
 
@@ -31,10 +30,6 @@ const char* cuda_gibbs(const GibbsTask& task, void* workspace, GibbsPath path, i
 // blocks; or in clusters of 2^size_bits blocks that take 8, 16 or 32 chains each.
 void gibbs_half_steps_on_host(const GibbsTask& task, bool split, int blocks);
 void gibbs_clusters_on_host(const GibbsTask& task, int size_bits, int chains);
-
-// v^T h in one launch.
-const char* cuda_statistics(const ProductTask& task, int device, void* stream);
-void statistics_body_on_host(const ProductTask& task);
 
 // Units with floating-point fields, in one launch; the table's rows lie on the host.
 const char* cuda_sample_float(const FloatTask& task, int device, void* stream);

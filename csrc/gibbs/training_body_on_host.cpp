@@ -30,4 +30,16 @@ void quantize_body_on_host(const QuantizeTask<Real>& task) {
 template void quantize_body_on_host(const QuantizeTask<float>&);
 template void quantize_body_on_host(const QuantizeTask<double>&);
 
+void statistics_body_on_host(const ProductTasks& tasks) {
+  const auto run = [&](auto hidden) {
+    using Hidden = decltype(hidden);
+    const auto shared = std::make_unique<StatisticsShared<sizeof(Hidden)>>();
+    const auto of_units = std::make_unique<UnitSumsShared>();
+    for_each_block(statistics_blocks(tasks), [&](const HostBlock& block) {
+      statistics_block<Hidden>(block, tasks, shared.get(), of_units.get());
+    });
+  };
+  tasks.term[0].means != 0 ? run(int16_t{}) : run(uint8_t{});
+}
+
 }  // namespace torch_init

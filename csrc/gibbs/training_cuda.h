@@ -7,6 +7,7 @@
 #pragma once
 
 #include "gibbs/quantize_kernel.h"
+#include "gibbs/statistics_kernel.h"
 
 namespace torch_init {
 
@@ -15,5 +16,9 @@ template <typename Real>
 const char* cuda_quantize(const QuantizeTask<Real>& task, int device, void* stream);
 template <typename Real>
 void quantize_body_on_host(const QuantizeTask<Real>& task);
+
+// The terms' v^T h, v and h, in one launch.
+const char* cuda_statistics(const ProductTasks& tasks, int device, void* stream);
+void statistics_body_on_host(const ProductTasks& tasks);
 
 }  // namespace torch_init

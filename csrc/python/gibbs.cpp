@@ -107,33 +107,6 @@ void ascend(const std::array<uint64_t, 12>& at, const std::array<int64_t, 2>& un
   host_ascend(task, active_tier.load()->gibbs->ascend, max_threads);
 }
 
-// (visible bytes, hidden bytes or int16 means, out, chains, visible units, hidden units, means,
-// wide, accumulate, weight)
-ProductTask product_task(const py::tuple& from) {
-  ProductTask task{};
-  task.visible = pointer<const uint8_t*>(from[0].cast<uint64_t>());
-  task.hidden = pointer<const void*>(from[1].cast<uint64_t>());
-  task.out = pointer<void*>(from[2].cast<uint64_t>());
-  task.chains = from[3].cast<int64_t>();
-  task.units[0] = from[4].cast<int64_t>();
-  task.units[1] = from[5].cast<int64_t>();
-  task.means = from[6].cast<bool>();
-  task.wide = from[7].cast<bool>();
-  task.accumulate = from[8].cast<bool>();
-  task.weight = from[9].cast<int64_t>();
-  return task;
-}
-
-void statistics_with_cuda_body_on_host(const py::tuple& from) {
-  statistics_body_on_host(product_task(from));
-}
-
-#if defined(TORCH_INIT_HAVE_CUDA)
-void statistics_on_cuda(const py::tuple& from, int device, uint64_t stream) {
-  check_cuda(cuda_statistics(product_task(from), device, pointer<void*>(stream)));
-}
-#endif
-
 int64_t size_of_limbs(int64_t units, int64_t sources) { return limbs_size(units, sources); }
 
 LimbTask limb_task(uint64_t by_unit, int64_t units, int64_t sources, uint64_t out) {
@@ -302,7 +275,6 @@ void bind_gibbs(py::module_& module) {
   module.def("limbs_size", &size_of_limbs);
   module.def("make_limbs_with_cuda_body_on_host", &make_limbs_with_cuda_body_on_host, release_gil);
   module.def("statistics", &statistics, release_gil);
-  module.def("statistics_with_cuda_body_on_host", &statistics_with_cuda_body_on_host);
   module.def("ascend", &ascend, release_gil);
   module.def("sample_float", &sample_float_on_host);
   module.def("sample_float_with_cuda_body_on_host", &sample_float_with_cuda_body_on_host);
@@ -319,7 +291,6 @@ void bind_gibbs(py::module_& module) {
           .def("run_ais", &GibbsPlan::run_ais, release_gil);
 #if defined(TORCH_INIT_HAVE_CUDA)
   module.def("sample_float_on_cuda", &sample_float_on_cuda);
-  module.def("statistics_on_cuda", &statistics_on_cuda);
   plan.def("workspace_size", &GibbsPlan::workspace_size)
       .def("run_on_cuda", &GibbsPlan::run_on_cuda, release_gil);
 #endif

@@ -6,6 +6,8 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <utility>
+#include <vector>
 
 #include "gibbs/training_cuda.h"
 #include "python/bindings.h"
@@ -62,13 +64,54 @@ int64_t room_for_quantizing(int64_t visible, int64_t hidden) {
   return quantize_room_size(visible, hidden);
 }
 
+// Of each term addresses: visible bytes, hidden bytes or int16 means; numbers: chains, weight.
+using TermAddresses = std::pair<std::array<uint64_t, 2>, std::array<int64_t, 2>>;
+
+ProductTasks product_tasks(const std::vector<TermAddresses>& terms, const Units& units,
+                           uint64_t out, uint64_t sums, bool means, bool wide, bool accumulate) {
+  ProductTasks tasks{};
+  for (const auto& [at, numbers] : terms) {
+    ProductTask& task = tasks.term[tasks.terms];
+    task.visible = pointer<const uint8_t*>(at[0]);
+    task.hidden = pointer<const void*>(at[1]);
+    task.out = pointer<void*>(out);
+    task.chains = numbers[0];
+    task.units[0] = units[0];
+    task.units[1] = units[1];
+    task.means = means;
+    task.wide = wide;
+    task.accumulate = accumulate || tasks.terms > 0;
+    task.weight = numbers[1];
+    ++tasks.terms;
+  }
+  tasks.sums = pointer<int64_t*>(sums);
+  return tasks;
+}
+
+void statistics_with_cuda_body_on_host(const std::vector<TermAddresses>& terms, const Units& units,
+                                       uint64_t out, uint64_t sums, bool means, bool wide,
+                                       bool accumulate) {
+  statistics_body_on_host(product_tasks(terms, units, out, sums, means, wide, accumulate));
+}
+
+#if defined(TORCH_INIT_HAVE_CUDA)
+void statistics_on_cuda(const std::vector<TermAddresses>& terms, const Units& units, uint64_t out,
+                        uint64_t sums, bool means, bool wide, bool accumulate, int device,
+                        uint64_t stream) {
+  check_cuda(cuda_statistics(product_tasks(terms, units, out, sums, means, wide, accumulate),
+                             device, pointer<void*>(stream)));
+}
+#endif
+
 }  // namespace
 
 void bind_gibbs_training(py::module_& module) {
   module.def("quantize_room_size", &room_for_quantizing);
   module.def("quantize_with_cuda_body_on_host", &quantize_with_cuda_body_on_host);
+  module.def("statistics_with_cuda_body_on_host", &statistics_with_cuda_body_on_host);
 #if defined(TORCH_INIT_HAVE_CUDA)
   module.def("quantize_on_cuda", &quantize_on_cuda);
+  module.def("statistics_on_cuda", &statistics_on_cuda);
 #endif
 }
 

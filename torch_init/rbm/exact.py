@@ -96,10 +96,9 @@ class Difference:
             for phase, count, sign in zip(phases, each, (1, -1), strict=True)
         ]
         found = _ops.statistics(*terms, out=room, accumulate=False)
-        sums = [x for of_term in zip(found.visible, found.hidden, strict=True) for x in of_term]
         self.room = room
         pairs = processes.sum_(room)
-        sums = list(processes.sum_(torch.cat(sums)).split([len(part) for part in sums]))
+        sums = list(processes.sum_(found.sums).split([*size] * len(terms)))
         self.pairs, self.scale = pairs, 1 / (total * one)
         self._stand_for_spins(machine, sums, each, total, one)
         dtype = wide(machine.weight).dtype
