@@ -154,6 +154,38 @@ def ascend(
     numbers: Sequence[float],
     max_threads: int,
 ) -> None: ...
+def ascend_with_cuda_body_on_host(
+    addresses: Sequence[int],
+    biases: tuple[Sequence[int], Sequence[float]],
+    units: Sequence[int],
+    pair_kind: int,
+    numbers: Sequence[float],
+) -> None: ...
+def ascend_on_cuda(
+    addresses: Sequence[int],
+    biases: tuple[Sequence[int], Sequence[float]],
+    units: Sequence[int],
+    pair_kind: int,
+    numbers: Sequence[float],
+    device: int,
+    stream: int,
+) -> None: ...
+def differences_with_cuda_body_on_host(
+    addresses: Sequence[int],
+    units: Sequence[int],
+    counts: Sequence[float],
+    spins: Sequence[bool],
+    offsets: Sequence[float],
+) -> None: ...
+def differences_on_cuda(
+    addresses: Sequence[int],
+    units: Sequence[int],
+    counts: Sequence[float],
+    spins: Sequence[bool],
+    offsets: Sequence[float],
+    device: int,
+    stream: int,
+) -> None: ...
 
 _FloatTask = tuple[int, int, int, int, int, int, int, int, int, int, int]
 

@@ -42,4 +42,22 @@ void statistics_body_on_host(const ProductTasks& tasks) {
   tasks.term[0].means != 0 ? run(int16_t{}) : run(uint8_t{});
 }
 
+void differences_body_on_host(const DifferencesTask& task) {
+  for_each_block(3, [&](const HostBlock& block) { make_differences(block, task); });
+}
+
+void ascend_body_on_host(const ParametersTask& task) {
+  const auto shared = std::make_unique<AscendShared>();
+  for_each_block(ascend_blocks(task.weights), [&](const HostBlock& block) {
+    switch (task.weights.pair_kind) {
+      case PairKind::kInt32:
+        return ascend_block<int32_t>(block, task, shared.get());
+      case PairKind::kInt64:
+        return ascend_block<int64_t>(block, task, shared.get());
+      default:
+        return ascend_block<float>(block, task, shared.get());
+    }
+  });
+}
+
 }  // namespace torch_init

@@ -6,7 +6,9 @@
 // on the host, in host memory.
 #pragma once
 
+#include "gibbs/ascend_kernel.h"
 #include "gibbs/quantize_kernel.h"
+#include "gibbs/scale_kernel.h"
 #include "gibbs/statistics_kernel.h"
 
 namespace torch_init {
@@ -20,5 +22,11 @@ void quantize_body_on_host(const QuantizeTask<Real>& task);
 // The terms' v^T h, v and h, in one launch.
 const char* cuda_statistics(const ProductTasks& tasks, int device, void* stream);
 void statistics_body_on_host(const ProductTasks& tasks);
+
+// The phases' means and their differences, and a step of the parameters, in one launch each.
+const char* cuda_differences(const DifferencesTask& task, int device, void* stream);
+void differences_body_on_host(const DifferencesTask& task);
+const char* cuda_ascend(const ParametersTask& task, int device, void* stream);
+void ascend_body_on_host(const ParametersTask& task);
 
 }  // namespace torch_init

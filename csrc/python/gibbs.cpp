@@ -15,6 +15,7 @@
 #include "gibbs/gibbs_cuda.h"
 #include "gibbs/host_gibbs.h"
 #include "gibbs/quantize.h"
+#include "python/ascend_task.h"
 #include "python/bindings.h"
 
 namespace py = pybind11;
@@ -77,34 +78,10 @@ void statistics(const std::vector<TermAddresses>& terms, const std::array<int64_
   host_statistics(task, active_tier.load()->gibbs->statistics, max_threads);
 }
 
-// Addresses: pairs, visible and hidden offsets, visible and hidden differences, pull, visible
-// means, weight, velocity, gradient, visible and hidden shifts; numbers: scale, decay, l1,
-// momentum, rate.
-void ascend(const std::array<uint64_t, 12>& at, const std::array<int64_t, 2>& units, int pair_kind,
+void ascend(const AscendAddresses& at, const std::array<int64_t, 2>& units, int pair_kind,
             const std::array<float, 5>& numbers, int max_threads) {
-  const auto floats = [&](size_t i) { return pointer<float*>(at[i]); };
-  AscendTask task{};
-  task.visible = units[0];
-  task.hidden = units[1];
-  task.pairs = pointer<const void*>(at[0]);
-  task.pair_kind = static_cast<PairKind>(pair_kind);
-  task.visible_offset = floats(1);
-  task.hidden_offset = floats(2);
-  task.visible_difference = floats(3);
-  task.hidden_difference = floats(4);
-  task.pull = floats(5);
-  task.visible_mean = floats(6);
-  task.weight = floats(7);
-  task.velocity = floats(8);
-  task.gradient = floats(9);
-  task.visible_shift = floats(10);
-  task.hidden_shift = floats(11);
-  task.scale = numbers[0];
-  task.decay = numbers[1];
-  task.l1 = numbers[2];
-  task.momentum = numbers[3];
-  task.rate = numbers[4];
-  host_ascend(task, active_tier.load()->gibbs->ascend, max_threads);
+  host_ascend(ascend_task(at, units, pair_kind, numbers), active_tier.load()->gibbs->ascend,
+              max_threads);
 }
 
 int64_t size_of_limbs(int64_t units, int64_t sources) { return limbs_size(units, sources); }

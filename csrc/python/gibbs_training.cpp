@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "gibbs/training_cuda.h"
+#include "python/ascend_task.h"
 #include "python/bindings.h"
 
 namespace py = pybind11;
@@ -103,13 +104,82 @@ void statistics_on_cuda(const std::vector<TermAddresses>& terms, const Units& un
 }
 #endif
 
+// Addresses: sums, means, differences, visible and hidden offsets; counts: the data's visible and
+// hidden ones, then the model's; offsets: what they keep, and what they take of the means.
+DifferencesTask differences_task(const std::array<uint64_t, 5>& at, const Units& units,
+                                 const std::array<double, 4>& counts,
+                                 const std::array<bool, 2>& spins,
+                                 const std::array<float, 2>& offsets) {
+  DifferencesTask task{};
+  task.sums = pointer<const int64_t*>(at[0]);
+  task.mean = pointer<float*>(at[1]);
+  task.difference = pointer<float*>(at[2]);
+  for (size_t side = 0; side < 2; ++side) {
+    task.count[0][side] = counts[side];
+    task.count[1][side] = counts[2 + side];
+    task.spin[side] = spins[side];
+    task.units[side] = units[side];
+    task.offset[side] = pointer<float*>(at[3 + side]);
+  }
+  task.keep = offsets[0];
+  task.rate = offsets[1];
+  return task;
+}
+
+void differences_with_cuda_body_on_host(const std::array<uint64_t, 5>& at, const Units& units,
+                                        const std::array<double, 4>& counts,
+                                        const std::array<bool, 2>& spins,
+                                        const std::array<float, 2>& offsets) {
+  differences_body_on_host(differences_task(at, units, counts, spins, offsets));
+}
+
+// A step of biases: addresses of the visible ones, their velocity, and of the hidden side's; rates.
+using BiasMoves = std::pair<std::array<uint64_t, 4>, std::array<float, 2>>;
+
+ParametersTask parameters_task(const AscendAddresses& at, const BiasMoves& moves,
+                               const Units& units, int pair_kind,
+                               const std::array<float, 5>& numbers) {
+  ParametersTask task{ascend_task(at, units, pair_kind, numbers), {}};
+  for (size_t side = 0; side < 2; ++side) {
+    task.bias[side] = {pointer<float*>(moves.first[2 * side]),
+                       pointer<float*>(moves.first[2 * side + 1]), moves.second[side]};
+  }
+  return task;
+}
+
+void ascend_with_cuda_body_on_host(const AscendAddresses& at, const BiasMoves& moves,
+                                   const Units& units, int pair_kind,
+                                   const std::array<float, 5>& numbers) {
+  ascend_body_on_host(parameters_task(at, moves, units, pair_kind, numbers));
+}
+
+#if defined(TORCH_INIT_HAVE_CUDA)
+void differences_on_cuda(const std::array<uint64_t, 5>& at, const Units& units,
+                         const std::array<double, 4>& counts, const std::array<bool, 2>& spins,
+                         const std::array<float, 2>& offsets, int device, uint64_t stream) {
+  check_cuda(cuda_differences(differences_task(at, units, counts, spins, offsets), device,
+                              pointer<void*>(stream)));
+}
+
+void ascend_on_cuda(const AscendAddresses& at, const BiasMoves& moves, const Units& units,
+                    int pair_kind, const std::array<float, 5>& numbers, int device,
+                    uint64_t stream) {
+  check_cuda(cuda_ascend(parameters_task(at, moves, units, pair_kind, numbers), device,
+                         pointer<void*>(stream)));
+}
+#endif
+
 }  // namespace
 
 void bind_gibbs_training(py::module_& module) {
   module.def("quantize_room_size", &room_for_quantizing);
   module.def("quantize_with_cuda_body_on_host", &quantize_with_cuda_body_on_host);
   module.def("statistics_with_cuda_body_on_host", &statistics_with_cuda_body_on_host);
+  module.def("differences_with_cuda_body_on_host", &differences_with_cuda_body_on_host);
+  module.def("ascend_with_cuda_body_on_host", &ascend_with_cuda_body_on_host);
 #if defined(TORCH_INIT_HAVE_CUDA)
+  module.def("ascend_on_cuda", &ascend_on_cuda);
+  module.def("differences_on_cuda", &differences_on_cuda);
   module.def("quantize_on_cuda", &quantize_on_cuda);
   module.def("statistics_on_cuda", &statistics_on_cuda);
 #endif
