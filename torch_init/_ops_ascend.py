@@ -159,7 +159,7 @@ def differences(
     """Return the data's means and those less the model's, float32 [visible + hidden], on a GPU.
 
     Args:
-        sums: int64 [2 * (visible + hidden)], as statistics adds them up of data and model.
+        sums: int64 [2, visible + hidden], as statistics adds them up of data and model.
         counts: by which to divide those of the data's visible and hidden units, and the model's.
         spins: of which sides a mean m stands for 2 m - 1.
         offsets: float32 [visible] and [hidden], which move by `rate` towards the data's means:

@@ -54,13 +54,10 @@ class Statistics:
 
     Attributes:
         pairs: int32 or int64 [visible, hidden], of the terms' weight * v^T h.
-        visible, hidden: of each term, int64 [visible] and [hidden]: of v and of h.
-        sums: those, in one tensor, term after term.
+        sums: int64 [terms, visible + hidden], of each term's v and h.
     """
 
     pairs: Tensor
-    visible: list[Tensor]
-    hidden: list[Tensor]
     sums: Tensor
 
 
@@ -89,17 +86,15 @@ def statistics(*terms: Term, out: Tensor | None = None, accumulate: bool = True)
     if not fits or out.device != first.visible.device or out.shape != units:
         got = f"{out.dtype} {tuple(out.shape)}"
         raise ValueError(describe("statistics", "out", got, f"int32 or int64 {units}"))
-    of_units = torch.empty(len(checked) * sum(units), dtype=torch.int64, device=out.device)
-    parts = of_units.split([*units] * len(checked))
-    result = Statistics(out, list(parts[::2]), list(parts[1::2]), of_units)
+    sums = torch.empty((len(checked), sum(units)), dtype=torch.int64, device=out.device)
+    result = Statistics(out, sums)
     if takes_kernels(out):
         _by_kernels(checked, result, accumulate)
         return result
-    sums = zip(result.visible, result.hidden, strict=True)
     _C.statistics(
         [
             (
-                [x.data_ptr() for x in (term.visible, term.hidden, *of_term)],
+                [x.data_ptr() for x in (term.visible, term.hidden, *of_term.split(units))],
                 (
                     *(len(term.visible), term.weight),
                     *(term.hidden.dtype == torch.int16, term.levels == GREY_LEVELS),
@@ -120,10 +115,8 @@ def _by_kernels(terms: list[Term], result: Statistics, accumulate: bool) -> None
     """Do as statistics does, in one launch for terms of the same kind."""
     out, kinds = result.pairs, [term.hidden.dtype for term in terms]
     if len(set(kinds)) > 1:
-        parts = zip(terms, result.sums.tensor_split(len(terms)), strict=True)
-        for number, (term, sums) in enumerate(parts):
-            one = Statistics(out, result.visible[number:], result.hidden[number:], sums)
-            _by_kernels([term], one, accumulate or number > 0)
+        for number, (term, sums) in enumerate(zip(terms, result.sums, strict=True)):
+            _by_kernels([term], Statistics(out, sums), accumulate or number > 0)
         return
     launch(
         "statistics",

@@ -127,10 +127,11 @@ TI_HOST_DEVICE void write_tile_limbs(const Block& block, const QuantizeTask<Real
     const int half = thread / kWarpLanes % 2;
     const int step = thread / (2 * kWarpLanes) % 2;
     const int group = thread / (4 * kWarpLanes);
-    const int64_t at = tile.first[1 - side] / kStepSources + step;
-    if (at >= steps) return;
-    const int64_t row = (tile.first[side] / kGroupUnits + group) * steps + at;
-    write_fragment(task.limbs[side] + row * kBlockBytes, half, lane, [&](int u, int s) {
+    const int64_t row = tile.first[side] / kGroupUnits + group;
+    const int64_t column = tile.first[1 - side] / kStepSources + step;
+    if (row >= limb_groups(task.layer.units[side]) || column >= steps) return;
+    uint8_t* const out = task.limbs[side] + (row * steps + column) * kBlockBytes;
+    write_fragment(out, half, lane, [&](int u, int s) {
       const int unit = group * kGroupUnits + u;
       const int source = step * kStepSources + s;
       return side == kVisible ? shared.weight[unit][source] : shared.weight[source][unit];

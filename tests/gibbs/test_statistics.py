@@ -33,8 +33,8 @@ def expected(visible, hidden):
 
 def check(found, visible, hidden):
     assert torch.equal(found.pairs.double(), expected(visible, hidden))
-    assert torch.equal(found.visible[0], visible.sum(0, dtype=torch.int64))
-    assert torch.equal(found.hidden[0], hidden.sum(0, dtype=torch.int64))
+    assert torch.equal(found.sums[0, : len(found.pairs)], visible.sum(0, dtype=torch.int64))
+    assert torch.equal(found.sums[0, len(found.pairs) :], hidden.sum(0, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("chains", [0, 1, 100, 255, 256, 700])
@@ -86,8 +86,8 @@ def test_two_terms_are_added_up(isa):
     found = _ops.statistics(*terms, out=out, accumulate=False)
     assert torch.equal(out.double(), 7 * expected(grey, h) - 255 * 9 * expected(v, last))
     for k, (of_v, of_h) in enumerate(((grey, h), (v, last))):
-        assert torch.equal(found.visible[k], of_v.sum(0, dtype=torch.int64))
-        assert torch.equal(found.hidden[k], of_h.sum(0, dtype=torch.int64))
+        assert torch.equal(found.sums[k, : len(found.pairs)], of_v.sum(0, dtype=torch.int64))
+        assert torch.equal(found.sums[k, len(found.pairs) :], of_h.sum(0, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
@@ -99,13 +99,13 @@ def test_cuda_body(dtype, kind, chains, visible, hidden):
     out = torch.full((visible, hidden), 7, dtype=dtype)
     found = cuda_body(_ops.Term(v, h, weight=-3), out=out)
     assert torch.equal(out.double(), 7 - 3 * expected(v, h))
-    assert torch.equal(found.visible[0], v.sum(0, dtype=torch.int64))
-    assert torch.equal(found.hidden[0], h.sum(0, dtype=torch.int64))
+    assert torch.equal(found.sums[0, : len(found.pairs)], v.sum(0, dtype=torch.int64))
+    assert torch.equal(found.sums[0, len(found.pairs) :], h.sum(0, dtype=torch.int64))
     few = _ops.Term(v[:7], h[:7], weight=-5)
     found = cuda_body(_ops.Term(v, h, weight=7), few, out=out, accumulate=False)
     assert torch.equal(out.double(), 7 * expected(v, h) - 5 * expected(v[:7], h[:7]))
-    assert torch.equal(found.visible[1], v[:7].sum(0, dtype=torch.int64))
-    assert torch.equal(found.hidden[1], h[:7].sum(0, dtype=torch.int64))
+    assert torch.equal(found.sums[1, : len(found.pairs)], v[:7].sum(0, dtype=torch.int64))
+    assert torch.equal(found.sums[1, len(found.pairs) :], h[:7].sum(0, dtype=torch.int64))
 
 
 def test_cuda_body_of_terms_of_two_kinds():

@@ -63,8 +63,8 @@ class Difference:
 
     Attributes:
         pairs: (visible, hidden) integers in units of 1 / scale.
-        sums: int64 [data's visible, data's hidden, model's visible, model's hidden units], of bytes
-            and fixed-point means, and counts: by which to divide them.
+        sums: int64 [data and model, visible + hidden], of bytes and fixed-point means, and counts:
+            by which to divide those of the data's visible and hidden units, and the model's.
         units, spins: of the visible and the hidden side: how many, and whether they are spins.
     """
 
@@ -119,7 +119,7 @@ class Difference:
 
     def _means(self, phase: int) -> tuple[Tensor, Tensor]:
         means = []
-        parts = self.sums.chunk(2)[phase].split(self.units)
+        parts = self.sums[phase].split(self.units)
         counts = self.counts[2 * phase : 2 * phase + 2]
         for part, count, is_spin in zip(parts, counts, self.spins, strict=True):
             mean = part.double() / count
@@ -131,10 +131,9 @@ class Difference:
         of_v, of_h = self.spins
         if not (of_v or of_h):
             return
-        sums = self.sums.split([*self.units, *self.units])
         weights = [total // count for count in each]
-        visible = weights[0] * sums[0] - weights[1] * sums[2]
-        hidden = weights[0] * sums[1] - weights[1] * sums[3]
+        sums = weights[0] * self.sums[0] - weights[1] * self.sums[1]
+        visible, hidden = sums.split(self.units)
         pairs = self.pairs.long() * (2 if of_v else 1) * (2 if of_h else 1)
         if of_h:
             pairs -= (2 if of_v else 1) * one * visible[:, None]

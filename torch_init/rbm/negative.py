@@ -42,13 +42,14 @@ class ContrastiveDivergence:
         """Return the model's phase, given the data's sampled hidden states.
 
         Args:
-            hidden: uint8 (N, hidden), of rows first_row, ... of the batch.
+            hidden: uint8 (N, hidden), of rows first_row, ... of the batch; written over, unless
+                statistics are made of them.
             mask: (N, hidden), 0 where dropout took a unit out.
         """
         k, noise = self._options.k, self._noise.from_chain(first_row)
         sampled = self._options.statistics == "samples"
         sweeps = [(update * k, k)] if mask is None else [(update * k + i, 1) for i in range(k)]
-        hidden = hidden.clone()
+        hidden = hidden.clone() if sampled else hidden
         for first, count in sweeps:
             is_last = (first, count) == sweeps[-1]
             means = is_last and not sampled
