@@ -177,7 +177,7 @@ class Rows:
             order = torch.randperm(self.count, generator=generator, device="cpu")
         if self._is_array and self._all_seen:
             kept = self._data if self._bytes is None else self._bytes
-            order = order.to(kept.device) if isinstance(kept, Tensor) else order
+            order = order.to(kept.device, non_blocking=True) if isinstance(kept, Tensor) else order
         yield from order.split(batch_size)
 
 

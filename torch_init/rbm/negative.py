@@ -224,6 +224,7 @@ class FastPersistent(Chains):
             name: wide(torch.zeros_like(getattr(machine, name).detach())) for name in names
         }
         self._shifted = copy.deepcopy(machine)
+        self._integers: IntegerMachine | None = None
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps: the chains and the fast weights."""
@@ -242,8 +243,12 @@ class FastPersistent(Chains):
                 parameter.copy_(getattr(self._machine, name))
                 if name in self._fast:
                     parameter.add_(self._fast[name])
-        k = self._options.k
-        self.chains, _ = self._shifted.run_chains(self.chains, self._noise, update * k, k)
+        k, own = self._options.k, self._shifted.integers(self._integers, check=False)
+        if own is None:
+            self.chains, _ = self._shifted.run_chains(self.chains, self._noise, update * k, k)
+        else:
+            self.chains, _ = own.run(self.chains, self._noise, update * k, k)
+            self._integers = own
         return self.chains
 
     def after(self, gradient: Gradient) -> None:
