@@ -88,21 +88,26 @@ template <typename Real, typename Block, typename Body>
 TI_HOST_DEVICE void for_each_cell(const Block& block, const QuantizeTask<Real>& task,
                                   const QuantizeTile& tile, const Body& body) {
   constexpr int kOfThread = kQuantizeCells / kGibbsThreads;
+  constexpr int kAtOnce = 64 / sizeof(Real);  // on their way before the first is used
   const Layer<Real>& layer = task.layer;
   block.for_each_thread([&](int thread) {
-    Real weight[kOfThread];  // all on their way before the first is used
+#pragma unroll 1
+    for (int first = 0; first < kOfThread; first += kAtOnce) {
+      const int cell = thread + first * kGibbsThreads;
+      Real weight[kAtOnce];
 #pragma unroll
-    for (int i = 0; i < kOfThread; ++i) {
-      const int cell = thread + i * kGibbsThreads;
-      const int64_t v = tile.first[kVisible] + cell / kQuantizeTile;
-      const int64_t h = tile.first[kHidden] + cell % kQuantizeTile;
-      const bool exists = v < layer.units[kVisible] && h < layer.units[kHidden];
-      weight[i] = exists ? layer.weight[v * layer.units[kHidden] + h] : Real{0};
-    }
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int at = cell + i * kGibbsThreads;
+        const int64_t v = tile.first[kVisible] + at / kQuantizeTile;
+        const int64_t h = tile.first[kHidden] + at % kQuantizeTile;
+        const bool exists = v < layer.units[kVisible] && h < layer.units[kHidden];
+        weight[i] = exists ? layer.weight[v * layer.units[kHidden] + h] : Real{0};
+      }
 #pragma unroll
-    for (int i = 0; i < kOfThread; ++i) {
-      const int cell = thread + i * kGibbsThreads;
-      body(cell / kQuantizeTile, cell % kQuantizeTile, weight[i]);
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int at = cell + i * kGibbsThreads;
+        body(at / kQuantizeTile, at % kQuantizeTile, weight[i]);
+      }
     }
   });
 }

@@ -16,7 +16,6 @@
 #include "gibbs/gibbs_cuda.h"
 #include "gibbs/host_gibbs.h"
 #include "gibbs/quantize.h"
-#include "gibbs/training_cuda.h"
 
 namespace torch_init {
 
