@@ -109,9 +109,10 @@ TI_HOST_DEVICE float gradient_of(float pair, float scale, const UnitFactors& vis
   return (pair * scale - visible.offset * hidden.difference) - visible.difference * hidden.offset;
 }
 
-// Weights of a tile that a thread moves: all on their way before the first is used.
+// Rows of a tile that a thread takes, and how many of them at once.
 constexpr int kRowStep = kGibbsThreads / kAscendTile;
 constexpr int kRowsOfThread = kAscendTile / kRowStep;
+constexpr int kRowsAtOnce = 8;
 
 template <typename Pair, typename Block>
 TI_HOST_DEVICE void load_pairs(const Block& block, const AscendTask& task, int64_t first_i,
@@ -157,29 +158,33 @@ TI_HOST_DEVICE void move_weights(const Block& block, const AscendTask& task, int
     const int64_t first_place = first_row * task.visible + i;
     const UnitFactors visible = visible_factors(task, i);
     const float mean = task.pull == nullptr ? 0.0f : task.visible_mean[i];
-    float weight[kRowsOfThread];
-    float velocity[kRowsOfThread];
+#pragma unroll 1
+    for (int first = 0; first < kRowsOfThread; first += kRowsAtOnce) {
+      float weight[kRowsAtOnce];  // on their way before the first is used
+      float velocity[kRowsAtOnce];
 #pragma unroll
-    for (int n = 0; n < kRowsOfThread; ++n) {
-      const int64_t place = first_place + n * kRowStep * task.visible;
-      const bool exists = n * kRowStep < rows;
-      weight[n] = exists ? task.weight[place] : 0.0f;
-      velocity[n] = exists ? at_or_zero(task.velocity, place) : 0.0f;
-    }
-#pragma unroll
-    for (int n = 0; n < kRowsOfThread; ++n) {
-      if (n * kRowStep >= rows) break;
-      const int64_t j = first_row + n * kRowStep;
-      const int64_t place = first_place + n * kRowStep * task.visible;
-      const float pair = shared->pair[thread % kAscendTile][thread / kAscendTile + n * kRowStep];
-      const float gradient = gradient_of(pair, task.scale, visible, hidden_factors(task, j));
-      float change = change_of(task, gradient, weight[n], mean * at_or_zero(task.pull, j));
-      if (task.velocity != nullptr) {
-        change = velocity[n] * task.momentum + change;
-        task.velocity[place] = change;
+      for (int n = 0; n < kRowsAtOnce; ++n) {
+        const int row = (first + n) * kRowStep;
+        const bool exists = row < rows;
+        weight[n] = exists ? task.weight[first_place + row * task.visible] : 0.0f;
+        velocity[n] = exists ? at_or_zero(task.velocity, first_place + row * task.visible) : 0.0f;
       }
-      if (task.gradient != nullptr) task.gradient[place] = gradient;
-      task.weight[place] = weight[n] + change;
+#pragma unroll
+      for (int n = 0; n < kRowsAtOnce; ++n) {
+        const int row = (first + n) * kRowStep;
+        if (row >= rows) break;
+        const int64_t j = first_row + row;
+        const int64_t place = first_place + row * task.visible;
+        const float pair = shared->pair[thread % kAscendTile][thread / kAscendTile + row];
+        const float gradient = gradient_of(pair, task.scale, visible, hidden_factors(task, j));
+        float change = change_of(task, gradient, weight[n], mean * at_or_zero(task.pull, j));
+        if (task.velocity != nullptr) {
+          change = velocity[n] * task.momentum + change;
+          task.velocity[place] = change;
+        }
+        if (task.gradient != nullptr) task.gradient[place] = gradient;
+        task.weight[place] = weight[n] + change;
+      }
     }
   });
 }
@@ -222,15 +227,12 @@ TI_HOST_DEVICE void shift_hidden(const Block& block, const ParametersTask& param
   block.barrier();
   block.for_each_thread([&](int thread) {
     if (thread >= kShiftUnits || first + thread >= task.hidden) return;
-    float part[kShiftThreads];
-#pragma unroll
-    for (int lane = 0; lane < kShiftThreads; ++lane) part[lane] = shared->part[lane][thread];
-#pragma unroll
     for (int half = kShiftThreads / 2; half > 0; half /= 2) {
-#pragma unroll
-      for (int lane = 0; lane < half; ++lane) part[lane] += part[lane + half];
+      for (int lane = 0; lane < half; ++lane) {
+        shared->part[lane][thread] += shared->part[lane + half][thread];
+      }
     }
-    move_bias(task, parameters.bias[kHidden], kHidden, first + thread, part[0]);
+    move_bias(task, parameters.bias[kHidden], kHidden, first + thread, shared->part[0][thread]);
   });
 }
 
