@@ -84,7 +84,7 @@ class GibbsPlan:
     def run_on_host(
         self, chains: int, first_side: int, half_steps: int, max_threads: int
     ) -> None: ...
-    def set_limbs(self, visible: int, hidden: int) -> None: ...
+    def set_limbs(self, visible: int, hidden: int, shift: int) -> None: ...
     def run_cuda_half_steps_on_host(
         self, chains: int, first_side: int, half_steps: int, split: bool, blocks: int
     ) -> None: ...
@@ -115,15 +115,30 @@ class GibbsPlan:
     ) -> None: ...
 
 def limbs_size(units: int, sources: int) -> int: ...
-def make_limbs_on_cuda(
-    by_unit: int, units: int, sources: int, out: int, device: int, stream: int
-) -> None: ...
 def make_limbs_with_cuda_body_on_host(by_unit: int, units: int, sources: int, out: int) -> None: ...
 
-_ProductTask = tuple[int, int, int, int, int, int, bool, bool, bool, int]
+_ProductTerm = tuple[Sequence[int], Sequence[int]]
 
-def statistics_on_cuda(task: _ProductTask, device: int, stream: int) -> None: ...
-def statistics_with_cuda_body_on_host(task: _ProductTask) -> None: ...
+def statistics_on_cuda(
+    terms: Sequence[_ProductTerm],
+    units: Sequence[int],
+    out: int,
+    sums: int,
+    means: bool,
+    wide: bool,
+    accumulate: bool,
+    device: int,
+    stream: int,
+) -> None: ...
+def statistics_with_cuda_body_on_host(
+    terms: Sequence[_ProductTerm],
+    units: Sequence[int],
+    out: int,
+    sums: int,
+    means: bool,
+    wide: bool,
+    accumulate: bool,
+) -> None: ...
 def statistics(
     terms: Sequence[tuple[Sequence[int], Sequence[int]]],
     units: Sequence[int],
@@ -138,6 +153,38 @@ def ascend(
     pair_kind: int,
     numbers: Sequence[float],
     max_threads: int,
+) -> None: ...
+def ascend_with_cuda_body_on_host(
+    addresses: Sequence[int],
+    biases: tuple[Sequence[int], Sequence[float]],
+    units: Sequence[int],
+    pair_kind: int,
+    numbers: Sequence[float],
+) -> None: ...
+def ascend_on_cuda(
+    addresses: Sequence[int],
+    biases: tuple[Sequence[int], Sequence[float]],
+    units: Sequence[int],
+    pair_kind: int,
+    numbers: Sequence[float],
+    device: int,
+    stream: int,
+) -> None: ...
+def differences_with_cuda_body_on_host(
+    addresses: Sequence[int],
+    units: Sequence[int],
+    counts: Sequence[float],
+    spins: Sequence[bool],
+    offsets: Sequence[float],
+) -> None: ...
+def differences_on_cuda(
+    addresses: Sequence[int],
+    units: Sequence[int],
+    counts: Sequence[float],
+    spins: Sequence[bool],
+    offsets: Sequence[float],
+    device: int,
+    stream: int,
 ) -> None: ...
 
 _FloatTask = tuple[int, int, int, int, int, int, int, int, int, int, int]
@@ -155,6 +202,13 @@ def quantize_layer(
     max_threads: int,
     out: Sequence[int],
 ) -> int | None: ...
+def quantize_room_size(visible: int, hidden: int) -> int: ...
+def quantize_with_cuda_body_on_host(
+    addresses: Sequence[int], is_double: bool, units: Sequence[int]
+) -> None: ...
+def quantize_on_cuda(
+    addresses: Sequence[int], is_double: bool, units: Sequence[int], device: int, stream: int
+) -> None: ...
 def orthonormalize_columns(
     address: int, dtype: int, is_complex: bool, rows: int, cols: int, max_threads: int
 ) -> None: ...

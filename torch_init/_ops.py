@@ -31,9 +31,13 @@ except ImportError as error:
 
 from torch_init import _ops_flow, _ops_observe
 from torch_init._ops_ais import ais_run as ais_run
+from torch_init._ops_ascend import Bias as Bias
 from torch_init._ops_ascend import Pace as Pace
 from torch_init._ops_ascend import Slope as Slope
 from torch_init._ops_ascend import ascend as ascend
+from torch_init._ops_ascend import can_ascend as can_ascend
+from torch_init._ops_ascend import differences as differences
+from torch_init._ops_device import takes_kernels as takes_kernels
 from torch_init._ops_float_units import sample_bernoulli as sample_bernoulli
 from torch_init._ops_float_units import sample_gaussian as sample_gaussian
 from torch_init._ops_float_units import sample_nrelu as sample_nrelu

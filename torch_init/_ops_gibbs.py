@@ -198,11 +198,13 @@ class _Plan:
         self.chains, self.hidden = len(states[0]), weights.hidden
         self.device = weights.device
         self.kept_alive: list[Any] = [weights, states]
-        self.native = _C.GibbsPlan(
-            weights.addresses(), weights.visible, weights.hidden, weights.shift
-        )
+        shift = weights.known_shift or 0  # a GPU's kernels find it in `scale`
+        self.native = _C.GibbsPlan(weights.addresses(), weights.visible, weights.hidden, shift)
+        self._has_only_limbs = weights.known_shift is None
         if weights.limbs is not None:
-            self.native.set_limbs(*(limbs.data_ptr() for limbs in weights.limbs))
+            scale = 0 if weights.scale is None else weights.scale.data_ptr()
+            visible, hidden = (limbs.data_ptr() for limbs in weights.limbs)
+            self.native.set_limbs(visible, hidden, scale)
 
     def write_means(self, means: Tensor | None, only: bool = False) -> None:
         """Have the last half-step, then of the hidden units, write their means."""
@@ -235,6 +237,9 @@ class _Plan:
     def _run(self, first_side: int, half_steps: int) -> None:
         extent = (self.chains, first_side, half_steps)
         if self.device.type != "cuda":
+            if self._has_only_limbs:
+                self.native.run_cuda_half_steps_on_host(*extent, False, 3)
+                return
             self.native.run_on_host(*extent, torch.get_num_threads())
             return
         with torch.cuda.device(self.device):

@@ -3,19 +3,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from torch_init import _C
+from torch_init._ops_device import launch, takes_kernels
 from torch_init.errors import describe
-
-_MOST_SHIFT = 26
-_MOST_WEIGHT = 2**23 - 2**16
-_MOST_SUM = 2**30 - 1
-_MOST_MAGNITUDE = 2.0**64
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,16 +24,29 @@ class GibbsWeights:
             weights.
         limbs: uint8, the weights of the two sides again, as the tensor cores of a GPU read them
             (csrc/gibbs/limbs.h); None on a CPU.
+        scale: int32 [2], the shift and whether all numbers were fit, as a GPU found out; None on a
+            CPU.
+        room: what finding out needs; None on a CPU.
     """
 
     visible: int
     hidden: int
-    shift: int
+    known_shift: int | None
     by_visible: Tensor
     by_hidden: Tensor
     biases: tuple[Tensor, Tensor]
     sums: tuple[Tensor, Tensor]
     limbs: tuple[Tensor, Tensor] | None = None
+    scale: Tensor | None = None
+    room: Tensor | None = None
+
+    @property
+    def shift(self) -> int:
+        """The shift, for which a GPU must be waited for."""
+        if self.known_shift is not None:
+            return self.known_shift
+        assert self.scale is not None
+        return int(self.scale[0])
 
     @property
     def device(self) -> torch.device:
@@ -49,12 +57,14 @@ class GibbsWeights:
         return GibbsWeights(
             self.hidden,
             self.visible,
-            self.shift,
+            self.known_shift,
             self.by_hidden,
             self.by_visible,
             self.biases[::-1],
             self.sums[::-1],
             None if self.limbs is None else self.limbs[::-1],
+            self.scale,
+            self.room,
         )
 
     def cpu(self) -> GibbsWeights:
@@ -87,6 +97,7 @@ def quantize(
     hidden_bias: Tensor,
     function: str = "rbm",
     out: GibbsWeights | None = None,
+    check: bool = True,
 ) -> GibbsWeights:
     """Return a layer's weights [visible, hidden] and biases in fixed point.
 
@@ -97,6 +108,8 @@ def quantize(
         function: named in errors.
         out: a layer of the same size that is no longer needed, whose memory is used again: new
             memory takes longer to get than to fill.
+        check: False: do not wait for a GPU to say whether the numbers are fit; if they are not, all
+            integers are 0. A CPU is never waited for.
 
     Raises:
         ValueError: a number is not finite, or its magnitude is 2**64 or more.
@@ -104,28 +117,34 @@ def quantize(
     if weight.T.is_contiguous() and not weight.is_contiguous():
         # The sides' roles are alike: what lies transposed is the layer with the sides exchanged.
         out = None if out is None else out.exchanged()
-        return quantize(weight.T, hidden_bias, visible_bias, function, out).exchanged()
+        return quantize(weight.T, hidden_bias, visible_bias, function, out, check).exchanged()
     # Narrower types are rounded already: float32 holds their values.
     dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
     weight, visible_bias, hidden_bias = (
         x.detach().to(dtype).contiguous() for x in (weight, visible_bias, hidden_bias)
     )
     layer = _layer_tensors(weight, out)
-    quantized = (_quantize_now if weight.is_cpu else quantize_with_torch)(
-        weight, visible_bias, hidden_bias, layer
-    )
-    if quantized is None:
+    if takes_kernels(weight):
+        quantized = _quantize_with_kernels((weight, visible_bias, hidden_bias), layer, out)
+        assert quantized.scale is not None
+        is_fit = not check or bool(quantized.scale[1])
+    else:
+        shift = _quantize_now(weight, visible_bias, hidden_bias, layer)
+        is_fit = shift is not None
+        visible, hidden = weight.shape
+        quantized = _layer(visible, hidden, shift, layer)
+    if not is_fit:
         expected = "finite numbers of magnitudes below 2**64"
         got = "a parameter that is not"
         raise ValueError(describe(function, "weights and biases", got, expected))
-    return quantized if weight.is_cpu else with_limbs(quantized, None if out is None else out.limbs)
+    return quantized
 
 
 def _quantize_now(
     weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, layer: list[Tensor]
-) -> GibbsWeights | None:
+) -> int | None:
     visible, hidden = weight.shape
-    shift = _C.quantize_layer(
+    return _C.quantize_layer(
         weight.data_ptr(),
         visible_bias.data_ptr(),
         hidden_bias.data_ptr(),
@@ -135,64 +154,45 @@ def _quantize_now(
         torch.get_num_threads(),
         [tensor.data_ptr() for tensor in layer],
     )
-    return None if shift is None else _layer(visible, hidden, shift, layer)
 
 
-def quantize_with_torch(
-    weight: Tensor,
-    visible_bias: Tensor,
-    hidden_bias: Tensor,
-    layer: list[Tensor] | None = None,
-) -> GibbsWeights | None:
-    """Quantise where the weights are, on a GPU for one, to the same bits."""
-    values = [x.double() for x in (weight, visible_bias, hidden_bias)]
-    greatest = [float(x.abs().max()) if x.numel() else 0.0 for x in values]
-    if not all(x < _MOST_MAGNITUDE for x in greatest):
-        return None
-    shift = _MOST_SHIFT
-    for magnitude, limit in zip(greatest, (_MOST_WEIGHT, _MOST_SUM, _MOST_SUM), strict=True):
-        if magnitude > 0:
-            shift = min(shift, math.frexp(limit)[1] - math.frexp(magnitude)[1] + 1)
-    while True:
-        w, b, c = ((x * 2.0**shift).round() for x in values)
-        sums = torch.cat([b.abs() + w.abs().sum(1), c.abs() + w.abs().sum(0), b.new_zeros(1)])
-        weights_fit = not w.numel() or float(w.abs().max()) <= _MOST_WEIGHT
-        if weights_fit and float(sums.max()) <= _MOST_SUM:
-            break
-        shift -= 1
-    visible, hidden = weight.shape
-    layer = [tensor.zero_() for tensor in layer or _layer_tensors(weight, None)]
-    layer[0][:, :hidden] = w.to(torch.int32)
-    layer[1][:, :visible] = w.T.to(torch.int32)
-    for tensor, x in zip(layer[2:], (b, c, w.sum(1), w.sum(0)), strict=True):
-        tensor[: len(x)] = x.to(torch.int32)
-    return _layer(visible, hidden, shift, layer)
+def _quantize_with_kernels(
+    parameters: tuple[Tensor, Tensor, Tensor], layer: list[Tensor], out: GibbsWeights | None
+) -> GibbsWeights:
+    """Quantise without a word to the host."""
+    weight = parameters[0]
+    (visible, hidden), device = weight.shape, weight.device
+    if out is None or out.limbs is None or out.scale is None or out.room is None:
+        limbs = _empty_limbs(visible, hidden, device)
+        scale = torch.empty(2, dtype=torch.int32, device=device)
+        room = torch.zeros(_C.quantize_room_size(visible, hidden), dtype=torch.uint8, device=device)
+    else:
+        limbs, scale, room = out.limbs, out.scale, out.room
+    addresses = [x.data_ptr() for x in (*parameters, *layer, *limbs, scale, room)]
+    launch("quantize", device, addresses, weight.dtype == torch.float64, (visible, hidden))
+    quantized = _layer(visible, hidden, None, layer)
+    return replace(quantized, limbs=limbs, scale=scale, room=room)
 
 
-def with_limbs(weights: GibbsWeights, out: tuple[Tensor, Tensor] | None = None) -> GibbsWeights:
-    """Return weights that chains on a GPU can read, or on a CPU the body of their kernels."""
+def with_limbs(weights: GibbsWeights) -> GibbsWeights:
+    """Return weights in a CPU's memory that the body of a GPU's kernels can read."""
     visible, hidden = weights.visible, weights.hidden
+    limbs = _empty_limbs(visible, hidden, weights.device)
     sides = ((visible, hidden), (hidden, visible))
-    if out is None:
-        first, second = (
-            torch.empty(_C.limbs_size(*side), dtype=torch.uint8, device=weights.device)
-            for side in sides
-        )
-        out = first, second
-    for by_unit, side, limbs in zip(
-        (weights.by_visible, weights.by_hidden), sides, out, strict=True
+    for by_unit, side, out in zip(
+        (weights.by_visible, weights.by_hidden), sides, limbs, strict=True
     ):
-        addresses = (by_unit.data_ptr(), *side, limbs.data_ptr())
-        if weights.device.type == "cuda":
-            with torch.cuda.device(weights.device):
-                stream = torch.cuda.current_stream().cuda_stream
-                _C.make_limbs_on_cuda(*addresses, weights.device.index, stream)
-        else:
-            _C.make_limbs_with_cuda_body_on_host(*addresses)
-    return replace(weights, limbs=out)
+        _C.make_limbs_with_cuda_body_on_host(by_unit.data_ptr(), *side, out.data_ptr())
+    return replace(weights, limbs=limbs)
 
 
-def _layer(visible: int, hidden: int, shift: int, layer: list[Tensor]) -> GibbsWeights:
+def _empty_limbs(visible: int, hidden: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    sizes = _C.limbs_size(visible, hidden), _C.limbs_size(hidden, visible)
+    first, second = (torch.empty(size, dtype=torch.uint8, device=device) for size in sizes)
+    return first, second
+
+
+def _layer(visible: int, hidden: int, shift: int | None, layer: list[Tensor]) -> GibbsWeights:
     by_visible, by_hidden, *rest = layer
     return GibbsWeights(
         visible, hidden, shift, by_visible, by_hidden, (rest[0], rest[1]), (rest[2], rest[3])

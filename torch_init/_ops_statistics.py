@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torch_init import _C
 from torch_init._descriptors import check_memory
+from torch_init._ops_device import launch, takes_kernels
 from torch_init._ops_gibbs import GREY_LEVELS, check_bytes
 from torch_init.errors import describe
 
@@ -53,12 +54,11 @@ class Statistics:
 
     Attributes:
         pairs: int32 or int64 [visible, hidden], of the terms' weight * v^T h.
-        visible, hidden: of each term, int64 [visible] and [hidden]: of v and of h.
+        sums: int64 [terms, visible + hidden], of each term's v and h.
     """
 
     pairs: Tensor
-    visible: list[Tensor]
-    hidden: list[Tensor]
+    sums: Tensor
 
 
 def statistics(*terms: Term, out: Tensor | None = None, accumulate: bool = True) -> Statistics:
@@ -86,13 +86,15 @@ def statistics(*terms: Term, out: Tensor | None = None, accumulate: bool = True)
     if not fits or out.device != first.visible.device or out.shape != units:
         got = f"{out.dtype} {tuple(out.shape)}"
         raise ValueError(describe("statistics", "out", got, f"int32 or int64 {units}"))
-    if not out.is_cpu:
-        return _on_cuda(checked, out, accumulate)
-    sums = [[torch.empty(n, dtype=torch.int64, device="cpu") for n in units] for _ in checked]
+    sums = torch.empty((len(checked), sum(units)), dtype=torch.int64, device=out.device)
+    result = Statistics(out, sums)
+    if takes_kernels(out):
+        _by_kernels(checked, result, accumulate)
+        return result
     _C.statistics(
         [
             (
-                [x.data_ptr() for x in (term.visible, term.hidden, *of_term)],
+                [x.data_ptr() for x in (term.visible, term.hidden, *of_term.split(units))],
                 (
                     *(len(term.visible), term.weight),
                     *(term.hidden.dtype == torch.int16, term.levels == GREY_LEVELS),
@@ -106,26 +108,27 @@ def statistics(*terms: Term, out: Tensor | None = None, accumulate: bool = True)
         accumulate,
         torch.get_num_threads(),
     )
-    return Statistics(out, [of_v for of_v, _ in sums], [of_h for _, of_h in sums])
+    return result
 
 
-def _on_cuda(terms: list[Term], out: Tensor, accumulate: bool) -> Statistics:
-    with torch.cuda.device(out.device):
-        stream = torch.cuda.current_stream().cuda_stream
-        for number, term in enumerate(terms):
-            task = _product(term, out, accumulate or number > 0)
-            _C.statistics_on_cuda(task, out.device.index, stream)
-    visible = [term.visible.sum(0, dtype=torch.int64) for term in terms]
-    return Statistics(out, visible, [term.hidden.sum(0, dtype=torch.int64) for term in terms])
-
-
-def statistics_with_cuda_body_on_host(*terms: Term, out: Tensor, accumulate: bool = True) -> None:
-    """Add up v^T h with the CUDA kernel's own code on CPU tensors, for tests without a GPU."""
-    for number, term in enumerate(terms):
-        _C.statistics_with_cuda_body_on_host(_product(term, out, accumulate or number > 0))
-
-
-def _product(term: Term, out: Tensor, accumulate: bool) -> _C._ProductTask:
-    addresses = (term.visible.data_ptr(), term.hidden.data_ptr(), out.data_ptr())
-    means, wide = term.hidden.dtype == torch.int16, out.dtype == torch.int64
-    return (*addresses, len(term.visible), *out.shape, means, wide, accumulate, term.weight)
+def _by_kernels(terms: list[Term], result: Statistics, accumulate: bool) -> None:
+    """Do as statistics does, in one launch for terms of the same kind."""
+    out, kinds = result.pairs, [term.hidden.dtype for term in terms]
+    if len(set(kinds)) > 1:
+        for number, (term, sums) in enumerate(zip(terms, result.sums, strict=True)):
+            _by_kernels([term], Statistics(out, sums), accumulate or number > 0)
+        return
+    launch(
+        "statistics",
+        out.device,
+        [
+            ((term.visible.data_ptr(), term.hidden.data_ptr()), (len(term.visible), term.weight))
+            for term in terms
+        ],
+        out.shape,
+        out.data_ptr(),
+        result.sums.data_ptr(),
+        kinds[0] == torch.int16,
+        out.dtype == torch.int64,
+        accumulate,
+    )

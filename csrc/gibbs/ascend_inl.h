@@ -148,7 +148,7 @@ inline void ascend_rows(const AscendTask& task, int64_t first, int64_t count, fl
 
 inline void ascend(const AscendTask& task, int64_t first, int64_t count, float* visible_shift,
                    float* scratch) {
-  memset(visible_shift, 0, static_cast<size_t>(task.visible) * sizeof(float));
+  for (int64_t i = 0; i < task.visible; ++i) visible_shift[i] = 0.0f;  // null without units
   if (task.pair_kind == PairKind::kInt32) {
     ascend_rows<int32_t>(task, first, count, visible_shift, scratch);
   } else if (task.pair_kind == PairKind::kInt64) {

@@ -72,18 +72,6 @@ void gibbs_clusters_on_host(const GibbsTask& task, int size_bits, int chains) {
   if (chains == 32) run(std::integral_constant<int, 32>{});
 }
 
-void statistics_body_on_host(const ProductTask& task) {
-  const auto run = [&](auto hidden) {
-    using Hidden = decltype(hidden);
-    StatisticsShared<sizeof(Hidden)> shared;
-    const int64_t tiles = statistics_tiles(task);
-    for (int64_t i = 0; i < tiles; ++i) {
-      statistics_tile<Hidden>(HostBlock{i, tiles, kStatisticsThreads}, task, &shared);
-    }
-  };
-  task.means != 0 ? run(int16_t{}) : run(uint8_t{});
-}
-
 void sample_float_body_on_host(const FloatTask& task, int blocks) {
   const DefaultFloatEnvironment environment;
   const RowsInMemory rows = {task.table.table_f32.rows};

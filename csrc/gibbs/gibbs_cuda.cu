@@ -21,10 +21,6 @@ struct FloatArgument {
   float rows[kTableSize];
 };
 
-__global__ void __launch_bounds__(kGibbsThreads) make_limbs_kernel(const LimbTask task) {
-  share(DeviceBlock{}, limb_items(task), [&](int64_t item) { write_limbs(task, item); });
-}
-
 __global__ void __launch_bounds__(kGibbsThreads) pack_kernel(const TileStep step, int side) {
   pack_states(DeviceBlock{}, step, side);
 }
@@ -200,12 +196,6 @@ class StepLauncher {
 };
 
 }  // namespace
-
-const char* cuda_make_limbs(const LimbTask& task, int device, void* stream) {
-  return error_text(launch(device, blocks_for(limb_items(task)), [&](unsigned blocks) {
-    make_limbs_kernel<<<blocks, kGibbsThreads, 0, static_cast<cudaStream_t>(stream)>>>(task);
-  }));
-}
 
 const char* cuda_gibbs(const GibbsTask& task, void* workspace, GibbsPath path, int device,
                        void* stream) {

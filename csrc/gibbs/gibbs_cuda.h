@@ -3,7 +3,6 @@
 
 #include "gibbs/float_units.h"
 #include "gibbs/limbs.h"
-#include "gibbs/statistics_kernel.h"
 
 namespace torch_init {
 
@@ -15,8 +14,7 @@ enum class GibbsPath : int32_t {
   kCluster = 3,  // one launch, where the weights fit into a cluster of thread blocks
 };
 
-// Writes a side's limbs, which all chains on a GPU need.
-const char* cuda_make_limbs(const LimbTask& task, int device, void* stream);
+// Writes a side's limbs, which the kernels' bodies need on the host, too.
 void make_limbs_on_host(const LimbTask& task);
 
 // Bytes of working memory, aligned to 16 bytes, that cuda_gibbs needs.
@@ -32,10 +30,6 @@ const char* cuda_gibbs(const GibbsTask& task, void* workspace, GibbsPath path, i
 // and sharing tiles; or in clusters of 2^size_bits blocks that take 8, 16 or 32 chains each.
 void gibbs_half_steps_on_host(const GibbsTask& task, bool split, int blocks);
 void gibbs_clusters_on_host(const GibbsTask& task, int size_bits, int chains);
-
-// v^T h in one launch.
-const char* cuda_statistics(const ProductTask& task, int device, void* stream);
-void statistics_body_on_host(const ProductTask& task);
 
 // Units with floating-point fields, in one launch; the table's rows lie on the host.
 const char* cuda_sample_float(const FloatTask& task, int device, void* stream);

@@ -105,6 +105,11 @@ struct CopiedRows {
   }
 };
 
+// 2^exponent, a normal number.
+TI_HOST_DEVICE float float_power_of_two(int exponent) {
+  return bits_float(static_cast<uint32_t>(exponent + 127) << 23);
+}
+
 struct alignas(16) FourThresholds {
   int32_t of[kUnitsOfBlock];
 };
@@ -122,7 +127,7 @@ TI_HOST_DEVICE FourThresholds four_thresholds(const GibbsTask& task, const Key& 
   Distribution logistic{};
   logistic.kind = DistributionKind::kQuantile;
   logistic.table_f32.symmetric = true;
-  logistic.f32.scale = task.threshold.f32.scale;
+  logistic.f32.scale = float_power_of_two(*task.shift);
   FourThresholds thresholds;
 #pragma unroll
   for (int k = 0; k < kUnitsOfBlock; ++k) {
@@ -183,7 +188,7 @@ TI_HOST_DEVICE bool next_state(const GibbsTask& task, int64_t half_step, int64_t
   if (writes_means(task, half_step)) {
     const int32_t beta = beta_of(task, to, chain, unit);
     task.means[chain * task.side[to].units + unit] =
-        fixed_mean(real_field(ones_of(field), task.scale, beta));
+        fixed_mean(real_field(ones_of(field), float_power_of_two(-*task.shift), beta));
   }
   const bool kept = to == kVisible && task.clamped != nullptr && task.clamped[unit] != 0;
   const bool sampled = is_on(task, to, chain, unit, field, threshold);

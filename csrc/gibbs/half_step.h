@@ -63,6 +63,7 @@ struct GibbsTask {
   // null: nowhere. With means_only it does not sample.
   int16_t* means;
   int32_t means_only;
+  const int32_t* shift;    // where CUDA kernels find it; the two below are the CPU's
   float scale;             // 2^-shift
   Distribution threshold;  // logistic(0, 2^shift), float32
 };

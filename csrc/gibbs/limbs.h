@@ -51,6 +51,27 @@ TI_HOST_DEVICE uint32_t limb_of(int32_t weight, int limb) {
   return static_cast<uint32_t>(weight) & 255u;
 }
 
+// A lane's fragments of one half of a block; weight(u, s) is that of its unit u and its source s.
+template <typename Weight>
+TI_HOST_DEVICE void write_fragment(uint8_t* block, int half, int lane, const Weight& weight) {
+  const int unit = half * kHalfUnits + 2 * (lane / 4);
+  uint32_t words[kLimbs][4] = {};
+#pragma unroll
+  for (int r = 0; r < 4; ++r) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int32_t w = weight(unit + r % 2, source_of_byte(lane, r / 2, i));
+#pragma unroll
+      for (int l = 0; l < kLimbs; ++l) words[l][r] |= limb_of(w, l) << (8 * i);
+    }
+  }
+#pragma unroll
+  for (int l = 0; l < kLimbs; ++l) {
+    uint8_t* const at = block + half * kHalfBytes + (l * kWarpLanes + lane) * kLaneBytes;
+    memcpy(__builtin_assume_aligned(at, kLaneBytes), words[l], kLaneBytes);
+  }
+}
+
 // The limbs of one side of a layer.
 struct LimbTask {
   const int32_t* by_unit;  // [units][padded sources]
@@ -69,27 +90,12 @@ TI_HOST_DEVICE void write_limbs(const LimbTask& task, int64_t item) {
   const int half = static_cast<int>(item / kWarpLanes % 2);
   const int64_t block = item / (2 * kWarpLanes);
   const int64_t steps = groups_of(task.sources);
-  const int64_t unit = block / steps * kGroupUnits + half * kHalfUnits + 2 * (lane / 4);
-  const int64_t source = block % steps * kStepSources;
-  uint32_t words[kLimbs][4] = {};
-#pragma unroll
-  for (int r = 0; r < 4; ++r) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int64_t u = unit + r % 2;
-      const int64_t s = source + source_of_byte(lane, r / 2, i);
-      const bool exists = u < task.units && s < task.sources;
-      const int32_t weight = exists ? task.by_unit[u * padded(task.sources) + s] : 0;
-#pragma unroll
-      for (int l = 0; l < kLimbs; ++l) words[l][r] |= limb_of(weight, l) << (8 * i);
-    }
-  }
-  uint8_t* const out = task.out + block * kBlockBytes + half * kHalfBytes;
-#pragma unroll
-  for (int l = 0; l < kLimbs; ++l) {
-    uint8_t* const at = out + (l * kWarpLanes + lane) * kLaneBytes;
-    memcpy(__builtin_assume_aligned(at, kLaneBytes), words[l], kLaneBytes);
-  }
+  write_fragment(task.out + block * kBlockBytes, half, lane, [&](int u, int s) {
+    const int64_t unit = block / steps * kGroupUnits + u;
+    const int64_t source = block % steps * kStepSources + s;
+    const bool exists = unit < task.units && source < task.sources;
+    return exists ? task.by_unit[unit * padded(task.sources) + source] : 0;
+  });
 }
 
 }  // namespace torch_init

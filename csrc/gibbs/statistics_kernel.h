@@ -6,6 +6,7 @@
 // mean in fixed point is two bytes, whose products are added up apart.
 #pragma once
 
+#include "gibbs/statistics.h"
 #include "portable/thread_block.h"
 
 namespace torch_init {
@@ -20,6 +21,13 @@ struct ProductTask {
   int32_t wide;
   int32_t accumulate;  // out += weight * v^T h, instead of =
   int64_t weight;
+};
+
+// Of one or two terms, alike in everything but their chains, weights and `accumulate`.
+struct ProductTasks {
+  ProductTask term[kMostTerms];
+  int32_t terms;
+  int64_t* sums;  // [terms][units[0], then units[1]]: of v and of h
 };
 
 constexpr int kStatisticsThreads = 256;
@@ -62,17 +70,22 @@ TI_HOST_DEVICE void gather_chains(const Block& block, const ChainRows<Number>& r
   constexpr int kBytes = sizeof(Number);
   constexpr int kEach = kUnits * kChainWords / kStatisticsThreads;
   static_assert(kUnits * kChainWords % kStatisticsThreads == 0, "as many for each thread");
+  static_assert(kStatisticsThreads % kUnits == 0, "a thread's are of one unit");
+  const int left =
+      static_cast<int>(end - begin < kStatisticsChains ? end - begin : kStatisticsChains);
   block.for_each_thread([&](int thread) {
+    const int64_t u = unit + thread % kUnits;
+    const int chains = u < rows.units ? left : 0;
+    const Number* const first = rows.first + begin * rows.stride + u;
 #pragma unroll
     for (int k = 0; k < kEach; ++k) {
       const int item = k * kStatisticsThreads + thread;
-      const int64_t u = unit + item % kUnits;
-      const int64_t chain = begin + item / kUnits * 4;
+      const int chain = item / kUnits * 4;
       uint32_t words[kBytes] = {};
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        if (u < rows.units && chain + i < end) {
-          const auto number = static_cast<uint32_t>(rows.first[(chain + i) * rows.stride + u]);
+        if (chain + i < chains) {
+          const auto number = static_cast<uint32_t>(first[(chain + i) * rows.stride]);
 #pragma unroll
           for (int b = 0; b < kBytes; ++b) words[b] |= (number >> (8 * b) & 255u) << (8 * i);
         }
@@ -177,6 +190,85 @@ TI_HOST_DEVICE void statistics_tile(const Block& block, const ProductTask& task,
     });
     begin = end;
   } while (begin < task.chains);
+}
+
+// Units that a block adds up, and threads that share the chains of one.
+constexpr int kSumUnits = 16;
+constexpr int kSumThreads = kStatisticsThreads / kSumUnits;
+
+struct UnitSumsShared {
+  int64_t part[kSumThreads][kSumUnits];
+};
+
+TI_HOST_DEVICE int64_t unit_sum_blocks(int64_t units) {
+  return (units + kSumUnits - 1) / kSumUnits;
+}
+
+TI_HOST_DEVICE int64_t statistics_blocks(const ProductTasks& tasks) {
+  const ProductTask& first = tasks.term[0];
+  const int64_t of_term = unit_sum_blocks(first.units[0]) + unit_sum_blocks(first.units[1]);
+  return statistics_tiles(first) + tasks.terms * of_term;
+}
+
+template <typename Number, typename Block>
+TI_HOST_DEVICE void sum_units(const Block& block, const ChainRows<Number>& rows, int64_t first,
+                              int64_t chains, int64_t* out, UnitSumsShared* shared) {
+  block.for_each_thread([&](int thread) {
+    const int64_t unit = first + thread % kSumUnits;
+    int64_t sum = 0;
+    if (unit < rows.units) {
+#pragma unroll 4
+      for (int64_t chain = thread / kSumUnits; chain < chains; chain += kSumThreads) {
+        sum += rows.first[chain * rows.stride + unit];
+      }
+    }
+    shared->part[thread / kSumUnits][thread % kSumUnits] = sum;
+  });
+  block.barrier();
+  block.for_each_thread([&](int thread) {
+    if (thread >= kSumUnits || first + thread >= rows.units) return;
+    int64_t sum = 0;
+#pragma unroll
+    for (int i = 0; i < kSumThreads; ++i) sum += shared->part[i][thread];
+    out[first + thread] = sum;
+  });
+}
+
+// What the block that has this index among those that add up units does.
+template <typename Hidden, typename Block>
+TI_HOST_DEVICE void sum_some_units(const Block& block, const ProductTasks& tasks, int64_t index,
+                                   UnitSumsShared* shared) {
+  const int64_t visible = tasks.term[0].units[0];
+  const int64_t hidden = tasks.term[0].units[1];
+  const int64_t of_visible = unit_sum_blocks(visible);
+  const int64_t of_term = of_visible + unit_sum_blocks(hidden);
+  const int64_t which = index / of_term;
+  const ProductTask& task = tasks.term[which];
+  int64_t* const out = tasks.sums + which * (visible + hidden);
+  const int64_t at = index % of_term;
+  if (at < of_visible) {
+    const ChainRows<uint8_t> rows = {task.visible, visible, visible};
+    sum_units(block, rows, at * kSumUnits, task.chains, out, shared);
+  } else {
+    const ChainRows<Hidden> rows = {static_cast<const Hidden*>(task.hidden), hidden, hidden};
+    sum_units(block, rows, (at - of_visible) * kSumUnits, task.chains, out + visible, shared);
+  }
+}
+
+template <typename Hidden, typename Block>
+TI_HOST_DEVICE void statistics_block(const Block& block, const ProductTasks& tasks,
+                                     StatisticsShared<sizeof(Hidden)>* shared,
+                                     UnitSumsShared* of_units) {
+  const int64_t tiles = statistics_tiles(tasks.term[0]);
+  if (block.index() >= tiles) {
+    sum_some_units<Hidden>(block, tasks, block.index() - tiles, of_units);
+    return;
+  }
+#pragma unroll 1
+  for (int i = 0; i < tasks.terms; ++i) {
+    const ProductTask task = tasks.term[i];  // a copy takes fewer registers
+    statistics_tile<Hidden>(block, task, shared);
+  }
 }
 
 }  // namespace torch_init

@@ -40,7 +40,13 @@ struct HostBlock {
   void for_each_warp(const Function& function) const {
     for (int warp = 0; warp < threads / kWarpLanes; ++warp) function(HostWarp{warp});
   }
+  // What threads of all blocks may do to one number at the same time.
   void add(int32_t* sum, int32_t x) const { *sum += x; }
+  void add(double* sum, double x) const { *sum += x; }
+  void raise(uint64_t* most, uint64_t x) const { *most = *most > x ? *most : x; }
+  int64_t count_up(int64_t* count) const { return (*count)++; }
+  // What this thread wrote before is seen by others before what it writes after.
+  void fence() const {}
   // 16 bytes, both ends aligned to 16, on their way until a wait.
   void copy_16(void* to, const void* from) const { memcpy(to, from, 16); }
   void end_of_copies() const {}
@@ -76,6 +82,14 @@ struct DeviceBlock {
     function(DeviceWarp{warp});
   }
   __device__ __forceinline__ void add(int32_t* sum, int32_t x) const { atomicAdd(sum, x); }
+  __device__ __forceinline__ void add(double* sum, double x) const { atomicAdd(sum, x); }
+  __device__ __forceinline__ void raise(uint64_t* most, uint64_t x) const {
+    atomicMax(reinterpret_cast<unsigned long long*>(most), static_cast<unsigned long long>(x));
+  }
+  __device__ __forceinline__ int64_t count_up(int64_t* count) const {
+    return static_cast<int64_t>(atomicAdd(reinterpret_cast<unsigned long long*>(count), 1ull));
+  }
+  __device__ __forceinline__ void fence() const { __threadfence(); }
   __device__ __forceinline__ void copy_16(void* to, const void* from) const {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
                      static_cast<uint32_t>(__cvta_generic_to_shared(to))),

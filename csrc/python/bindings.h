@@ -21,6 +21,7 @@ Region region_of(const pybind11::handle& sizes, const pybind11::handle& strides,
 void check_cuda(const char* error);
 
 void bind_gibbs(pybind11::module_& module);
+void bind_gibbs_training(pybind11::module_& module);
 void bind_moments(pybind11::module_& module);
 
 }  // namespace torch_init

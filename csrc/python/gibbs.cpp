@@ -15,6 +15,7 @@
 #include "gibbs/gibbs_cuda.h"
 #include "gibbs/host_gibbs.h"
 #include "gibbs/quantize.h"
+#include "python/ascend_task.h"
 #include "python/bindings.h"
 
 namespace py = pybind11;
@@ -77,62 +78,11 @@ void statistics(const std::vector<TermAddresses>& terms, const std::array<int64_
   host_statistics(task, active_tier.load()->gibbs->statistics, max_threads);
 }
 
-// Addresses: pairs, visible and hidden offsets, visible and hidden differences, pull, visible
-// means, weight, velocity, gradient, visible and hidden shifts; numbers: scale, decay, l1,
-// momentum, rate.
-void ascend(const std::array<uint64_t, 12>& at, const std::array<int64_t, 2>& units, int pair_kind,
+void ascend(const AscendAddresses& at, const std::array<int64_t, 2>& units, int pair_kind,
             const std::array<float, 5>& numbers, int max_threads) {
-  const auto floats = [&](size_t i) { return pointer<float*>(at[i]); };
-  AscendTask task{};
-  task.visible = units[0];
-  task.hidden = units[1];
-  task.pairs = pointer<const void*>(at[0]);
-  task.pair_kind = static_cast<PairKind>(pair_kind);
-  task.visible_offset = floats(1);
-  task.hidden_offset = floats(2);
-  task.visible_difference = floats(3);
-  task.hidden_difference = floats(4);
-  task.pull = floats(5);
-  task.visible_mean = floats(6);
-  task.weight = floats(7);
-  task.velocity = floats(8);
-  task.gradient = floats(9);
-  task.visible_shift = floats(10);
-  task.hidden_shift = floats(11);
-  task.scale = numbers[0];
-  task.decay = numbers[1];
-  task.l1 = numbers[2];
-  task.momentum = numbers[3];
-  task.rate = numbers[4];
-  host_ascend(task, active_tier.load()->gibbs->ascend, max_threads);
+  host_ascend(ascend_task(at, units, pair_kind, numbers), active_tier.load()->gibbs->ascend,
+              max_threads);
 }
-
-// (visible bytes, hidden bytes or int16 means, out, chains, visible units, hidden units, means,
-// wide, accumulate, weight)
-ProductTask product_task(const py::tuple& from) {
-  ProductTask task{};
-  task.visible = pointer<const uint8_t*>(from[0].cast<uint64_t>());
-  task.hidden = pointer<const void*>(from[1].cast<uint64_t>());
-  task.out = pointer<void*>(from[2].cast<uint64_t>());
-  task.chains = from[3].cast<int64_t>();
-  task.units[0] = from[4].cast<int64_t>();
-  task.units[1] = from[5].cast<int64_t>();
-  task.means = from[6].cast<bool>();
-  task.wide = from[7].cast<bool>();
-  task.accumulate = from[8].cast<bool>();
-  task.weight = from[9].cast<int64_t>();
-  return task;
-}
-
-void statistics_with_cuda_body_on_host(const py::tuple& from) {
-  statistics_body_on_host(product_task(from));
-}
-
-#if defined(TORCH_INIT_HAVE_CUDA)
-void statistics_on_cuda(const py::tuple& from, int device, uint64_t stream) {
-  check_cuda(cuda_statistics(product_task(from), device, pointer<void*>(stream)));
-}
-#endif
 
 int64_t size_of_limbs(int64_t units, int64_t sources) { return limbs_size(units, sources); }
 
@@ -144,14 +94,6 @@ void make_limbs_with_cuda_body_on_host(uint64_t by_unit, int64_t units, int64_t 
                                        uint64_t out) {
   make_limbs_on_host(limb_task(by_unit, units, sources, out));
 }
-
-#if defined(TORCH_INIT_HAVE_CUDA)
-void make_limbs_on_cuda(uint64_t by_unit, int64_t units, int64_t sources, uint64_t out, int device,
-                        uint64_t stream) {
-  check_cuda(
-      cuda_make_limbs(limb_task(by_unit, units, sources, out), device, pointer<void*>(stream)));
-}
-#endif
 
 // A task: (kind, fields, out, std, chains, units, categories, key, first chain, step, side).
 struct LoweredFloatTask {
@@ -210,7 +152,10 @@ class GibbsPlan {
                            padded(hidden), ints(3), ints(5), nullptr};
     task_.threshold = threshold_.distribution;
     task_.scale = static_cast<float>(power_of_two(-shift));
+    task_.shift = &shift_;
   }
+  GibbsPlan(const GibbsPlan&) = delete;
+  GibbsPlan& operator=(const GibbsPlan&) = delete;
 
   // Addresses are 0 where there is nothing.
   void set_run(bool spin_visible, bool spin_hidden, uint64_t visible, uint64_t hidden,
@@ -242,8 +187,9 @@ class GibbsPlan {
     host_gibbs(task_, *active_tier.load()->gibbs, max_threads);
   }
 
-  // What chains on a GPU read instead of the weights.
-  void set_limbs(uint64_t visible, uint64_t hidden) {
+  // What chains on a GPU read instead of the weights, and of the shift that the plan was made with.
+  void set_limbs(uint64_t visible, uint64_t hidden, uint64_t shift) {
+    if (shift != 0) task_.shift = pointer<const int32_t*>(shift);
     task_.side[kVisible].limbs = pointer<const uint8_t*>(visible);
     task_.side[kHidden].limbs = pointer<const uint8_t*>(hidden);
   }
@@ -293,7 +239,7 @@ class GibbsPlan {
     task_.half_steps = half_steps;
   }
 
-  int shift_;
+  int32_t shift_;
   LoweredDistribution threshold_;  // keeps the table alive
   GibbsTask task_{};
 };
@@ -306,7 +252,6 @@ void bind_gibbs(py::module_& module) {
   module.def("limbs_size", &size_of_limbs);
   module.def("make_limbs_with_cuda_body_on_host", &make_limbs_with_cuda_body_on_host, release_gil);
   module.def("statistics", &statistics, release_gil);
-  module.def("statistics_with_cuda_body_on_host", &statistics_with_cuda_body_on_host);
   module.def("ascend", &ascend, release_gil);
   module.def("sample_float", &sample_float_on_host);
   module.def("sample_float_with_cuda_body_on_host", &sample_float_with_cuda_body_on_host);
@@ -323,8 +268,6 @@ void bind_gibbs(py::module_& module) {
           .def("run_ais", &GibbsPlan::run_ais, release_gil);
 #if defined(TORCH_INIT_HAVE_CUDA)
   module.def("sample_float_on_cuda", &sample_float_on_cuda);
-  module.def("make_limbs_on_cuda", &make_limbs_on_cuda);
-  module.def("statistics_on_cuda", &statistics_on_cuda);
   plan.def("workspace_size", &GibbsPlan::workspace_size)
       .def("run_on_cuda", &GibbsPlan::run_on_cuda, release_gil);
 #endif

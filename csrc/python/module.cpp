@@ -208,6 +208,7 @@ PYBIND11_MODULE(_C, m) {
       },
       release_gil);
   bind_gibbs(m);
+  bind_gibbs_training(m);
   bind_moments(m);
   m.def("fold_key", &fold_key_from_bytes);
   m.def("cpu_isa", [] { return active_tier.load()->name; });

@@ -67,6 +67,7 @@ NATIVE_MODULE = re.compile(r"(?<!torch\.)\b_C\b")
 PARTS_OF_OPS = [
     "_ops_ais.py",
     "_ops_ascend.py",
+    "_ops_device.py",
     "_ops_float_units.py",
     "_ops_flow.py",
     "_ops_flow_batches.py",

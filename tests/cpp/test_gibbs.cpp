@@ -104,7 +104,7 @@ struct TestLayer {
   int64_t units[2];
   std::vector<int32_t> by_visible, by_hidden, biases[2], sums[2];
   std::vector<uint8_t> limbs[2];
-  int shift = 0;
+  int32_t shift = 0;
 };
 
 // The definition.
@@ -205,6 +205,7 @@ void test_chains(const std::vector<NamedKernels>& all, int64_t visible, int64_t 
     task.half_steps = variant.half_steps;
     task.grey = variant.grey;
     task.threshold = threshold.distribution;
+    task.shift = &layer.shift;
     const auto after = [&](const auto& run) {
       States states(layer, chains, variant.grey);
       task.state[kVisible] = states.of_side[kVisible].data();

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from torch_init import _ops, _ops_gibbs, _ops_gibbs_weights
+from torch_init import _ops, _ops_device, _ops_gibbs
 
 SEED = {"seed": 1, "name": "rbm"}
 
@@ -112,14 +112,14 @@ def test_in_place():
 def test_numbers_that_have_no_fixed_point(bad, where, dtype):
     parameters = [torch.zeros(s, dtype=dtype) for s in ((70, 5), (70,), (5,))]
     parameters[where].view(-1)[3] = -bad
-    for quantize in (_ops.quantize, _quantize_with_torch):
+    for quantize in (_ops.quantize, _quantize_with_kernels):
         with pytest.raises(ValueError, match=r"fit: weights and biases: expected finite"):
             quantize(*parameters, function="fit")
 
 
-def _quantize_with_torch(*parameters, function):
-    if _ops_gibbs_weights.quantize_with_torch(*parameters) is None:
-        raise ValueError(f"{function}: weights and biases: expected finite")
+def _quantize_with_kernels(*parameters, function):
+    with _ops_device.cuda_bodies_on_host():
+        _ops.quantize(*parameters, function=function)
 
 
 @pytest.mark.parametrize(

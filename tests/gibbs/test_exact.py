@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from torch_init import _ops, _ops_gibbs_weights
+from torch_init import _ops
 
 SIZES = [(1, 1), (5, 3), (16, 64), (17, 33), (40, 130), (131, 70)]
 UNITS = [(a, b) for a in ("bernoulli", "spin") for b in ("bernoulli", "spin")]
@@ -149,7 +149,6 @@ def test_quantize(isa, scale, dtype, size):
         np.testing.assert_array_equal(found_bias[: len(bias)].numpy(), bias)
     for found_sum, axis in zip(found.sums, (1, 0), strict=True):
         np.testing.assert_array_equal(found_sum[: w.shape[1 - axis]].numpy(), w.sum(axis=axis))
-    assert_same_layer(_ops_gibbs_weights.quantize_with_torch(*parameters), found)
     used = _ops.quantize(*(1e-3 * x + 1 for x in parameters))
     assert_same_layer(_ops.quantize(*parameters, out=used), found)
     for padding in (found.by_visible[:, hidden:], found.by_hidden[:, visible:]):

@@ -4,7 +4,12 @@
 import pytest
 import torch
 
-from torch_init import _ops, _ops_statistics
+from torch_init import _ops, _ops_device
+
+
+def cuda_body(*terms, **how):
+    with _ops_device.cuda_bodies_on_host():
+        return _ops.statistics(*terms, **how)
 
 
 def states(chains, units, seed):
@@ -28,8 +33,8 @@ def expected(visible, hidden):
 
 def check(found, visible, hidden):
     assert torch.equal(found.pairs.double(), expected(visible, hidden))
-    assert torch.equal(found.visible[0], visible.sum(0, dtype=torch.int64))
-    assert torch.equal(found.hidden[0], hidden.sum(0, dtype=torch.int64))
+    assert torch.equal(found.sums[0, : len(found.pairs)], visible.sum(0, dtype=torch.int64))
+    assert torch.equal(found.sums[0, len(found.pairs) :], hidden.sum(0, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("chains", [0, 1, 100, 255, 256, 700])
@@ -81,8 +86,8 @@ def test_two_terms_are_added_up(isa):
     found = _ops.statistics(*terms, out=out, accumulate=False)
     assert torch.equal(out.double(), 7 * expected(grey, h) - 255 * 9 * expected(v, last))
     for k, (of_v, of_h) in enumerate(((grey, h), (v, last))):
-        assert torch.equal(found.visible[k], of_v.sum(0, dtype=torch.int64))
-        assert torch.equal(found.hidden[k], of_h.sum(0, dtype=torch.int64))
+        assert torch.equal(found.sums[k, : len(found.pairs)], of_v.sum(0, dtype=torch.int64))
+        assert torch.equal(found.sums[k, len(found.pairs) :], of_h.sum(0, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
@@ -92,11 +97,23 @@ def test_two_terms_are_added_up(isa):
 def test_cuda_body(dtype, kind, chains, visible, hidden):
     v, h = states(chains, visible, 0), kind(chains, hidden, 1)
     out = torch.full((visible, hidden), 7, dtype=dtype)
-    cuda_body = _ops_statistics.statistics_with_cuda_body_on_host
-    cuda_body(_ops.Term(v, h, weight=-3), out=out)
+    found = cuda_body(_ops.Term(v, h, weight=-3), out=out)
     assert torch.equal(out.double(), 7 - 3 * expected(v, h))
-    cuda_body(_ops.Term(v, h, weight=7), _ops.Term(v, h, weight=-5), out=out, accumulate=False)
-    assert torch.equal(out.double(), 2 * expected(v, h))
+    assert torch.equal(found.sums[0, : len(found.pairs)], v.sum(0, dtype=torch.int64))
+    assert torch.equal(found.sums[0, len(found.pairs) :], h.sum(0, dtype=torch.int64))
+    few = _ops.Term(v[:7], h[:7], weight=-5)
+    found = cuda_body(_ops.Term(v, h, weight=7), few, out=out, accumulate=False)
+    assert torch.equal(out.double(), 7 * expected(v, h) - 5 * expected(v[:7], h[:7]))
+    assert torch.equal(found.sums[1, : len(found.pairs)], v[:7].sum(0, dtype=torch.int64))
+    assert torch.equal(found.sums[1, len(found.pairs) :], h[:7].sum(0, dtype=torch.int64))
+
+
+def test_cuda_body_of_terms_of_two_kinds():
+    grey, v = levels(90, 40, 0), states(70, 40, 1)
+    terms = _ops.Term(grey, means(90, 130, 2), 255, 7), _ops.Term(v, states(70, 130, 3), 1, -5)
+    found, want = (f(*terms, out=torch.ones(40, 130).long()) for f in (cuda_body, _ops.statistics))
+    assert torch.equal(found.pairs, want.pairs)
+    assert torch.equal(found.sums, want.sums)
 
 
 def test_cuda_body_of_more_chains_than_32_bits_hold():
@@ -105,7 +122,7 @@ def test_cuda_body_of_more_chains_than_32_bits_hold():
     h = torch.full((40_000, 3), 32767, dtype=torch.int16)
     out = torch.empty(2, 3, dtype=torch.int64)
     term = _ops.Term(v, h, 255)
-    _ops_statistics.statistics_with_cuda_body_on_host(term, out=out, accumulate=False)
+    cuda_body(term, out=out, accumulate=False)
     assert torch.equal(out.double(), expected(v, h))
 
 

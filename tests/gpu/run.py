@@ -212,6 +212,7 @@ def parts(args: argparse.Namespace, output: Path) -> list[Part]:
     launch = tests("cuda-launch", "tests/cuda/test_launch_cuda.py", limit=300, **{cuda: "1"})
     flow = tests("cuda-flow", "tests/flow/test_cuda_flow.py", limit=300, **{cuda: "1"})
     chains = tests("cuda-gibbs", "tests/cuda/test_gibbs_cuda.py", limit=600, **{cuda: "1"})
+    training = tests("cuda-training", "tests/cuda/test_training_cuda.py", limit=300, **{cuda: "1"})
     if args.rehearse:  # the kernels' bodies, run by the host
         chains = tests("cuda-gibbs", "tests/gibbs/test_cuda_body.py", limit=600)
     threads = ",".join(str(n) for n in sorted({1, 2, machine.cpus()}))
@@ -229,6 +230,7 @@ def parts(args: argparse.Namespace, output: Path) -> list[Part]:
         ),
         tests("cuda-moments", "tests/cuda/test_moments_cuda.py", limit=300, **{cuda: "1"}),
         chains,
+        training,
         only_on_a_gpu(flow, "no activations on a GPU to watch"),
         only_on_a_gpu(launch, "no streams, graphs or second device"),
         sanitizer("memcheck"),

@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def differing_chains(device: str = "cuda") -> int:
-    """How many results of small layers differ: sweeps with a clamp, statistics, Gaussian units."""
+    """How many results of small layers differ: sweeps with a clamp, Gaussian units, an update."""
     wrong = 0
     for chains, visible, hidden in ((1, 1, 1), (9, 37, 21), (40, 70, 65)):
         results = []
@@ -72,9 +72,18 @@ def differing_chains(device: str = "cuda") -> int:
             v, h = _ops.gibbs(weights, v.to(place), None, **how)
             field = torch.randn(chains, hidden, generator=generator).to(place)
             pairs = _ops.statistics(_ops.Term(v, h)).pairs
-            results.append((v, h, pairs, _ops.sample_gaussian(field, seed=5)))
+            step = updated(layer, pairs)
+            results.append((v, h, pairs, _ops.sample_gaussian(field, seed=5), *step))
         wrong += sum(not torch.equal(a.cpu(), b) for a, b in zip(*results, strict=True))
     return wrong
+
+
+def updated(layer: list[torch.Tensor], pairs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """A layer's weights after a step, and the shifts of its biases."""
+    weight, visible_bias, hidden_bias = layer[0].T.contiguous(), *layer[1:]
+    slope = _ops.Slope(pairs, 1e-3, visible_bias, hidden_bias, 2 * visible_bias, hidden_bias)
+    pace = _ops.Pace(0.1, 0.9, 1e-3, 1e-4, None, visible_bias)
+    return weight, *_ops.ascend(weight, weight.clone(), slope, pace)
 
 
 def misreadings(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> int:

@@ -17,6 +17,7 @@ PARTS = [
     "cuda-parity",
     "cuda-moments",
     "cuda-gibbs",
+    "cuda-training",
     "cuda-flow",
     "cuda-launch",
     "sanitizer-memcheck",
@@ -53,14 +54,21 @@ def test_parts_of_a_rehearsal(run, tmp_path):
     assert skipped == {"build", "cuda-flow", "cuda-launch", *sanitizers, "benchmark-cuda"}
     assert not any(part.proves for part in parts if part.skip)
     stand_in = {p.name for p in parts if "TORCH_INIT_CUDA_STAND_IN" in p.environment and not p.skip}
-    assert stand_in == {"cuda-parity", "cuda-moments"}
+    assert stand_in == {"cuda-parity", "cuda-moments", "cuda-training"}
     assert "--quick" in parts[-1].command
 
 
 def test_parts_on_a_gpu(run, tmp_path):
     parts = {part.name: part for part in run.parts(run.parse([]), tmp_path)}
     assert list(parts) == PARTS
-    for name in ("cuda-parity", "cuda-moments", "cuda-gibbs", "cuda-flow", "cuda-launch"):
+    for name in (
+        "cuda-parity",
+        "cuda-moments",
+        "cuda-gibbs",
+        "cuda-training",
+        "cuda-flow",
+        "cuda-launch",
+    ):
         assert parts[name].environment["TORCH_INIT_REQUIRE_CUDA"] == "1"
         assert parts[name].proves
     assert str(tmp_path / "site") in parts["benchmark-cuda"].environment["PYTHONPATH"]

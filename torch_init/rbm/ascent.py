@@ -87,47 +87,86 @@ class Ascent:
         return slope
 
     def along_difference(self, difference: Difference, pace: Pace) -> Gradient:
-        """Do as along_statistics, in one native pass over weights that are float32 on a CPU.
+        """Do as along_statistics, natively in one pass over weights that are float32.
 
-        The gradient that is returned lacks the weights' if nobody needs them.
+        The gradient that is returned lacks what nobody needs of it.
         """
         weight = self._masters["weight"]
-        if not weight.is_cpu or weight.dtype != torch.float32 or not weight.is_contiguous():
+        if not _ops.can_ascend(weight):
             return self.along_statistics(*difference.statistics(), pace)
-        options, machine = self._options, self._machine
-        offsets = self._centring(*difference.data)
-        visible, hidden = (a - b for a, b in zip(difference.data, difference.model, strict=True))
-        slope = _ops.Slope(
-            difference.pairs,
-            difference.scale,
-            visible,
-            hidden,
-            torch.zeros_like(visible) if offsets is None else offsets.visible,
-            torch.zeros_like(hidden) if offsets is None else offsets.hidden,
-        )
-        pull = self._pull(difference.data[1], pace)
-        is_trained = machine.weight.requires_grad
-        native = _ops.Pace(
-            pace.rate if is_trained else 0.0,
-            pace.momentum,
-            options.weight_decay,
-            options.l1,
-            torch.zeros_like(hidden) if pull is None else pull,
-            difference.data[0],
-        )
-        has_momentum = is_trained and any(options.momenta())
-        needed = pace.wants_norm or options.algorithm == "fpcd"
+        needed = pace.wants_norm or self._options.algorithm == "fpcd"
         gradient = torch.empty_like(weight) if needed else None
-        velocity = self._velocity["weight"] if has_momentum else None
-        of_visible, of_hidden = _ops.ascend(weight, velocity, slope, native, gradient)
-        if weight.dtype != machine.weight.dtype:
-            machine.weight.copy_(weight)
-        gradient = weight.new_empty(0) if gradient is None else gradient
-        found = Gradient(gradient, visible - of_visible, hidden - of_hidden, None)
+        if _ops.takes_kernels(weight):
+            found = self._ascend_by_kernels(difference, pace, gradient)
+        else:
+            found = self._ascend(difference, pace, gradient)
+        if weight.dtype != self._machine.weight.dtype:
+            self._machine.weight.copy_(weight)
         if pace.wants_norm:
             self.gradient_norm = found.norm()
+        return found
+
+    def _ascend(self, difference: Difference, pace: Pace, gradient: Tensor | None) -> Gradient:
+        """Move the weights natively, the biases by torch."""
+        means = difference.data
+        offsets = self._centring(*means)
+        visible, hidden = (a - b for a, b in zip(means, difference.model, strict=True))
+        centre = (None, None) if offsets is None else (offsets.visible, offsets.hidden)
+        slope = _ops.Slope(difference.pairs, difference.scale, visible, hidden, *centre)
+        pull = self._pull(means[1], pace)
+        native = self._native_pace(pace, pull, means[0])
+        of_visible, of_hidden = _ops.ascend(
+            self._masters["weight"], self._velocity_of_weight(), slope, native, gradient
+        )
+        gradient = visible.new_empty(0) if gradient is None else gradient
+        found = Gradient(gradient, visible - of_visible, hidden - of_hidden, None)
         self._move_biases(found, pull, pace)
         return found
+
+    def _ascend_by_kernels(
+        self, difference: Difference, pace: Pace, gradient: Tensor | None
+    ) -> Gradient:
+        """Move everything in two launches."""
+        offsets, rate = None, 0.0
+        if self._options.centered:
+            offsets = self._offsets.visible, self._offsets.hidden
+            rate = self._offsets.next_rate()
+        of_machine = difference.units, difference.counts, difference.spins
+        means, changes = _ops.differences(difference.sums, *of_machine, offsets, rate)
+        of_visible, of_hidden = means.split(difference.units)
+        visible, hidden = changes.split(difference.units)
+        centre = (None, None) if offsets is None else offsets
+        slope = _ops.Slope(difference.pairs, difference.scale, visible, hidden, *centre)
+        native = self._native_pace(pace, self._pull(of_hidden, pace), of_visible)
+        biases = self._bias("visible_bias", pace), self._bias("hidden_bias", pace)
+        shifts = _ops.ascend(
+            self._masters["weight"], self._velocity_of_weight(), slope, native, gradient, biases
+        )
+        for name in ("visible_bias", "hidden_bias"):
+            parameter, master = getattr(self._machine, name), self._masters[name]
+            if parameter.requires_grad and master.dtype != parameter.dtype:
+                parameter.copy_(master)
+        if gradient is None:
+            none = visible.new_empty(0)
+            return Gradient(none, none, none, None)
+        return Gradient(gradient, visible - shifts[0], hidden - shifts[1], None)
+
+    def _bias(self, name: str, pace: Pace) -> _ops.Bias | None:
+        if not getattr(self._machine, name).requires_grad:
+            return None
+        return _ops.Bias(self._masters[name], self._velocity[name], pace.rate)
+
+    def _native_pace(self, pace: Pace, pull: Tensor | None, visible_mean: Tensor) -> _ops.Pace:
+        """What a step of the weights needs to know; those that are frozen go nowhere."""
+        rate = pace.rate if self._machine.weight.requires_grad else 0.0
+        options = self._options
+        penalties = options.weight_decay, options.l1
+        return _ops.Pace(rate, pace.momentum, *penalties, pull, visible_mean)
+
+    def _velocity_of_weight(self) -> Tensor | None:
+        """The weight's velocity, if it is anything but the last change."""
+        has_momentum = self._machine.weight.requires_grad and any(self._options.momenta())
+        return self._velocity["weight"] if has_momentum else None
 
     def _centring(self, visible: Tensor, hidden: Tensor) -> Offsets | None:
         """The offsets, after they have moved towards the data's means; None without centring."""

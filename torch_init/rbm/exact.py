@@ -7,6 +7,7 @@ one matrix of integers, the same for any split of the rows and any number of pro
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -62,7 +63,9 @@ class Difference:
 
     Attributes:
         pairs: (visible, hidden) integers in units of 1 / scale.
-        data, model: the means of s(v) and of h in each phase.
+        sums: int64 [data and model, visible + hidden], of bytes and fixed-point means, and counts:
+            by which to divide those of the data's visible and hidden units, and the model's.
+        units, spins: of the visible and the hidden side: how many, and whether they are spins.
     """
 
     def __init__(
@@ -96,31 +99,41 @@ class Difference:
             for phase, count, sign in zip(phases, each, (1, -1), strict=True)
         ]
         found = _ops.statistics(*terms, out=room, accumulate=False)
-        sums = [x for of_term in zip(found.visible, found.hidden, strict=True) for x in of_term]
         self.room = room
-        pairs = processes.sum_(room)
-        sums = list(processes.sum_(torch.cat(sums)).split([len(part) for part in sums]))
-        self.pairs, self.scale = pairs, 1 / (total * one)
-        self._stand_for_spins(machine, sums, each, total, one)
-        dtype = wide(machine.weight).dtype
-        spins = [isinstance(units, Spin) for units in (machine.visible, machine.hidden)]
-        means = []
-        for number, part in enumerate(sums):
-            unit = each[number // 2] if number % 2 == 0 else counts[number // 2] * one
-            mean = part.double() / unit
-            means.append((2 * mean - 1 if spins[number % 2] else mean).to(dtype))
-        self.data, self.model = (means[0], means[1]), (means[2], means[3])
+        self.units, self._dtype = size, wide(machine.weight).dtype
+        self.spins = isinstance(machine.visible, Spin), isinstance(machine.hidden, Spin)
+        self.sums = processes.sum_(found.sums)
+        self.counts = each[0], counts[0] * one, each[1], counts[1] * one
+        self.pairs, self.scale = processes.sum_(room), 1 / (total * one)
+        self._stand_for_spins(each, total, one)
 
-    def _stand_for_spins(
-        self, machine: RBM, sums: list[Tensor], each: list[int], total: int, one: int
-    ) -> None:
+    @cached_property
+    def data(self) -> tuple[Tensor, Tensor]:
+        """The means of s(v) and of h in the data."""
+        return self._means(0)
+
+    @cached_property
+    def model(self) -> tuple[Tensor, Tensor]:
+        """The means of s(v) and of h in the model's phase."""
+        return self._means(1)
+
+    def _means(self, phase: int) -> tuple[Tensor, Tensor]:
+        means = []
+        parts = self.sums[phase].split(self.units)
+        counts = self.counts[2 * phase : 2 * phase + 2]
+        for part, count, is_spin in zip(parts, counts, self.spins, strict=True):
+            mean = part.double() / count
+            means.append((2 * mean - 1 if is_spin else mean).to(self._dtype))
+        return means[0], means[1]
+
+    def _stand_for_spins(self, each: list[int], total: int, one: int) -> None:
         """(2 v - 1)^T (2 h - 1) and its like, from sums of v^T h, v and h."""
-        of_v, of_h = (isinstance(units, Spin) for units in (machine.visible, machine.hidden))
+        of_v, of_h = self.spins
         if not (of_v or of_h):
             return
         weights = [total // count for count in each]
-        visible = weights[0] * sums[0] - weights[1] * sums[2]
-        hidden = weights[0] * sums[1] - weights[1] * sums[3]
+        sums = weights[0] * self.sums[0] - weights[1] * self.sums[1]
+        visible, hidden = sums.split(self.units)
         pairs = self.pairs.long() * (2 if of_v else 1) * (2 if of_h else 1)
         if of_h:
             pairs -= (2 if of_v else 1) * one * visible[:, None]
@@ -130,7 +143,6 @@ class Difference:
 
     def statistics(self) -> tuple[Statistics, Statistics]:
         """Return means of the two phases, the pairs' difference with the data's."""
-        dtype = self.data[0].dtype
-        pairs = (self.pairs.T.double() * self.scale).to(dtype)
+        pairs = (self.pairs.T.double() * self.scale).to(self._dtype)
         data = Statistics(pairs, *self.data, None, 1)
         return data, Statistics(torch.zeros_like(pairs), *self.model, None, 1)

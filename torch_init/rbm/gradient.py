@@ -90,11 +90,16 @@ class Offsets:
         self.started = torch.zeros((), dtype=torch.bool, device="cpu")
 
     def follow_(self, visible: Tensor, hidden: Tensor) -> None:
-        """Move towards the data's means; go there at once the first time."""
-        rate = self.RATE if self.started else 1.0
+        """Move towards the data's means."""
+        rate = self.next_rate()
         for offset, mean in ((self.visible, visible), (self.hidden, hidden)):
             offset.mul_(1 - rate).add_(mean, alpha=rate)
+
+    def next_rate(self) -> float:
+        """How far the offsets now move towards the data's means; all the way the first time."""
+        rate = self.RATE if self.started else 1.0
         self.started.fill_(True)
+        return rate
 
 
 def add_outer_(weight: Tensor, hidden: Tensor, visible: Tensor) -> None:

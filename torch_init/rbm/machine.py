@@ -118,16 +118,19 @@ class RBM(Energy):
         """Return the hidden units' means, so that a trained RBM is a layer."""
         return self.hidden_mean(visible)
 
-    def integers(self, spent: IntegerMachine | None = None) -> IntegerMachine | None:
+    def integers(
+        self, spent: IntegerMachine | None = None, check: bool = True
+    ) -> IntegerMachine | None:
         """Return the machine in integers for many half-steps, or None if it is not exact.
 
         Args:
             spent: one that is no longer needed, whose memory is used again.
+            check: False: do not wait for a GPU to say whether the parameters are finite.
         """
         if not self.exact:
             return None
         biases = self.visible_bias, self.hidden_bias
-        return IntegerMachine(self.weight, *biases, self.visible, self.hidden, spent)
+        return IntegerMachine(self.weight, *biases, self.visible, self.hidden, spent, check)
 
     @torch.no_grad()
     def draw(self, side: str, field: Tensor, noise: Noise, step: int, beta: Beta = 1.0) -> Tensor:

@@ -42,13 +42,14 @@ class ContrastiveDivergence:
         """Return the model's phase, given the data's sampled hidden states.
 
         Args:
-            hidden: uint8 (N, hidden), of rows first_row, ... of the batch.
+            hidden: uint8 (N, hidden), of rows first_row, ... of the batch; written over, unless
+                statistics are made of them.
             mask: (N, hidden), 0 where dropout took a unit out.
         """
         k, noise = self._options.k, self._noise.from_chain(first_row)
         sampled = self._options.statistics == "samples"
         sweeps = [(update * k, k)] if mask is None else [(update * k + i, 1) for i in range(k)]
-        hidden = hidden.clone()
+        hidden = hidden.clone() if sampled else hidden
         for first, count in sweeps:
             is_last = (first, count) == sweeps[-1]
             means = is_last and not sampled
@@ -223,6 +224,7 @@ class FastPersistent(Chains):
             name: wide(torch.zeros_like(getattr(machine, name).detach())) for name in names
         }
         self._shifted = copy.deepcopy(machine)
+        self._integers: IntegerMachine | None = None
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps: the chains and the fast weights."""
@@ -241,8 +243,12 @@ class FastPersistent(Chains):
                 parameter.copy_(getattr(self._machine, name))
                 if name in self._fast:
                     parameter.add_(self._fast[name])
-        k = self._options.k
-        self.chains, _ = self._shifted.run_chains(self.chains, self._noise, update * k, k)
+        k, own = self._options.k, self._shifted.integers(self._integers, check=False)
+        if own is None:
+            self.chains, _ = self._shifted.run_chains(self.chains, self._noise, update * k, k)
+        else:
+            self.chains, _ = own.run(self.chains, self._noise, update * k, k)
+            self._integers = own
         return self.chains
 
     def after(self, gradient: Gradient) -> None:

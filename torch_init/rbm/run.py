@@ -183,7 +183,8 @@ class Training:
             field = machine.weight.new_empty(len(rows), machine.hidden.size)
             drawn = noise.at("dropout", self.update, field)(Uniform(0.0, 1.0), field.shape[1])
             mask = (drawn >= options.dropout).to(field.dtype)
-        integers = self.integers = machine.integers(self.integers)
+        # Of a GPU nobody asks whether they are finite before the epoch is over.
+        integers = self.integers = machine.integers(self.integers, check=False)
         exact = None
         if self._can_be_exact:
             are_states = self.source.are_states or options.binarize is not None

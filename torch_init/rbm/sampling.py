@@ -99,6 +99,8 @@ class IntegerMachine:
         visible_bias, hidden_bias: (visible,) and (hidden,).
         visible, hidden: Bernoulli or Spin.
         spent: a machine of the same size that is no longer needed, whose memory is used again.
+        check: False: do not wait for a GPU to say whether the parameters are finite. If they are
+            not, the machine there is one whose parameters are 0.
 
     Raises:
         ValueError: parameters that are not finite.
@@ -112,6 +114,7 @@ class IntegerMachine:
         visible: Units,
         hidden: Units,
         spent: "IntegerMachine | None" = None,
+        check: bool = True,
     ) -> None:
         self._of = {"v": visible, "h": hidden}
         self._spin = {"v": isinstance(visible, Spin), "h": isinstance(hidden, Spin)}
@@ -124,6 +127,7 @@ class IntegerMachine:
             hidden_bias.detach(),
             "rbm",
             None if spent is None else spent._weights,
+            check,
         )
 
     def sample(

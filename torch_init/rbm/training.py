@@ -89,7 +89,8 @@ def fit(
     Raises:
         TypeError, ValueError: bad options or data, before the machine is changed, save by rows of
             datasets and loaders, which are met later; the first bad row is named.
-        FloatingPointError: the parameters diverged.
+        FloatingPointError: the parameters diverged. On a GPU this is noticed when figures are
+            recorded or a checkpoint is written: updates do not wait to learn it.
 
     Example:
         >>> rbm = torch_init.rbm.RBM(4, 8, seed=0)
