@@ -5,8 +5,9 @@
 namespace torch_init {
 namespace {
 
+// One block a multiprocessor will do: told so, ptxas does not spill.
 template <typename Hidden>
-__global__ void __launch_bounds__(kStatisticsThreads)
+__global__ void __launch_bounds__(kStatisticsThreads, 1)
     statistics_kernel(const __grid_constant__ ProductTasks tasks) {
   __shared__ StatisticsShared<sizeof(Hidden)> shared;
   __shared__ UnitSumsShared of_units;

@@ -68,14 +68,17 @@ template <int kUnits, typename Block, typename Number>
 TI_HOST_DEVICE void gather_chains(const Block& block, const ChainRows<Number>& rows, int64_t unit,
                                   int64_t begin, int64_t end, uint32_t (*out)[kUnits][kUnitWords]) {
   constexpr int kBytes = sizeof(Number);
+  constexpr int kEach = kUnits * kChainWords / kStatisticsThreads;
+  static_assert(kUnits * kChainWords % kStatisticsThreads == 0, "as many for each thread");
   const int left =
       static_cast<int>(end - begin < kStatisticsChains ? end - begin : kStatisticsChains);
   block.for_each_thread([&](int thread) {
     const int64_t u = unit + thread % kUnits;
     const int chains = u < rows.units ? left : 0;
     const Number* const first = rows.first + begin * rows.stride + u;
-#pragma unroll 2
-    for (int item = thread; item < kUnits * kChainWords; item += kStatisticsThreads) {
+#pragma unroll
+    for (int k = 0; k < kEach; ++k) {
+      const int item = k * kStatisticsThreads + thread;
       const int chain = item / kUnits * 4;
       uint32_t words[kBytes] = {};
 #pragma unroll
