@@ -4,13 +4,16 @@
     python benchmarks/bench_gpu.py                       # on a GPU: events, cold L2, medians
     python benchmarks/bench_gpu.py --parts gibbs
     python benchmarks/bench_gpu.py --device cpu --quick  # does it run? the CPU, tiny sizes
+    python benchmarks/bench_gpu.py --device cpu --parts launch  # what a prepared run asks of a host
 
-memory   what can be had: fill, memset, copy and read; and fills in their light, among them
-         Tensor.normal_ and uniform_.
-llama    a Llama-7B's tensors in bfloat16, one prepared launch, against a loop of torch's calls.
-small    150 tensors, 5 million elements in all: a prepared plan, also in a CUDA graph.
-moments  flow mode and the read-back against torch's sum of the same memory.
-gibbs    sweeps of an RBM against torch (eager, CUDA graph) and against the GEMMs alone.
+memory    what can be had: fill, memset, copy and read; and fills in their light, among them
+          Tensor.normal_ and uniform_, and torch.func._random where there is one.
+llama     a Llama-7B's tensors in bfloat16, one prepared launch, against a loop of torch's calls.
+small     150 tensors, 5 million elements in all: a prepared plan, also in a CUDA graph.
+launch    what the host does for such a run, by the host's clock.
+moments   flow mode and the read-back against torch's sum of the same memory.
+gibbs     sweeps of an RBM against torch (eager, CUDA graph) and against the GEMMs alone.
+training  CD-1 of an RBM against eager torch.
 
 bench_init.py --device cuda compares each initialiser and dtype. Writes bench_gpu_DEVICE.json and,
 with matplotlib, .png to --output.
@@ -25,6 +28,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import _gpu_cases as cases
 import _machine
@@ -36,8 +40,10 @@ PARTS = {
     "memory": cases.memory,
     "llama": cases.llama,
     "small": cases.small,
+    "launch": cases.launch,
     "moments": cases.moments,
     "gibbs": cases.gibbs,
+    "training": cases.training,
 }
 
 
@@ -46,12 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = torch.device(args.device)
     clock = CudaClock(device) if device.type == "cuda" else HostClock()
     bench = cases.Bench(device, clock, args.repeats, args.quick)
-    facts = {
+    facts: dict[str, Any] = {
         "benchmark": "bench_gpu",
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "quick": args.quick,
         "machine": _machine.describe(device),
         "versions": _machine.versions(),
+        "clocks": {},
     }
     groups = []
     failed = []
@@ -63,13 +70,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (RuntimeError, ValueError) as error:  # a part must not cost the others their figures
             failed.append(f"{part}: {str(error).splitlines()[0]}")
             print(f"{failed[-1]}\n")
+        if device.type == "cuda":  # while it is warm
+            facts["clocks"][part] = _machine.gpu_clocks(device)
     verdicts = judge(groups)
     for verdict in verdicts if device.type == "cuda" else ():
         word = {True: "reached", False: "MISSED", None: "not measured"}[verdict.reached]
         measured = "" if verdict.measured is None else f"{verdict.measured:.3g}"
         print(f"{word:<12} {measured:>8}  {verdict.statement}")
     if device.type != "cuda":
-        print("Not a GPU: these figures say that the script runs, and nothing of GPUs.")
+        print("Not a GPU: but for `launch`, these figures say that the script runs, and no more.")
     facts |= {"groups": [group.as_json() for group in groups], "failed": failed}
     facts["targets"] = {"tier": args.device, "verdicts": [v.as_json() for v in verdicts]}
     args.output.mkdir(parents=True, exist_ok=True)
@@ -92,6 +101,8 @@ def _print(group: Group) -> None:
         bandwidth = f"{result.gb_per_s:9.1f} GB/s" if result.side.moved else ""
         spread = math.nan if result.spread is None else result.spread
         print(f"  {name:58} {per_unit * 1e6:12.2f} us {bandwidth:>14}, spread {spread:.0%}")
+    for counted, number in group.counts.items():
+        print(f"  {counted:58} {number:12}")
     print(flush=True)
 
 
