@@ -49,6 +49,8 @@ PARTS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
+    if args.plot:
+        return 0 if _plot(json.loads(args.plot.read_text())["groups"], args.plot) else 1
     device = torch.device(args.device)
     clock = CudaClock(device) if device.type == "cuda" else HostClock()
     bench = cases.Bench(device, clock, args.repeats, args.quick)
@@ -59,35 +61,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         "machine": _machine.describe(device),
         "versions": _machine.versions(),
         "clocks": {},
+        "failed": [],
     }
-    groups = []
-    failed = []
+    args.output.mkdir(parents=True, exist_ok=True)
+    path = args.output / f"bench_gpu_{args.device}.json"
+    groups: list[Group] = []
     for part in args.parts:
         try:
             for group in PARTS[part](bench):
                 _print(group)
                 groups.append(group)
+                _save(path, facts, groups, args.device)
         except (RuntimeError, ValueError) as error:  # a part must not cost the others their figures
-            failed.append(f"{part}: {str(error).splitlines()[0]}")
-            print(f"{failed[-1]}\n")
+            facts["failed"].append(f"{part}: {str(error).splitlines()[0]}")
+            print(f"{facts['failed'][-1]}\n")
         if device.type == "cuda":  # while it is warm
             facts["clocks"][part] = _machine.gpu_clocks(device)
-    verdicts = judge(groups)
-    for verdict in verdicts if device.type == "cuda" else ():
+        _save(path, facts, groups, args.device)
+    for verdict in judge(groups) if device.type == "cuda" else ():
         word = {True: "reached", False: "MISSED", None: "not measured"}[verdict.reached]
         measured = "" if verdict.measured is None else f"{verdict.measured:.3g}"
         print(f"{word:<12} {measured:>8}  {verdict.statement}")
     if device.type != "cuda":
         print("Not a GPU: but for `launch`, these figures say that the script runs, and no more.")
-    facts |= {"groups": [group.as_json() for group in groups], "failed": failed}
-    facts["targets"] = {"tier": args.device, "verdicts": [v.as_json() for v in verdicts]}
-    args.output.mkdir(parents=True, exist_ok=True)
-    stem = args.output / f"bench_gpu_{args.device}"
-    stem.with_suffix(".json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    print(f"wrote {stem.with_suffix('.json')}")
-    if _plot(groups, stem.with_suffix(".png")):
-        print(f"wrote {stem.with_suffix('.png')}")
-    return 1 if failed else 0
+    print(f"wrote {path}")
+    if not _plot([group.as_json() for group in groups], path):
+        print(f"no plot: where matplotlib is, python benchmarks/bench_gpu.py --plot {path.name}")
+    return 1 if facts["failed"] else 0
+
+
+def _save(path: Path, facts: dict[str, Any], groups: Sequence[Group], tier: str) -> None:
+    """Write what there is by now: a run that is ended loses nothing else."""
+    verdicts = [verdict.as_json() for verdict in judge(groups)]
+    found = {"groups": [group.as_json() for group in groups]}
+    found["targets"] = {"tier": tier, "verdicts": verdicts}
+    path.write_text(json.dumps(facts | found, indent=1), encoding="utf-8")
 
 
 def _print(group: Group) -> None:
@@ -106,29 +114,31 @@ def _print(group: Group) -> None:
     print(flush=True)
 
 
-def _plot(groups: Sequence[Group], path: Path) -> bool:
-    """Microseconds of each side, a panel for each group, logarithmic."""
+def _plot(groups: Sequence[dict[str, Any]], path: Path) -> bool:
+    """Draw microseconds of each side, a panel for each group, logarithmic, beside the JSON."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return False
-    shown = [group for group in groups if any(result.samples for result in group.results)]
+    shown = [[r for r in group["results"] if "median_s" in r] for group in groups]
+    titles = [group["title"] for group, results in zip(groups, shown, strict=True) if results]
+    shown = [results for results in shown if results]
     if not shown:
         return False
-    rows = [len(group.results) for group in shown]
+    rows = [len(results) for results in shown]
     figure = Figure(figsize=(10, 0.8 * len(rows) + 0.3 * sum(rows)), dpi=110, layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False, height_ratios=rows)[:, 0]
-    for ax, group in zip(axes, shown, strict=True):
-        results = [result for result in group.results if result.median is not None]
-        names = [f"{r.side.case}, {r.side.implementation}" for r in results]
-        colours = ["#0072B2" if r.side.implementation == "torch_init" else "grey" for r in results]
-        times = [1e6 * (r.median or 0.0) / r.side.units for r in results]
-        ax.barh(range(len(names)), times, color=colours)
-        ax.set_yticks(range(len(names)), names)
+    for ax, title, results in zip(axes, titles, shown, strict=True):
+        colours = ["#0072B2" if r["implementation"] == "torch_init" else "grey" for r in results]
+        times = [1e6 * r["median_s"] / r["units_per_call"] for r in results]
+        ax.barh(range(len(results)), times, color=colours)
+        names = [f"{r['case']}, {r['implementation']}" for r in results]
+        ax.set_yticks(range(len(results)), names)
         ax.invert_yaxis()
         ax.set_xscale("log")
-        ax.set_title(f"{group.title}: microseconds", fontsize=10)
-    figure.savefig(path)
+        ax.set_title(f"{title}: microseconds", fontsize=10)
+    figure.savefig(path.with_suffix(".png"))
+    print(f"wrote {path.with_suffix('.png')}")
     return True
 
 
@@ -142,7 +152,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--repeats", type=int, help="rounds (default: 9, with --quick 2)")
     add("--quick", action="store_true", help="tiny sizes; figures mean nothing")
     add("--output", type=Path, default=Path("results"), help="folder (default: %(default)s)")
+    add("--plot", type=Path, metavar="JSON", help="measure nothing: draw what is in this file")
     args = parser.parse_args(argv)
+    if args.plot:
+        return args
     args.parts = args.parts.split(",")
     if unknown := set(args.parts) - set(PARTS):
         parser.error(f"--parts: unknown {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
