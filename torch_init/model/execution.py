@@ -21,7 +21,7 @@ from torch_init.model.read_back import read_back
 from torch_init.model.report import Report
 from torch_init.model.sites import Site, find_sites
 from torch_init.model.table import Piece, Plan, Row
-from torch_init.structures import DeltaOrthogonal, Orthogonal, Structure
+from torch_init.structures import STRUCTURES, DeltaOrthogonal, Orthogonal
 
 
 def init_(
@@ -236,7 +236,7 @@ class PreparedPlan:
         odd = isinstance(values, Constant) and not _ops.takes_constants(box.view.dtype)
         if isinstance(values, (Orthogonal, DeltaOrthogonal)) and box.view.is_cuda:
             self._needs_cpu = self._needs_cpu or row.name
-        if isinstance(values, Structure) or odd or not _ops.can_batch(box.view):
+        if isinstance(values, STRUCTURES) or odd or not _ops.can_batch(box.view):
             self._others.append(partial(fill_box, values, box.view, box.offset, shape, seed, name))
             return
         first_index, index_strides = 0, None
