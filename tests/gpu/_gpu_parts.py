@@ -33,6 +33,7 @@ class Part:
         figures: reads key figures from the log; may raise, which fails the part.
         skip: why the part cannot run here, if it cannot.
         environment: added to that of this process.
+        needs: what must be there: another torch_init, installed here, must not be tested instead.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Part:
     figures: Callable[[str], Figures] = lambda log: {}
     skip: str = ""
     environment: dict[str, str] = field(default_factory=dict)
+    needs: Path | None = None
 
 
 ON_A_GPU = ("memory", "llama", "small", "launch", "moments", "gibbs", "training")
@@ -72,8 +74,7 @@ def parts(args: argparse.Namespace, output: Path) -> list[Part]:
     tables = "--ignore=tests/distributions/test_tables.py"
     engine = ("tests/fill", "tests/distributions", "tests/orthogonal")
     threads = ",".join(str(n) for n in sorted({1, 2, machine.cpus()}))
-    return [
-        of.building(),
+    built = [
         of.tests("known-answers", "tests/random", "tests/fill/test_golden.py", limit=180),
         Part("cpu-tiers", tiers, 120, figures=tier_figures, environment=of.environment),
         of.on_cuda("cuda-parity", *(f"tests/cuda/{name}" for name in fills), limit=300),
@@ -88,6 +89,9 @@ def parts(args: argparse.Namespace, output: Path) -> list[Part]:
         of.tests("cpu-fill", *engine, tables, limit=600 if args.rehearse else 300),
         of.benchmark("cpu", *ON_A_CPU, "--threads", threads, limit=240),
     ]
+    for part in built:
+        part.needs = None if args.installed else output / "site" / "torch_init"
+    return [of.building(), *built]
 
 
 FILLS = (

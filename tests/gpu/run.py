@@ -61,6 +61,8 @@ def execute(part: Part, logs: Path, left: float = float("inf")) -> Row:
         return row("skipped", {}, part.skip)
     if left < LEAST:
         return row("skipped", {}, "no time was left (--minutes)")
+    if part.needs is not None and not part.needs.exists():
+        return row("failed", {}, "nothing was built: see build.log")
     path = logs / f"{part.name}.log"
     limit = min(part.limit, left)
     status = _run_bounded(part, path, limit)

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import _gpu_build
 import _gpu_figures as figures
 import _gpu_report as report
 import pytest
@@ -108,6 +109,21 @@ def test_a_part_that_is_ended_keeps_its_figures(run, tmp_path):
     row = run.execute(python(run, "slow", code, figures=figures.pytest_figures), tmp_path, left=6.0)
     assert (row["status"], row["reason"]) == ("timeout", "ended after 6 s")
     assert row["figures"] == {"passed": 2, "failed": 1}
+
+
+def test_no_other_torch_init_is_tested(run, tmp_path):
+    """Where nothing was built, an older one may be installed."""
+    parts = run.parts(run.parse([]), tmp_path)
+    assert {part.needs for part in parts[1:]} == {tmp_path / "site" / "torch_init"}
+    assert not any(part.needs for part in run.parts(run.parse(["--installed"]), tmp_path))
+    row = run.execute(parts[1], tmp_path)
+    assert (row["status"], row["reason"]) == ("failed", "nothing was built: see build.log")
+
+
+def test_what_a_build_lacks_is_named(monkeypatch):
+    monkeypatch.setattr(_gpu_build, "find_spec", lambda name: None if name == "pybind11" else name)
+    monkeypatch.setattr(_gpu_build.machine, "find_tool", lambda name: None)
+    assert _gpu_build.missing_here() == "pybind11, cmake, c++, nvcc"
 
 
 def test_no_part_begins_without_time(run, tmp_path):
