@@ -13,6 +13,9 @@ from torch import Tensor
 
 from torch_init import _ops
 
+LIMBS = 3
+"""Of an exact weight: a half-step is as many products of bytes."""
+
 
 def gibbs_sides(
     device: torch.device, chains: int, visible: int, hidden: int, sweeps: int
@@ -36,15 +39,16 @@ def gibbs_sides(
         start = states.to(dtype)
         calls.append((f"sweep, {name}", "torch", partial(_sweeps, *layer, start, sweeps)))
         calls.append((f"GEMMs alone, {name}", "torch", _gemms(layer[0], start, sweeps)))
-    calls.append(("GEMMs alone, int8, one limb", "torch", _int8_gemms(weight, states, sweeps)))
+    for limbs, name in ((1, "one limb"), (LIMBS, "every limb")):
+        gemms = _int8_gemms(weight, states, limbs * sweeps)
+        calls.append((f"GEMMs alone, int8, {name}", "torch", gemms))
     sides = [Side(case, who, call, **facts, optional=who == "torch") for case, who, call in calls]
     if device.type == "cuda":
-        graphs = [
+        facts["optional"] = True
+        sides += [
             Side(f"{side.case}, in a graph", side.implementation, captured(side.call), **facts)
             for side in sides
-            if side.case != "GEMMs alone, int8, one limb"
         ]
-        sides += graphs
     return sides
 
 
@@ -66,8 +70,8 @@ def _gemms(weight: Tensor, v: Tensor, sweeps: int) -> Callable[[], None]:
     return run
 
 
-def _int8_gemms(weight: Tensor, states: Tensor, sweeps: int) -> Callable[[], None]:
-    """One int8 limb each way; exact weights have several. Sizes are padded as cuBLAS wants them."""
+def _int8_gemms(weight: Tensor, states: Tensor, times: int) -> Callable[[], None]:
+    """One int8 limb each way, so many times. Sizes are padded as cuBLAS wants them."""
 
     def padded(n: int) -> int:
         return -(-n // 32) * 32
@@ -82,7 +86,7 @@ def _int8_gemms(weight: Tensor, states: Tensor, sweeps: int) -> Callable[[], Non
     h = torch.ones(chains, hidden, dtype=torch.int8, device=device)
 
     def run() -> None:
-        for _ in range(sweeps):
+        for _ in range(times):
             torch._int_mm(v, limb)
             torch._int_mm(h, back)
 

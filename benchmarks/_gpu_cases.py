@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,12 +12,15 @@ from typing import Any
 
 import torch
 from _gibbs_sides import gibbs_sides
+from _init_cases import stateless
 from _llama import SIZES, llama_on_meta
-from _timing import Clock, Group, Side, captured, measure
+from _rbm_peers import BATCH, HIDDEN, RATE, VISIBLE, plain_torch
+from _timing import Clock, Group, HostClock, Side, captured, measure
 from torch import Tensor, nn
 
 import torch_init
-from torch_init import _ops, rule
+from torch_init import _ops, rbm, rule
+from torch_init.distributions import Normal
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,16 @@ class Bench:
     repeats: int
     quick: bool
 
-    def group(self, kind: str, title: str, dtype: str, sides: list[Side]) -> Group:
+    def group(
+        self,
+        kind: str,
+        title: str,
+        dtype: str,
+        sides: list[Side],
+        counts: dict[str, int] | None = None,
+    ) -> Group:
         results = measure(sides, self.clock, self.repeats)
-        return Group(kind, f"{kind}: {title}", dtype, None, results)
+        return Group(kind, f"{kind}: {title}", dtype, None, results, counts or {})
 
 
 def memory(bench: Bench) -> Iterator[Group]:
@@ -53,6 +64,8 @@ def memory(bench: Bench) -> Iterator[Group]:
         ):
             sides.append(Side(case, "torch_init", partial(ours, x, seed=0), **size))
             sides.append(Side(case, "torch", theirs, **size))
+            if call := stateless(f"{case}_", x):
+                sides.append(Side(case, "torch.func._random", call, **size, optional=True))
         cut = partial(torch_init.trunc_normal_, x, a=-2.0, b=2.0, seed=0)
         sides.append(Side("truncated", "torch_init", cut, **size))
         cut = partial(nn.init.trunc_normal_, x, a=-2.0, b=2.0)
@@ -90,30 +103,85 @@ def llama(bench: Bench) -> Iterator[Group]:
     }
     for case, call in loops.items():
         sides.append(Side(case, "torch", partial(_fills, parameters, call), **facts))
+    counts = {}
+    if bench.device.type == "cuda":
+        counts["synchronisations"] = _synchronisations(sides[0].call)
     title = f"{len(parameters)} tensors, {size // 2:,} elements"
-    yield bench.group("llama", title, "bfloat16", sides)
+    yield bench.group("llama", title, "bfloat16", sides, counts)
+
+
+def _synchronisations(call: Callable[[], Any]) -> int:
+    """How often a call waits for the GPU, as far as torch knows."""
+    call()  # loads the kernel
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            call()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in caught)
+
+
+def _small_model(device: torch.device) -> nn.ParameterList:
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.randint(64, 66_000, (150,), generator=generator).tolist()
+    return nn.ParameterList([nn.Parameter(torch.empty(n, device=device)) for n in sizes])
 
 
 def small(bench: Bench) -> Iterator[Group]:
     """Overheads: the fill itself takes a few microseconds."""
-    generator = torch.Generator().manual_seed(0)
-    sizes = torch.randint(64, 66_000, (150,), generator=generator).tolist()
-    model = nn.ParameterList([nn.Parameter(torch.empty(n, device=bench.device)) for n in sizes])
+    model = _small_model(bench.device)
     rules = rule("*", torch_init.normal_, std=0.02)
     prepared = torch_init.prepare(torch_init.plan(model, rules))
     loop = partial(_fills, list(model), partial(nn.init.normal_, std=0.02))
-    total = sum(sizes)
+    total = sum(parameter.numel() for parameter in model)
     facts: dict[str, Any] = {"elements": total, "moved": 4 * total}
     facts["calls"] = 2 if bench.quick else 50
+    unchecked = partial(prepared.run, check=False)
     sides = [
         Side("prepared plan", "torch_init", prepared.run, **facts),
+        Side("prepared plan, unchecked", "torch_init", unchecked, **facts),
         Side("loop of normal_", "torch", loop, **facts),
     ]
     if bench.device.type == "cuda":
         sides.append(
             Side("prepared plan in a graph", "torch_init", captured(prepared.run), **facts)
         )
-    yield bench.group("small", f"{len(sizes)} tensors, {total:,} elements", "float32", sides)
+    yield bench.group("small", f"{len(model)} tensors, {total:,} elements", "float32", sides)
+
+
+def launch(bench: Bench) -> Iterator[Group]:
+    """What the host does for one prepared run, by the host's clock.
+
+    On a GPU: everything up to the launch's return, while the GPU is busy. On a CPU the plan is
+    left out: an element alone is filled in its place, through the same call of the module.
+    """
+    model = _small_model(bench.device)
+    prepared = torch_init.prepare(torch_init.plan(model, rule("*", torch_init.normal_, std=0.02)))
+    prepared.run()
+    calls = 2 if bench.quick else 20  # a sample so short that others seldom interrupt it
+    if bench.device.type == "cpu":
+        one = (torch.empty(1), Normal(0.0, 1.0).spec(), 0)
+        prepared.native = [_ops.FillPlan([one])]
+
+    def settle() -> None:
+        if bench.device.type == "cuda":
+            torch.cuda.synchronize()
+            torch.cuda._sleep(50_000_000)  # some 30 ms
+
+    x = torch.empty(64, 64, device=bench.device)
+    cases = {
+        "a run": ("torch_init", prepared.run),
+        "a run, unchecked": ("torch_init", partial(prepared.run, check=False)),
+        "its native part": ("torch_init", prepared.native[0].run),
+        "xavier_normal_ of 64 x 64": ("torch_init", partial(torch_init.xavier_normal_, x, seed=0)),
+        "nn.init.xavier_normal_ of 64 x 64": ("torch", partial(nn.init.xavier_normal_, x)),
+    }
+    facts: dict[str, Any] = {"elements": len(model), "moved": 0, "calls": calls, "prepare": settle}
+    sides = [Side(case, who, call, **facts) for case, (who, call) in cases.items()]
+    title = f"launch: {len(model)} tensors, the host's part"
+    yield Group("launch", title, "float32", None, measure(sides, HostClock(), 5 * bench.repeats))
 
 
 def moments(bench: Bench) -> Iterator[Group]:
@@ -149,3 +217,27 @@ def gibbs(bench: Bench) -> Iterator[Group]:
         sides = gibbs_sides(bench.device, chains, visible, hidden, sweeps)
         title = f"{chains} chains, {visible} x {hidden}, a sweep"
         yield bench.group("gibbs", title, "uint8", sides)
+
+
+def training(bench: Bench) -> Iterator[Group]:
+    """An epoch of CD-1 on rows in the GPU's memory, everything of fit counted."""
+    updates = 2 if bench.quick else 100
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.rand(updates * BATCH, VISIBLE, generator=generator) < 0.13
+    rows = rows.float().to(bench.device)
+
+    def ours(statistics: str) -> None:
+        machine = rbm.RBM(VISIBLE, HIDDEN, seed=0).to(bench.device)
+        options: dict[str, Any] = {"batch_size": BATCH, "learning_rate": RATE, "monitors": ()}
+        options |= {"momentum": 0.0, "weight_decay": 0.0, "centered": False}
+        machine.fit(rows, epochs=1, statistics=statistics, **options)
+
+    calls: dict[tuple[str, str], Callable[[], Any]] = {
+        ("CD-1", "torch_init"): partial(ours, "means"),
+        ("CD-1, sampled statistics", "torch_init"): partial(ours, "samples"),
+        ("CD-1", "torch"): partial(plain_torch(1), rows, 1),
+    }
+    facts: dict[str, Any] = {"elements": rows.numel(), "moved": 0, "units": updates}
+    sides = [Side(case, who, call, **facts) for (case, who), call in calls.items()]
+    title = f"{BATCH} rows, {VISIBLE} x {HIDDEN}, an update"
+    yield bench.group("training", title, "float32", sides)

@@ -121,13 +121,14 @@ def throughput(
         tiers = bench.tiers if case.engine else [""]
         sides += [_side(name, "torch_init", ours, tensor, tier) for tier in tiers]
         sides.append(_side(name, "torch", partial(case.torch, tensor), tensor, optional=True))
-        if case.stateless and (call := _stateless(case.stateless, tensor)):
+        if case.stateless and (call := stateless(case.stateless, tensor)):
             sides.append(_side(name, "torch.func._random", call, tensor, optional=True))
     results = measure(sides, bench.clock, bench.repeats)
     return Group("throughput", f"{dtype}, {elements:,} elements", dtype, threads, results)
 
 
-def _stateless(function: str, tensor: Tensor) -> Callable[[], Any] | None:
+def stateless(function: str, tensor: Tensor) -> Callable[[], Any] | None:
+    """Return a call of a function of torch.func._random on tensor; None where there is none."""
     try:
         from torch.func import _random
     except ImportError:  # experimental: not in every version of torch

@@ -35,6 +35,17 @@ def describe(device: torch.device) -> dict[str, Any]:
     return facts
 
 
+def gpu_clocks(device: torch.device) -> str:
+    """Return clocks, power and temperature as nvidia-smi has them now; empty without it."""
+    if shutil.which("nvidia-smi") is None:
+        return ""
+    fields = "clocks.sm,clocks.mem,power.draw,temperature.gpu"
+    which = str(torch.cuda.get_device_properties(device).uuid)
+    command = ["nvidia-smi", f"--id=GPU-{which}", f"--query-gpu={fields}", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
 def versions() -> dict[str, str]:
     """Return what `torch-init info` prints, and the revision of the checkout."""
     return info.collect() | {"git revision of the checkout": _revision()}

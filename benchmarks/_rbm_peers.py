@@ -30,11 +30,12 @@ def plain_torch(k: int) -> Epochs:
     """CD-k as one would write it: addmm, sigmoid, bernoulli."""
 
     def train(rows: torch.Tensor, epochs: int) -> rbm.RBM:
-        weight = 0.01 * torch.randn(VISIBLE, HIDDEN)
+        device = rows.device
+        weight = 0.01 * torch.randn(VISIBLE, HIDDEN, device=device)
         mean = rows.mean(0).clamp(1e-3, 1 - 1e-3)
-        b, c = torch.log(mean / (1 - mean)), torch.zeros(HIDDEN)
+        b, c = torch.log(mean / (1 - mean)), torch.zeros(HIDDEN, device=device)
         for _ in range(epochs):
-            for numbers in torch.randperm(len(rows)).split(BATCH):
+            for numbers in torch.randperm(len(rows), device=device).split(BATCH):
                 v = rows[numbers]
                 up = torch.sigmoid(torch.addmm(c, v, weight))
                 h = torch.bernoulli(up)

@@ -99,6 +99,8 @@ class Group:
     dtype: str
     threads: int | None
     results: Sequence[Result] = field(repr=False)
+    counts: dict[str, int] = field(default_factory=dict)
+    """What was counted, not timed, by name."""
 
     def heading(self, text: str) -> str:
         """Return text with the number of threads, if there is one."""
@@ -127,6 +129,7 @@ class Group:
             "title": self.title,
             "dtype": self.dtype,
             "threads": self.threads,
+            "counts": self.counts,
             "results": [
                 result.as_json()
                 | {
@@ -188,7 +191,18 @@ class CudaClock:
 
 
 def captured(call: Callable[[], Any]) -> Callable[[], None]:
-    """Return the replay of a CUDA graph of the call, which runs once before."""
+    """Return the replay of a CUDA graph of the call, captured when it is first replayed."""
+    graphs: list[torch.cuda.CUDAGraph] = []
+
+    def replay() -> None:
+        if not graphs:
+            graphs.append(_capture(call))
+        graphs[0].replay()
+
+    return replay
+
+
+def _capture(call: Callable[[], Any]) -> torch.cuda.CUDAGraph:
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -197,8 +211,7 @@ def captured(call: Callable[[], Any]) -> Callable[[], None]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         call()
-    replay: Callable[[], None] = graph.replay
-    return replay
+    return graph
 
 
 def measure(sides: Sequence[Side], clock: Clock, repeats: int) -> list[Result]:

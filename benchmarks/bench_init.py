@@ -43,7 +43,7 @@ BUSY = 0.5
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     args = _parse(arguments)
-    facts = {
+    facts: dict[str, Any] = {
         "benchmark": "bench_init",
         "command": shlex.join(["python", "benchmarks/bench_init.py", *arguments]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -63,23 +63,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if load is not None and load > BUSY:
         print("Other programs are running: figures are noisy, multi-threaded ones most.")
 
-    groups = []
+    stem = args.output / f"bench_init_{args.device}"
+    tier, stated_for = args.tiers[-1], targets.STATED_FOR[args.device]
+    groups: list[Group] = []
     for group in _groups(args):
         report.print_group(group)
         groups.append(group)
-    tier, stated_for = args.tiers[-1], targets.STATED_FOR[args.device]
-    verdicts = targets.judge(groups, tier)
+        facts["machine"]["load_average_1_min_at_end"] = _machine.load_average()
+        facts["groups"] = [group.as_json() for group in groups]
+        verdicts = targets.judge(groups, tier)
+        judged = [verdict.as_json() for verdict in verdicts]
+        facts["targets"] = {"tier": tier, "stated_for": stated_for, "verdicts": judged}
+        # After each group: a run that is ended keeps what it has measured.
+        text = json.dumps(facts, indent=1, allow_nan=False) + "\n"
+        stem.with_suffix(".json").write_text(text, encoding="utf-8")
     report.print_notes(args.quick)
     print(f"This run: {args.elements:,} elements. Targets are stated for {stated_for}.")
-    report.print_verdicts(verdicts, tier)
-
-    facts["machine"]["load_average_1_min_at_end"] = _machine.load_average()
-    facts["groups"] = [group.as_json() for group in groups]
-    judged = [verdict.as_json() for verdict in verdicts]
-    facts["targets"] = {"tier": tier, "stated_for": stated_for, "verdicts": judged}
-    stem = args.output / f"bench_init_{args.device}"
-    text = json.dumps(facts, indent=1, allow_nan=False) + "\n"
-    stem.with_suffix(".json").write_text(text, encoding="utf-8")
+    report.print_verdicts(targets.judge(groups, tier), tier)
     print(f"Wrote {stem.with_suffix('.json')}")
     if report.plot(groups, stem.with_suffix(".png"), machine):
         print(f"Wrote {stem.with_suffix('.png')}")

@@ -22,7 +22,7 @@ from torch_init.keys import (
     draw_seed,
     draw_seed_tensor,
 )
-from torch_init.structures import Structure
+from torch_init.structures import STRUCTURES, Structure
 
 Values = Distribution | Structure
 """What a tensor is filled with: independent draws, or a structure."""
@@ -158,7 +158,7 @@ def fill_box(
     name: str,
 ) -> None:
     """Fill view with what a tensor of the given shape, filled with values, holds from offset on."""
-    if isinstance(values, Structure):
+    if isinstance(values, STRUCTURES):
         values.fill_box(view, offset, shape, seed, name)
     elif isinstance(values, Constant) and not _ops.takes_constants(view.dtype):
         with torch.no_grad():
@@ -243,7 +243,7 @@ def resolve_seed(
 
 def _componentwise(function: str, tensor: Tensor, values: Values) -> Values:
     """Return the distribution of the real and imaginary parts if tensor is complex."""
-    if not tensor.dtype.is_complex or isinstance(values, Structure):
+    if not tensor.dtype.is_complex or isinstance(values, STRUCTURES):
         return values
     if isinstance(values, Normal) and values.mean == 0:
         # E|z|^2 = std^2, half of it in either part, as torch.Tensor.normal_ has it.

@@ -119,6 +119,7 @@ class FillPlan:
         self._device = self._tensors[0].device
         self._plan = _C.FillPlan([_task(*entry) for entry in entries])
         self._blob: Tensor | None = None
+        self._address = 0
         if self._device.type == "cuda" and not self._plan.fits_in_arguments():
             with torch.cuda.device(self._device):
                 self._upload()
@@ -141,22 +142,25 @@ class FillPlan:
         self._plan.run_cuda_body_on_host(blocks)
 
     def _launch(self) -> None:
-        stream = torch.cuda.current_stream()
-        if self._blob is None:
-            self._plan.run_on_cuda(self._device.index, stream.cuda_stream, 0)
-            return
-        # Capture starts after a synchronisation: the upload is done, and must not be waited for.
-        if stream != self._uploaded_on and not torch.cuda.is_current_stream_capturing():
-            stream.wait_event(self._uploaded)
-            self._blob.record_stream(stream)
-        self._plan.run_on_cuda(self._device.index, stream.cuda_stream, self._blob.data_ptr())
+        # torch.cuda.current_stream() would take as long as the launch.
+        stream = torch._C._cuda_getCurrentRawStream(self._device.index)
+        if self._blob is not None and stream != self._uploaded_on:
+            self._wait_for_upload(self._blob)
+        self._plan.run_on_cuda(self._device.index, stream, self._address)
 
     def _upload(self) -> None:
-        self._uploaded_on = torch.cuda.current_stream()
+        stream = torch.cuda.current_stream()
         self._blob = torch.empty(self._plan.blob_size(), dtype=torch.uint8, device=self._device)
-        address, stream = self._blob.data_ptr(), self._uploaded_on.cuda_stream
-        self._plan.upload(self._device.index, stream, address)
-        self._uploaded = self._uploaded_on.record_event()
+        self._address, self._uploaded_on = self._blob.data_ptr(), stream.cuda_stream
+        self._plan.upload(self._device.index, self._uploaded_on, self._address)
+        self._uploaded = stream.record_event()
+
+    def _wait_for_upload(self, blob: Tensor) -> None:
+        # Capture starts after a synchronisation: the upload is done, and must not be waited for.
+        if not torch.cuda.is_current_stream_capturing():
+            stream = torch.cuda.current_stream()
+            stream.wait_event(self._uploaded)
+            blob.record_stream(stream)
 
 
 def _task(
@@ -248,7 +252,7 @@ def _orthogonal_now(tensor: Tensor, gain: float, seed: int, name: str) -> None:
 
 def count_writes(tensors: Iterable[Tensor]) -> None:
     """Let autograd know that values it may have saved of these tensors are gone."""
-    torch.autograd.graph.increment_version([t for t in tensors if not t.is_inference()])
+    torch.autograd.graph.increment_version(tensors)
 
 
 def can_batch(tensor: Tensor) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 
 class Receiver(Protocol):
@@ -110,6 +111,10 @@ def graphs_can_tell() -> bool:
 
 def _keep_for_their_effect() -> bool:
     """Have the compiler keep the operators; return whether it will."""
+    # Graphs that hold hooks of gradients: before PyTorch 2.11 none can; its own take no sizes that
+    # vary, no vmap and no operation in place after a module; 2.12 was not tried.
+    if TorchVersion(torch.__version__) < "2.13":
+        return False
     # Not public, but there since PyTorch 2.4: the public ways to declare an effect name an
     # argument that is written to. Other versions may lack them, or have them otherwise.
     try:

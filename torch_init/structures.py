@@ -165,6 +165,9 @@ class Sparse:
 
 Structure = Identity | Dirac | ZeroIdentity | Orthogonal | DeltaOrthogonal | Sparse
 
+STRUCTURES = (Identity, Dirac, ZeroIdentity, Orthogonal, DeltaOrthogonal, Sparse)
+"""For isinstance, which the compilers of some versions of torch cannot do with a union."""
+
 
 def _kernel_point(view: Tensor, offset: Sequence[int], point: list[int]) -> Tensor | None:
     """Return the matrix that a box of a convolution's weight holds at one point of the kernel.

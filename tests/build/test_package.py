@@ -22,7 +22,7 @@ def test_package_is_typed():
 def test_torch_and_numpy_are_the_only_requirements():
     requirements = importlib.metadata.requires("torch-init")
     base = [r for r in requirements if "extra ==" not in r]
-    assert sorted(base) == ["numpy", "torch>=2.6"]
+    assert sorted(base) == ["numpy", "torch>=2.9"]
 
 
 @pytest.mark.parametrize("library", [b"libtorch", b"libc10", b"libcudart.so"])

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +123,16 @@ def build(output: Path, rehearse: bool) -> int:
         (output / "build.json").write_text(json.dumps(facts), encoding="utf-8")
         print(f"build: {name}: {facts}", flush=True)
         return 1 if name == "CMake without CUDA" else 0
-    print("build: no way worked; each one's errors are above")
+    shutil.rmtree(site, ignore_errors=True)
+    print(f"build: no way worked; missing here: {missing_here()}; each one's errors are above")
     return 1
+
+
+def missing_here() -> str:
+    """What a build wants and this machine lacks; "nothing" if it is all there."""
+    modules = [name for name in ("pybind11", "setuptools") if find_spec(name) is None]
+    tools = [name for name in ("cmake", "c++", "nvcc") if machine.find_tool(name) is None]
+    return ", ".join([*modules, *tools]) or "nothing"
 
 
 def figures(output: Path) -> Callable[[str], dict[str, Any]]:

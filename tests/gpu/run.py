@@ -1,116 +1,90 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prove torch_init on a machine with a GPU: build, parity, sanitizer, benchmarks. No network.
 
-    python tests/gpu/run.py                # everything; half an hour, at most two
+    python tests/gpu/run.py                # everything, in 25 minutes at most
+    python tests/gpu/run.py --resume       # what was not ok, or not reached, the last time
     python tests/gpu/run.py --only build,cuda-parity
     python tests/gpu/run.py --rehearse     # no GPU: the kernel's body, run by the host, stands in
 
-Needs Python >= 3.10 with torch, numpy, scipy, mpmath, pytest and pybind11, CMake, a C++ compiler
-and nvcc. Every part is a process of its own with a time limit, and runs whatever became of the one
-before. Prints a table last; writes report.json, the benchmarks' results and a log of each part to
---output. The exit status is 1 if a part that proves correctness failed or did not run.
+Needs Python >= 3.10 with torch, numpy, mpmath (which torch brings), pytest and pybind11, CMake, a
+C++ compiler and nvcc; draws plots where there is matplotlib. Every part is a process of its own
+with a time limit, and runs whatever became of the one before. report.json is written anew after
+each part, the benchmarks' results and a log of each part lie beside it in --output; a table comes
+last. The exit status is 1 if a part that proves correctness failed or did not run.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import ctypes
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import _gpu_build
 import _gpu_machine as machine
-from _gpu_figures import (
-    Figures,
-    benchmark_figures,
-    pytest_figures,
-    sanitizer_figures,
-    target_figures,
-    tier_figures,
-)
+from _gpu_figures import Figures
+from _gpu_parts import Part, parts
+from _gpu_report import Report, Row, digest_of_sources, table
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+LEAST = 5.0
+"""Seconds that must be left for a part to begin."""
 
 
-@dataclass
-class Part:
-    """One row of the table.
+def execute(part: Part, logs: Path, left: float = float("inf")) -> Row:
+    """Run one part, its output to a log, and judge it.
 
     Args:
-        limit: seconds after which the part is ended.
-        proves: whether the run fails if this part does.
-        figures: reads key figures from the log; may raise, which fails the part.
-        skip: why the part cannot run here, if it cannot.
-        environment: added to that of this process.
+        left: seconds until the whole run is to end.
     """
+    start = time.monotonic()
 
-    name: str
-    command: Sequence[str | Path]
-    limit: int
-    proves: bool = True
-    figures: Callable[[str], Figures] = lambda log: {}
-    skip: str = ""
-    environment: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class Outcome:
-    """status: ok, failed, timeout, skipped, or unavailable (the tool does not work here)."""
-
-    part: Part
-    status: str
-    seconds: float
-    figures: Figures
-    reason: str = ""
-
-    @property
-    def failed(self) -> bool:
-        return self.part.proves and self.status != "ok"
-
-    def as_json(self) -> dict[str, Any]:
+    def row(status: str, figures: Figures, reason: str = "") -> Row:
         return {
-            "part": self.part.name,
-            "status": self.status,
-            "seconds": round(self.seconds, 1),
-            "proves_correctness": self.part.proves,
-            "figures": self.figures,
-            "reason": self.reason,
-            "command": shlex.join(map(str, self.part.command)),
+            "part": part.name,
+            "status": status,
+            "seconds": round(time.monotonic() - start, 1),
+            "proves_correctness": part.proves,
+            "figures": figures,
+            "reason": reason,
+            "command": shlex.join(map(str, part.command)),
+            "ended": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "gpus": machine.gpu_state(),
         }
 
-
-def execute(part: Part, logs: Path) -> Outcome:
-    """Run one part, its output to a log, and judge it."""
     if part.skip:
-        return Outcome(part, "skipped", 0.0, {}, part.skip)
+        return row("skipped", {}, part.skip)
+    if left < LEAST:
+        return row("skipped", {}, "no time was left (--minutes)")
+    if part.needs is not None and not part.needs.exists():
+        return row("failed", {}, "nothing was built: see build.log")
     path = logs / f"{part.name}.log"
-    start = time.monotonic()
-    status = _run_bounded(part, path)
-    seconds = time.monotonic() - start
+    limit = min(part.limit, left)
+    status = _run_bounded(part, path, limit)
     log = path.read_text(encoding="utf-8", errors="replace")
-    if status is None:
-        return Outcome(part, "timeout", seconds, {}, f"ended after {part.limit} s")
-    if unavailable := machine.tool_trouble(log) if "sanitizer" in part.name else "":
-        return Outcome(part, "unavailable", seconds, {}, unavailable)
+    unavailable = machine.tool_trouble(log) if "sanitizer" in part.name else ""
+    if status is not None and unavailable:
+        return row("unavailable", {}, unavailable)
+    trouble = ""
     try:
         figures = part.figures(log)
     except (OSError, ValueError, KeyError, LookupError) as error:
-        return Outcome(part, "failed", seconds, {}, f"{_last_line(log)} ({error!r})")
+        figures, trouble = {}, f" ({error!r})"
+    if status is None:
+        return row("timeout", figures, f"ended after {limit:.0f} s")
+    if trouble:
+        return row("failed", figures, f"{_last_line(log)}{trouble}")
     if status != 0:
-        return Outcome(part, "failed", seconds, figures, f"exit status {status}: {_last_line(log)}")
-    return Outcome(part, "ok", seconds, figures)
+        return row("failed", figures, f"exit status {status}: {_last_line(log)}")
+    return row("ok", figures)
 
 
-def _run_bounded(part: Part, log: Path) -> int | None:
+def _run_bounded(part: Part, log: Path, limit: float) -> int | None:
     """Return the exit status, or None if the part had to be ended."""
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -121,9 +95,10 @@ def _run_bounded(part: Part, log: Path) -> int | None:
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
         try:
-            return process.wait(timeout=part.limit)
+            return process.wait(timeout=limit)
         except subprocess.TimeoutExpired:
             return None
         finally:
@@ -133,141 +108,15 @@ def _run_bounded(part: Part, log: Path) -> int | None:
                 process.wait()
 
 
+def _end_with_parent() -> None:
+    """Have the kernel end this process with its parent: it would hold the GPU without a limit."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
 def _last_line(log: str) -> str:
     lines = [line for line in log.splitlines() if line.strip()]
     return lines[-1].strip()[:160] if lines else "no output"
-
-
-def parts(args: argparse.Namespace, output: Path) -> list[Part]:
-    """Every part, in the order in which they run."""
-    python = sys.executable
-    environment = {"PYTHONDONTWRITEBYTECODE": "1"}
-    if not args.installed:
-        environment["PYTHONPATH"] = _gpu_build.python_path(output / "site")
-    cuda = "TORCH_INIT_CUDA_STAND_IN" if args.rehearse else "TORCH_INIT_REQUIRE_CUDA"
-
-    def tests(name: str, *paths: str, limit: int, **added: str) -> Part:
-        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *paths]
-        return Part(name, command, limit, figures=pytest_figures, environment=environment | added)
-
-    def sanitizer(tool: str) -> Part:
-        subject = [python, HERE / "sanitized.py"]
-        found = machine.find_tool("compute-sanitizer")
-        skip = "rehearsal" if args.rehearse else "" if found else "compute-sanitizer: not found"
-        # Without its own cache, torch's allocations have the bounds that the tool checks.
-        added = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-        command = [found or "compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *subject]
-        return Part(
-            f"sanitizer-{tool}",
-            command,
-            600,
-            proves=False,
-            figures=sanitizer_figures,
-            skip=skip,
-            environment=environment | added,
-        )
-
-    def benchmark(device: str, *options: str) -> Part:
-        command = [python, "benchmarks/bench_init.py", "--device", device, *options]
-        result = output / f"bench_init_{device}.json"
-        return Part(
-            f"benchmark-{device}",
-            [*command, *(["--quick"] if args.rehearse else []), "--output", output],
-            900,
-            proves=False,
-            figures=benchmark_figures(result),
-            skip="rehearsal" if args.rehearse and device == "cuda" else "",
-            environment=environment,
-        )
-
-    def whole_benchmark(part: str) -> Part:
-        device = "cpu" if args.rehearse else "cuda"
-        folder = output / part
-        command = [python, "benchmarks/bench_gpu.py", "--device", device, "--parts", part]
-        return Part(
-            f"benchmark-{part}",
-            [*command, *(["--quick"] if args.rehearse else []), "--output", folder],
-            300,
-            proves=False,
-            figures=target_figures(folder / f"bench_gpu_{device}.json"),
-            environment=environment | ({"OMP_NUM_THREADS": "1"} if args.rehearse else {}),
-        )
-
-    def only_on_a_gpu(part: Part, reason: str) -> Part:
-        if args.rehearse:
-            part.skip, part.proves = f"rehearsal: {reason}", False
-        return part
-
-    building = [
-        python,
-        HERE / "_gpu_build.py",
-        "--output",
-        output,
-        *(["--rehearse"] * args.rehearse),
-    ]
-    skip = "--installed: the installed torch_init is used" if args.installed else ""
-    elements = ["--elements", "200003"] if args.rehearse else []
-    tiers = [python, HERE / "compare_tiers.py", *elements, "--require", machine.expected_tiers()]
-    # Its failures could leave the process without a usable GPU: a process of its own.
-    launch = tests("cuda-launch", "tests/cuda/test_launch_cuda.py", limit=300, **{cuda: "1"})
-    flow = tests("cuda-flow", "tests/flow/test_cuda_flow.py", limit=300, **{cuda: "1"})
-    chains = tests("cuda-gibbs", "tests/cuda/test_gibbs_cuda.py", limit=600, **{cuda: "1"})
-    training = tests("cuda-training", "tests/cuda/test_training_cuda.py", limit=300, **{cuda: "1"})
-    if args.rehearse:  # the kernels' bodies, run by the host
-        chains = tests("cuda-gibbs", "tests/gibbs/test_cuda_body.py", limit=600)
-    threads = ",".join(str(n) for n in sorted({1, 2, machine.cpus()}))
-    return [
-        Part("build", building, 1200, not skip, _gpu_build.figures(output), skip, environment),
-        tests("known-answers", "tests/random", "tests/fill/test_golden.py", limit=300),
-        Part("cpu-tiers", tiers, 300, figures=tier_figures, environment=environment),
-        tests("cpu-fill", "tests/fill", "tests/distributions", "tests/orthogonal", limit=900),
-        tests(
-            "cuda-parity",
-            *("tests/cuda/test_fill_cuda.py", "tests/cuda/test_functions_cuda.py"),
-            "tests/cuda/test_models_cuda.py",
-            limit=600,
-            **{cuda: "1"},
-        ),
-        tests("cuda-moments", "tests/cuda/test_moments_cuda.py", limit=300, **{cuda: "1"}),
-        chains,
-        training,
-        only_on_a_gpu(flow, "no activations on a GPU to watch"),
-        only_on_a_gpu(launch, "no streams, graphs or second device"),
-        sanitizer("memcheck"),
-        sanitizer("racecheck"),
-        *map(whole_benchmark, ("memory", "llama", "small", "moments", "gibbs")),
-        benchmark("cuda"),
-        benchmark("cpu", "--dtypes", "float32,bfloat16", "--threads", threads),
-    ]
-
-
-def table(outcomes: Sequence[Outcome]) -> str:
-    rows = [("part", "status", "seconds", "figures")]
-    for outcome in outcomes:
-        shown = [
-            f"{name} {value}" if name != "summary" else value
-            for name, value in outcome.figures.items()
-        ]
-        words = [outcome.reason] if outcome.reason else []
-        lines = [*words, *shown] if len(shown) > 4 else ["; ".join([*words, *map(str, shown)])]
-        rows.append((outcome.part.name, outcome.status, f"{outcome.seconds:.0f}", lines[0]))
-        rows += [("", "", "", line) for line in lines[1:]]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    return "\n".join(
-        f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in rows
-    )
-
-
-def report(
-    outcomes: Sequence[Outcome], args: argparse.Namespace, facts: dict[str, Any]
-) -> dict[str, Any]:
-    return {
-        "report": "torch_init on a GPU" if not args.rehearse else "rehearsal without a GPU",
-        "rehearsal": args.rehearse,
-        "passed": not any(outcome.failed for outcome in outcomes),
-        **facts,
-        "parts": [outcome.as_json() for outcome in outcomes],
-    }
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -278,37 +127,52 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--rehearse", action="store_true", help="without a GPU, with a stand-in; quick benchmarks")
     add("--installed", action="store_true", help="do not build: use the torch_init of this Python")
     add("--only", default="", help="parts, comma-separated (build is not implied)")
+    add("--resume", action="store_true", help="leave out what was ok before, of these sources")
+    add("--minutes", type=float, default=25.0, help="for all together (default: %(default)g)")
     add("--output", type=Path, default=Path("results/gpu"), help="folder (default: %(default)s)")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
+    deadline = time.monotonic() + 60 * args.minutes
     output = args.output.resolve()
     (output / "logs").mkdir(parents=True, exist_ok=True)
-    chosen = parts(args, output)
-    if args.only:
-        names = args.only.split(",")
-        if unknown := set(names) - {part.name for part in chosen}:
-            known = ", ".join(part.name for part in chosen)
-            sys.exit(f"--only: unknown {', '.join(sorted(unknown))}; known: {known}")
-        chosen = [part for part in chosen if part.name in names]
-    facts = {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "before": machine.describe()}
-    outcomes = []
-    for part in chosen:
-        print(f"{part.name} ...", flush=True)
-        outcomes.append(execute(part, output / "logs"))
-        print(f"{part.name}: {outcomes[-1].status}, {outcomes[-1].seconds:.0f} s", flush=True)
-    facts |= {"versions": machine.versions(parts(args, output)[1].environment)}
-    facts |= {"after": machine.gpu_state()}
-    result = report(outcomes, args, facts)
-    path = output / "report.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"\n{machine.in_a_line(facts['before'])}\n\n{table(outcomes)}\n")
+    every = parts(args, output)
+    names = [part.name for part in every]
+    chosen = args.only.split(",") if args.only else names
+    if unknown := set(chosen) - set(names):
+        sys.exit(f"--only: unknown {', '.join(sorted(unknown))}; known: {', '.join(names)}")
+    facts = {
+        "report": "rehearsal without a GPU" if args.rehearse else "torch_init on a GPU",
+        "rehearsal": args.rehearse,
+        "sources": digest_of_sources(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "before": machine.describe(),
+    }
+    report = Report(output / "report.json", facts, names, chosen, args.resume)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, which ends in the table
+    interrupted = False
+    try:
+        for part in every:
+            if part.name not in chosen or report.holds(part.name):
+                continue
+            print(f"{part.name} ...", flush=True)
+            row = execute(part, output / "logs", deadline - time.monotonic())
+            if "versions" not in facts:  # now that something is built
+                facts["versions"] = machine.versions(every[1].environment)
+            report.add(row)
+            print(f"{part.name}: {row['status']}, {row['seconds']:.0f} s", flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
+    report.write()
+    print(f"\n{machine.in_a_line(facts['before'])}\n\n{table(report.rows)}\n")
     if args.rehearse:
         print("A rehearsal: nothing here was measured or proven on a GPU.")
-    print(f"{'passed' if result['passed'] else 'FAILED'}; wrote {path}, logs beside it")
-    return 0 if result["passed"] else 1
+    passed = report.passed and not interrupted
+    verdict = "interrupted" if interrupted else "passed" if passed else "FAILED"
+    print(f"{verdict}; wrote {report.path}, logs beside it")
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":

@@ -3,9 +3,14 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import _gpu_build
+import _gpu_figures as figures
+import _gpu_report as report
 import pytest
 
 HERE = Path(__file__).parent
@@ -13,7 +18,6 @@ PARTS = [
     "build",
     "known-answers",
     "cpu-tiers",
-    "cpu-fill",
     "cuda-parity",
     "cuda-moments",
     "cuda-gibbs",
@@ -25,16 +29,18 @@ PARTS = [
     "benchmark-memory",
     "benchmark-llama",
     "benchmark-small",
+    "benchmark-launch",
     "benchmark-moments",
     "benchmark-gibbs",
+    "benchmark-training",
     "benchmark-cuda",
+    "cpu-fill",
     "benchmark-cpu",
 ]
 
 
 @pytest.fixture
 def run(monkeypatch):
-    monkeypatch.syspath_prepend(HERE)
     spec = importlib.util.spec_from_file_location("gpu_run", HERE / "run.py")
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "gpu_run", module)
@@ -85,37 +91,153 @@ def test_files_that_parts_name_exist(run, tmp_path):
 def test_outcomes(run, tmp_path):
     """One part of each fate; the later ones run all the same."""
     parts = [
-        python(run, "good", "print('3 passed, 1 skipped in 0.1s')", figures=run.pytest_figures),
+        python(run, "good", "print('3 passed, 1 skipped in 0.1s')", figures=figures.pytest_figures),
         python(run, "bad", "import sys; print('went wrong'); sys.exit(3)"),
-        python(run, "empty", "print('no tests ran')", figures=run.pytest_figures),
+        python(run, "empty", "print('no tests ran')", figures=figures.pytest_figures),
         python(run, "slow", "import time; time.sleep(60)", limit=1),
         run.Part("absent", ["no-such-tool"], 1, skip="no-such-tool: not found", proves=False),
         python(run, "sanitizer-x", "print('Device not supported. 1 of 1')", proves=False),
     ]
-    outcomes = [run.execute(part, tmp_path) for part in parts]
-    statuses = [outcome.status for outcome in outcomes]
+    rows = [run.execute(part, tmp_path) for part in parts]
+    statuses = [row["status"] for row in rows]
     assert statuses == ["ok", "failed", "failed", "timeout", "skipped", "unavailable"]
-    assert outcomes[0].figures == {"passed": 3, "skipped": 1}
-    assert outcomes[1].reason == "exit status 3: went wrong"
-    assert [outcome.failed for outcome in outcomes] == [False, True, True, True, False, False]
-    assert outcomes[3].seconds < 30
+    assert rows[0]["figures"] == {"passed": 3, "skipped": 1}
+    assert rows[1]["reason"] == "exit status 3: went wrong"
+    assert [report.failed(row) for row in rows] == [False, True, True, True, False, False]
+    assert rows[3]["seconds"] < 30
 
-    lines = run.table(outcomes).splitlines()
+    lines = run.table(rows).splitlines()
     assert len(lines) == 1 + len(parts)
     assert lines[1].split()[:2] == ["good", "ok"]
     assert "passed 3" in lines[1]
 
-    args = run.parse(["--rehearse"])
-    result = json.loads(json.dumps(run.report(outcomes, args, {"before": run.machine.describe()})))
-    assert result["passed"] is False
-    assert result["rehearsal"] is True
-    assert result["before"]["cpus"] >= 1
-    assert [part["status"] for part in result["parts"]] == statuses
-    assert {"part", "seconds", "figures", "reason", "command"} <= set(result["parts"][0])
-    assert run.report(outcomes[:1], args, {})["passed"] is True
+
+def test_a_part_that_is_ended_keeps_its_figures(run, tmp_path):
+    code = "import time; print('2 passed, 1 failed', flush=True); time.sleep(60)"
+    row = run.execute(python(run, "slow", code, figures=figures.pytest_figures), tmp_path, left=6.0)
+    assert (row["status"], row["reason"]) == ("timeout", "ended after 6 s")
+    assert row["figures"] == {"passed": 2, "failed": 1}
 
 
-def test_benchmark_figures(run, tmp_path):
+def test_no_other_torch_init_is_tested(run, tmp_path):
+    """Where nothing was built, an older one may be installed."""
+    parts = run.parts(run.parse([]), tmp_path)
+    assert {part.needs for part in parts[1:]} == {tmp_path / "site" / "torch_init"}
+    assert not any(part.needs for part in run.parts(run.parse(["--installed"]), tmp_path))
+    row = run.execute(parts[1], tmp_path)
+    assert (row["status"], row["reason"]) == ("failed", "nothing was built: see build.log")
+
+
+def test_what_a_build_lacks_is_named(monkeypatch):
+    monkeypatch.setattr(_gpu_build, "find_spec", lambda name: None if name == "pybind11" else name)
+    monkeypatch.setattr(_gpu_build.machine, "find_tool", lambda name: None)
+    assert _gpu_build.missing_here() == "pybind11, cmake, c++, nvcc"
+
+
+def test_no_part_begins_without_time(run, tmp_path):
+    row = run.execute(python(run, "late", "print('1 passed')"), tmp_path, left=1.0)
+    assert row["status"] == "skipped"
+    assert "--minutes" in row["reason"]
+    assert report.failed(row)  # it proves something, and did not run
+
+
+def facts(**changed):
+    machine = {"cpu": "a", "gpus": [{"name": "b", "driver_version": "1"}]}
+    return {"rehearsal": False, "sources": "0", "before": machine} | changed
+
+
+def row(part, status, proves=True):
+    kept = {"part": part, "status": status, "proves_correctness": proves}
+    return kept | {"seconds": 1.0, "figures": {}, "reason": ""}
+
+
+def test_other_sources_have_another_digest(monkeypatch, tmp_path):
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    (tmp_path / "csrc").mkdir()
+    for name in ("CMakeLists.txt", "setup.py", "csrc/a.cpp"):
+        (tmp_path / name).write_text("one")
+    first = report.digest_of_sources()
+    (tmp_path / "csrc" / "a.so").write_text("what was built")
+    assert report.digest_of_sources() == first
+    (tmp_path / "csrc" / "a.cpp").write_text("two")
+    assert report.digest_of_sources() != first
+
+
+def test_report_outlives_its_run(tmp_path):
+    """It is whole after each part, and another run of the same sources and machine goes on."""
+    path, names = tmp_path / "report.json", ["one", "two", "three"]
+    first = report.Report(path, facts(), names, names, resume=False)
+    first.add(row("one", "ok"))
+    assert json.loads(path.read_text())["passed"] is True
+    first.add(row("two", "failed"))
+    assert [kept["part"] for kept in json.loads(path.read_text())["parts"]] == ["one", "two"]
+    assert not first.passed
+
+    resumed = report.Report(path, facts(), names, names, resume=True)
+    assert [resumed.holds(name) for name in names] == [True, False, False]
+    resumed.add(row("three", "ok"))
+    resumed.add(row("two", "ok"))
+    assert [kept["part"] for kept in resumed.rows] == names
+    assert resumed.passed
+    assert "ok, earlier" in report.table(resumed.rows)
+
+    only = report.Report(path, facts(), names, ["two"], resume=False)
+    assert [only.holds(name) for name in names] == [True, False, True]
+    anew = report.Report(path, facts(), names, names, resume=False)
+    assert anew.rows == []
+    for other in (
+        facts(sources="1"),
+        facts(rehearsal=True),
+        facts(before={"cpu": "c", "gpus": []}),
+    ):
+        assert report.Report(path, other, names, names, resume=True).rows == []
+
+
+def test_half_a_report_is_no_report(tmp_path):
+    path = tmp_path / "report.json"
+    path.write_text('{"rehearsal": false, "par')
+    assert report.Report(path, facts(), ["one"], ["one"], resume=True).rows == []
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {here!r})
+import _gpu_parts, run
+code = "import os, time; open({pid!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+both = [_gpu_parts.Part("one", [sys.executable, "-c", "print(1)"], 60)]
+both += [_gpu_parts.Part("two", [sys.executable, "-c", code], 60)]
+run.parts = lambda args, output: both
+run.machine.versions = lambda environment: {{}}
+run.main(["--output", {output!r}])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere children outlive a killed parent")
+def test_a_killed_run_leaves_results_and_no_process(tmp_path):
+    pid = tmp_path / "pid"
+    code = KILLED.format(here=str(HERE), pid=str(pid), output=str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path) as process:
+        wait_for(lambda: pid.is_file() and pid.read_text())
+        process.kill()
+    kept = json.loads((tmp_path / "report.json").read_text())
+    assert [part["status"] for part in kept["parts"]] == ["ok"]
+    wait_for(lambda: not is_alive(int(pid.read_text())))
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_alive(pid):
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.is_file() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_benchmark_figures(tmp_path):
     path = tmp_path / "bench.json"
     row = {"case": "normal", "implementation": "torch_init", "tier": "cuda", "gb_per_s": 987.6}
     row |= {"share_of_fill_bandwidth": 0.93, "speedup_over_torch": 2.1}
@@ -124,23 +246,22 @@ def test_benchmark_figures(run, tmp_path):
     path.write_text(
         json.dumps({"groups": [group], "targets": {"tier": "cuda", "verdicts": verdicts}})
     )
-    figures = run.benchmark_figures(path)("")
-    assert figures == {
+    assert figures.benchmark_figures(path)("") == {
         "float32 normal": "988 GB/s, 93% of fill, 2.1x torch",
         "targets reached": "1 of 2",
     }
 
 
-def test_target_figures(run, tmp_path):
+def test_target_figures(tmp_path):
     path = tmp_path / "bench.json"
     verdicts = [{"target": "normal >= 2", "measured": 2.25, "reached": True}]
     verdicts += [{"target": "sweep <= 3", "measured": None, "reached": None}]
     facts = {"groups": [{}], "failed": [], "targets": {"tier": "cuda", "verdicts": verdicts}}
     path.write_text(json.dumps(facts))
-    assert run.target_figures(path)("") == {"groups": 1, "normal >= 2": "2.25, reached"}
+    assert figures.target_figures(path)("") == {"groups": 1, "normal >= 2": "2.25, reached"}
     facts |= {"failed": ["llama: no memory"], "targets": {"tier": "cpu", "verdicts": verdicts}}
     path.write_text(json.dumps(facts))
-    assert run.target_figures(path)("") == {"groups": 1, "failed": "llama: no memory"}
+    assert figures.target_figures(path)("") == {"groups": 1, "failed": "llama: no memory"}
 
 
 def test_benchmarks_of_a_rehearsal(run, tmp_path):
@@ -150,9 +271,9 @@ def test_benchmarks_of_a_rehearsal(run, tmp_path):
     names = [part.name.removeprefix("benchmark-") for part in (first, *others)]
     at = first.command.index("--parts") + 1
     first.command[at] = ",".join(names)  # in one process, which is quicker
-    outcome = run.execute(first, tmp_path)
-    assert outcome.status == "ok", outcome.reason
-    assert outcome.figures == {"groups": 7}
+    row = run.execute(first, tmp_path)
+    assert row["status"] == "ok", row["reason"]
+    assert row["figures"] == {"groups": 9}
 
 
 def test_whole_rehearsal_without_its_heavy_parts(run, tmp_path, capsys):

@@ -220,18 +220,6 @@ def test_a_plan_is_carried_out_as_it_stands():
             torch_init.init_(model, plan, **other)
 
 
-def test_prepared_plans_run_again():
-    model = nn.ModuleList([nn.Linear(8, 8), nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))])
-    prepared = torch_init.prepare(torch_init.plan(model, "he", seed=1))
-    prepared.run()
-    first = torch_init.fingerprint(model)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.zero_()
-    prepared.run()
-    assert torch_init.fingerprint(model) == first
-
-
 def test_inference_mode():
     with torch.inference_mode():
         model = nn.Linear(3, 3)
@@ -266,23 +254,6 @@ def test_parameters_side_by_side_in_one_tensor_are_not():
     model = parameter_model(rows=base[:4, :5], others=base[4:], columns=base[:4, 5:])
     torch_init.init_(model, rule("*", torch_init.ones_), include=["frozen"])
     assert (base == 1).all()
-
-
-@pytest.mark.parametrize("change", ["data", "dtype", "parameter", "meta"])
-def test_prepared_plans_notice_other_memory(change):
-    model = nn.Sequential(nn.Linear(3, 3))
-    prepared = torch_init.prepare(torch_init.plan(model, "he"))
-    prepared.run()
-    if change == "data":
-        model[0].weight.data = torch.zeros(3, 3)
-    elif change == "dtype":
-        model.double()
-    elif change == "parameter":
-        model[0].weight = nn.Parameter(torch.zeros(3, 3))
-    else:
-        model.to("meta")
-    with pytest.raises(RuntimeError, match=r"PreparedPlan.run: model: .*Prepare again"):
-        prepared.run()
 
 
 def test_parametrised_parameters_keep_their_memory():

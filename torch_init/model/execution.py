@@ -21,7 +21,7 @@ from torch_init.model.read_back import read_back
 from torch_init.model.report import Report
 from torch_init.model.sites import Site, find_sites
 from torch_init.model.table import Piece, Plan, Row
-from torch_init.structures import DeltaOrthogonal, Orthogonal, Structure
+from torch_init.structures import STRUCTURES, DeltaOrthogonal, Orthogonal
 
 
 def init_(
@@ -133,15 +133,31 @@ class PreparedPlan:
                 self._add(row, parts, plan.seed, entries)
         check_apart("init_", extents)
         self.native = [_ops.FillPlan(of_device) for of_device in entries.values()]
+        self._places = (
+            [bound.module._parameters for bound in self._bound],
+            [bound.leaf for bound in self._bound],
+            [bound.address for bound in self._bound],
+        )
 
-    def run(self) -> None:
+    def run(self, *, check: bool = True) -> None:
         """Fill all parameters that the plan initialises, on the current stream of a GPU.
+
+        Args:
+            check: look whether each parameter still has the memory that the plan was bound to,
+                which takes a host longer than to launch. Without it, memory that a parameter has
+                left is filled.
 
         Raises:
             RuntimeError: a parameter no longer has the memory that the plan was bound to; a
                 capture of what needs the CPU.
         """
-        self._check_memory()
+        if check and not self._is_bound():
+            self._check_memory()
+        if self._needs_cpu and torch.cuda.is_current_stream_capturing():
+            got = f"{self._needs_cpu}, which is computed on the CPU"
+            fix = "Run it before the capture"
+            expected = "what a CUDA graph can capture"
+            raise RuntimeError(describe("PreparedPlan.run", "plan", got, expected, fix))
         for native in self.native:
             native.run()
         _ops.count_writes(self._written)
@@ -149,6 +165,15 @@ class PreparedPlan:
             fill()
         for assign in self._parametrized:
             assign()
+
+    def _is_bound(self) -> bool:
+        """Whether all parameters surely have the memory they had: no loop of Python's own."""
+        parameters, leaves, addresses = self._places
+        try:
+            found = map(dict.get, parameters, leaves)
+            return list(map(_data_ptr, found)) == addresses
+        except (TypeError, RuntimeError):  # no dict, no tensor, or one without memory
+            return False
 
     def _check_memory(self) -> None:
         for module, leaf, address in self._bound:
@@ -158,11 +183,6 @@ class PreparedPlan:
                 fix = "Prepare again after a model is moved, converted or sharded"
                 expected = "the parameters that the plan was prepared for"
                 raise RuntimeError(describe("PreparedPlan.run", "model", got, expected, fix))
-        if self._needs_cpu and torch.cuda.is_current_stream_capturing():
-            got = f"{self._needs_cpu}, which is computed on the CPU"
-            fix = "Run it before the capture"
-            expected = "what a CUDA graph can capture"
-            raise RuntimeError(describe("PreparedPlan.run", "plan", got, expected, fix))
 
     def _add(
         self,
@@ -196,7 +216,9 @@ class PreparedPlan:
         if row.padding_row is not None:
             self._others.append(partial(_zero_row, parts, row.padding_row))
         # Autograd may have saved the parameter, or the local part of it that a DTensor holds.
-        self._written += [tensor, *(part.view for part in parts)]
+        self._written.append(tensor)
+        if is_dtensor(tensor):
+            self._written += [part.view for part in parts]
 
     def _add_box(
         self,
@@ -214,7 +236,7 @@ class PreparedPlan:
         odd = isinstance(values, Constant) and not _ops.takes_constants(box.view.dtype)
         if isinstance(values, (Orthogonal, DeltaOrthogonal)) and box.view.is_cuda:
             self._needs_cpu = self._needs_cpu or row.name
-        if isinstance(values, Structure) or odd or not _ops.can_batch(box.view):
+        if isinstance(values, STRUCTURES) or odd or not _ops.can_batch(box.view):
             self._others.append(partial(fill_box, values, box.view, box.offset, shape, seed, name))
             return
         first_index, index_strides = 0, None
@@ -223,6 +245,9 @@ class PreparedPlan:
         key = _ops.stream_key(seed, name) if piece.block.part else row.key
         entry = (box.view, values.spec(), key, first_index, index_strides)
         entries.setdefault(box.view.device, []).append(entry)
+
+
+_data_ptr: Callable[[Any], int] = Tensor.data_ptr
 
 
 def _look_up_again(plan: Plan) -> None:

@@ -16,7 +16,7 @@ from torch_init.distributions import (
     TwoPoint,
     Uniform,
 )
-from torch_init.structures import Sparse, Structure
+from torch_init.structures import STRUCTURES, Sparse, Structure
 
 
 class Expectation(NamedTuple):
@@ -68,7 +68,7 @@ def expect(
         return Expectation(
             count, 0.0, square, square, variance, *_REAL_LINE, square_sum_tail=values.std**2
         )
-    if isinstance(values, Structure):
+    if isinstance(values, STRUCTURES):
         total, square = values.moments(shape)
         return Expectation(
             count, math.nan if total is None else total, 0.0, square, 0.0, *_REAL_LINE

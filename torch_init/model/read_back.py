@@ -14,7 +14,7 @@ from torch_init.model.memory import unreachable
 from torch_init.model.report import Place, Reading, Report, ReportRow, departure
 from torch_init.model.sites import Site, find_sites
 from torch_init.model.table import Plan
-from torch_init.structures import Structure
+from torch_init.structures import STRUCTURES
 
 
 def fingerprint(model: nn.Module, rename: Callable[[str], str] | None = None) -> str:
@@ -75,7 +75,7 @@ def read_back(plan: Plan, faults: Iterable[str] = ()) -> Report:
         if planned.site.parametrized or planned.site.dtype not in _ops.FILLABLE_DTYPES:
             row.expectation = None
         # A structure's rows differ, and one of them is zero.
-        structure = any(isinstance(piece.values, Structure) for piece in planned.pieces)
+        structure = any(isinstance(piece.values, STRUCTURES) for piece in planned.pieces)
         if structure and planned.padding_row is not None:
             row.expectation = None
         # A part of a structure, or of rows or blocks that differ, tells nothing.
