@@ -23,8 +23,7 @@ namespace {
 constexpr int kLanes = 16;
 constexpr int kBlockUnits = 4;
 constexpr int64_t kQuadUnits = 16;
-// Chains of 4 units x 6 vectors are added up side by side.
-constexpr int kMostVectors = 6;
+constexpr int kMostVectors = 8;
 
 using Value = QuantileMap<Avx512, true, false>;
 
@@ -57,6 +56,9 @@ uint64_t on_bits(const uint8_t* states, int64_t count) {
 
 template <int kVectors>
 class LookupSampler {
+  // Units that are added up side by side: registers hold 24 vectors of sums.
+  static constexpr int kSideBySide = kVectors <= 6 ? kBlockUnits : kBlockUnits / 2;
+
  public:
   LookupSampler(const GibbsTask& task, int64_t first, int64_t count, uint32_t* scratch)
       : task_(task), first_(first), count_(count), value_(task.threshold) {
@@ -149,7 +151,7 @@ class LookupSampler {
         const int64_t unit = quad * kQuadUnits + block * kBlockUnits;
         if (unit >= side.units) break;
         __m512i field[kBlockUnits][kVectors];
-        add_up(side, to, unit, field);
+        for (int k = 0; k < kBlockUnits; k += kSideBySide) add_up(side, to, unit + k, field + k);
         for (int k = 0; k < kBlockUnits; ++k) {
           for (int v = 0; v < kVectors; ++v) {
             field[k][v] = field_of_unit(side, to, unit + k, field[k][v]);
@@ -182,36 +184,38 @@ class LookupSampler {
     }
   }
 
+  // The sums of units unit ... unit + kSideBySide - 1.
   void add_up(const SideWeights& side, int to, int64_t unit,
-              __m512i sum[kBlockUnits][kVectors]) const {
-    const int32_t* row[kBlockUnits];
-    for (int k = 0; k < kBlockUnits; ++k) {
+              __m512i sum[kSideBySide][kVectors]) const {
+    const int32_t* row[kSideBySide];
+    for (int k = 0; k < kSideBySide; ++k) {
       const int64_t last = side.units - 1;
       row[k] = side.by_unit + (unit + k < last ? unit + k : last) * side.by_unit_stride;
     }
-    __m512i total[kBlockUnits][kVectors];
+    __m512i total[kSideBySide][kVectors];
     for (auto& of_unit : total) {
       for (__m512i& t : of_unit) t = _mm512_setzero_si512();
     }
     const int64_t count = quads(side.sources);
     for (int64_t quad = 0; quad < count; ++quad) {
       const uint32_t* const states = packed(1 - to, quad);
-#pragma GCC unroll 4
+      // Unrolled, compilers add up the four bytes' sums first, and run out of registers.
+#pragma GCC unroll 1
       for (int byte = 0; byte < 4; ++byte) {
         const int64_t source = quad * kQuadUnits + byte * kBlockUnits;
-        __m512i table[kBlockUnits];
-        for (int k = 0; k < kBlockUnits; ++k) table[k] = table_of(row[k] + source);
+        __m512i table[kSideBySide];
+        for (int k = 0; k < kSideBySide; ++k) table[k] = table_of(row[k] + source);
+        const char* const at = reinterpret_cast<const char*>(states) + byte;
         for (int v = 0; v < kVectors; ++v) {
-          // The permutation reads the lowest four bits.
-          const __m512i index = _mm512_srli_epi32(_mm512_loadu_si512(states + v * kLanes),
-                                                  static_cast<unsigned>(8 * byte));
-          for (int k = 0; k < kBlockUnits; ++k) {
+          // The permutation reads a lane's lowest four bits, here those of the byte.
+          const __m512i index = _mm512_loadu_si512(at + v * sizeof(__m512i));
+          for (int k = 0; k < kSideBySide; ++k) {
             total[k][v] = _mm512_add_epi32(total[k][v], _mm512_permutexvar_epi32(index, table[k]));
           }
         }
       }
     }
-    for (int k = 0; k < kBlockUnits; ++k) {
+    for (int k = 0; k < kSideBySide; ++k) {
       for (int v = 0; v < kVectors; ++v) sum[k][v] = total[k][v];
     }
   }
