@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,17 +34,18 @@ class Term:
         Raises:
             ValueError: other tensors than those named.
         """
-        chains, visible, hidden = len(self.visible), self.visible, self.hidden
+        visible, hidden = self.visible, self.hidden
+        chains = visible.shape[0]
         check_bytes("visible", visible, (chains, visible.shape[1]), visible.device)
         if hidden.dtype != torch.int16:
             check_bytes("hidden", hidden, (chains, hidden.shape[1]), visible.device)
             if self.levels == GREY_LEVELS:
-                hidden = hidden.to(torch.int16)
-        elif hidden.dim() != 2 or len(hidden) != chains or hidden.device != visible.device:
+                return replace(self, hidden=hidden.to(torch.int16))
+        elif hidden.dim() != 2 or hidden.shape[0] != chains or hidden.device != visible.device:
             got = f"{hidden.dtype} {tuple(hidden.shape)} on {hidden.device}"
             expected = f"int16 ({chains}, hidden) on {visible.device}"
             raise ValueError(describe("statistics", "hidden", got, expected))
-        return Term(visible, hidden.contiguous(), self.levels, self.weight)
+        return self if hidden.is_contiguous() else replace(self, hidden=hidden.contiguous())
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +54,11 @@ class Statistics:
 
     Attributes:
         pairs: int32 or int64 [visible, hidden], of the terms' weight * v^T h.
-        visible, hidden: of each term, int64 [visible] and [hidden]: of v and of h.
+        sums: int64 [terms, visible + hidden], of each term's v and h.
     """
 
     pairs: Tensor
-    visible: list[Tensor]
-    hidden: list[Tensor]
+    sums: Tensor
 
 
 def statistics(*terms: Term, out: Tensor | None = None, accumulate: bool = True) -> Statistics:
@@ -88,25 +88,25 @@ def statistics(*terms: Term, out: Tensor | None = None, accumulate: bool = True)
         raise ValueError(describe("statistics", "out", got, f"int32 or int64 {units}"))
     if not out.is_cpu:
         return _on_cuda(checked, out, accumulate)
-    sums = [[torch.empty(n, dtype=torch.int64, device="cpu") for n in units] for _ in checked]
-    _C.statistics(
-        [
+    sums = torch.empty((len(checked), sum(units)), dtype=torch.int64, device="cpu")
+    visible_sums, size = sums.data_ptr(), sums.element_size()
+    addresses = []
+    for term in checked:
+        hidden_sums = visible_sums + units[0] * size
+        addresses.append(
             (
-                [x.data_ptr() for x in (term.visible, term.hidden, *of_term)],
+                (term.visible.data_ptr(), term.hidden.data_ptr(), visible_sums, hidden_sums),
                 (
-                    *(len(term.visible), term.weight),
+                    *(term.visible.shape[0], term.weight),
                     *(term.hidden.dtype == torch.int16, term.levels == GREY_LEVELS),
                 ),
             )
-            for term, of_term in zip(checked, sums, strict=True)
-        ],
-        units,
-        out.data_ptr(),
-        out.dtype == torch.int64,
-        accumulate,
-        torch.get_num_threads(),
-    )
-    return Statistics(out, [of_v for of_v, _ in sums], [of_h for _, of_h in sums])
+        )
+        visible_sums += sum(units) * size
+    threads = torch.get_num_threads()
+    wide = out.dtype == torch.int64
+    _C.statistics(addresses, units, out.data_ptr(), wide, accumulate, threads)
+    return Statistics(out, sums)
 
 
 def _on_cuda(terms: list[Term], out: Tensor, accumulate: bool) -> Statistics:
@@ -115,8 +115,11 @@ def _on_cuda(terms: list[Term], out: Tensor, accumulate: bool) -> Statistics:
         for number, term in enumerate(terms):
             task = _product(term, out, accumulate or number > 0)
             _C.statistics_on_cuda(task, out.device.index, stream)
-    visible = [term.visible.sum(0, dtype=torch.int64) for term in terms]
-    return Statistics(out, visible, [term.hidden.sum(0, dtype=torch.int64) for term in terms])
+    sums = [
+        torch.cat([side.sum(0, dtype=torch.int64) for side in (term.visible, term.hidden)])
+        for term in terms
+    ]
+    return Statistics(out, torch.stack(sums))
 
 
 def statistics_with_cuda_body_on_host(*terms: Term, out: Tensor, accumulate: bool = True) -> None:
@@ -128,4 +131,4 @@ def statistics_with_cuda_body_on_host(*terms: Term, out: Tensor, accumulate: boo
 def _product(term: Term, out: Tensor, accumulate: bool) -> _C._ProductTask:
     addresses = (term.visible.data_ptr(), term.hidden.data_ptr(), out.data_ptr())
     means, wide = term.hidden.dtype == torch.int16, out.dtype == torch.int64
-    return (*addresses, len(term.visible), *out.shape, means, wide, accumulate, term.weight)
+    return (*addresses, term.visible.shape[0], *out.shape, means, wide, accumulate, term.weight)

@@ -46,6 +46,7 @@ class Ascent:
         self._masters = {name: wide(p.detach()) for name, p in machine.named_parameters()}
         self._velocity = {name: torch.zeros_like(p) for name, p in self._masters.items()}
         self._offsets = Offsets(machine)
+        self._zeros = [torch.zeros_like(x) for x in (self._offsets.visible, self._offsets.hidden)]
         self._activity = torch.zeros_like(self._offsets.hidden)
         self.gradient_norm: Tensor | float = 0.0
 
@@ -96,14 +97,13 @@ class Ascent:
             return self.along_statistics(*difference.statistics(), pace)
         options, machine = self._options, self._machine
         offsets = self._centring(*difference.data)
-        visible, hidden = (a - b for a, b in zip(difference.data, difference.model, strict=True))
+        visible, hidden = difference.change
         slope = _ops.Slope(
             difference.pairs,
             difference.scale,
             visible,
             hidden,
-            torch.zeros_like(visible) if offsets is None else offsets.visible,
-            torch.zeros_like(hidden) if offsets is None else offsets.hidden,
+            *(self._zeros if offsets is None else (offsets.visible, offsets.hidden)),
         )
         pull = self._pull(difference.data[1], pace)
         is_trained = machine.weight.requires_grad
@@ -112,7 +112,7 @@ class Ascent:
             pace.momentum,
             options.weight_decay,
             options.l1,
-            torch.zeros_like(hidden) if pull is None else pull,
+            self._zeros[1] if pull is None else pull,
             difference.data[0],
         )
         has_momentum = is_trained and any(options.momenta())

@@ -63,6 +63,7 @@ class Difference:
     Attributes:
         pairs: (visible, hidden) integers in units of 1 / scale.
         data, model: the means of s(v) and of h in each phase.
+        change: the data's less the model's.
     """
 
     def __init__(
@@ -71,16 +72,15 @@ class Difference:
         phases: tuple[Phase, Phase],
         counts: tuple[int, int],
         processes: Processes,
-        room: Tensor | None,
+        spent: "Difference | None",
     ) -> None:
         """Add up over this process's rows, then over all processes'.
 
         Args:
             counts: numbers of rows of all processes together.
-            room: another difference's pairs that are no longer needed.
+            spent: one that is no longer needed, whose memory is used again.
         """
-        data, _ = phases
-        one = _ops.MEAN_ONE if data.hidden.dtype == torch.int16 else 1
+        one = _ops.MEAN_ONE if phases[0].hidden.dtype == torch.int16 else 1
         each = [count * phase.levels for count, phase in zip(counts, phases, strict=True)]
         total = math.lcm(*each)
         if 4 * total * one >= 2**63:  # 4: a pair of spins counts for so many of bytes
@@ -88,39 +88,47 @@ class Difference:
             expected = "numbers whose least common multiple fits in integers of 64 bits"
             raise ValueError(describe("fit", "chains", got, expected, "Make them equal"))
         dtype = torch.int32 if total * one < 2**31 else torch.int64
-        size = (machine.visible.size, machine.hidden.size)
+        size, device = (machine.visible.size, machine.hidden.size), phases[0].visible.device
+        room = None if spent is None else spent.room
         if room is None or room.dtype != dtype:
-            room = torch.empty(size, dtype=dtype, device=data.visible.device)
+            room = torch.empty(size, dtype=dtype, device=device)
         terms = [
             _ops.Term(phase.visible, phase.hidden, phase.levels, sign * (total // count))
             for phase, count, sign in zip(phases, each, (1, -1), strict=True)
         ]
         found = _ops.statistics(*terms, out=room, accumulate=False)
-        sums = [x for of_term in zip(found.visible, found.hidden, strict=True) for x in of_term]
-        self.room = room
-        pairs = processes.sum_(room)
-        sums = list(processes.sum_(torch.cat(sums)).split([len(part) for part in sums]))
-        self.pairs, self.scale = pairs, 1 / (total * one)
-        self._stand_for_spins(machine, sums, each, total, one)
-        dtype = wide(machine.weight).dtype
+        self.room: Tensor = room
+        self.pairs, self.scale = processes.sum_(room), 1 / (total * one)
+        sums = processes.sum_(found.sums)
         spins = [isinstance(units, Spin) for units in (machine.visible, machine.hidden)]
-        means = []
-        for number, part in enumerate(sums):
-            unit = each[number // 2] if number % 2 == 0 else counts[number // 2] * one
-            mean = part.double() / unit
-            means.append((2 * mean - 1 if spins[number % 2] else mean).to(dtype))
-        self.data, self.model = (means[0], means[1]), (means[2], means[3])
+        if any(spins):
+            self._stand_for_spins(spins, sums, [total // count for count in each], one)
+        self._ones = [(n_v, n_h * one) for n_v, n_h in zip(each, counts, strict=True)]
+        self._divisors = self._divisors_of(size, device, spent)
+        means = sums / self._divisors
+        for side, of_spins in zip(means.split(size, 1), spins, strict=True):
+            if of_spins:
+                side.mul_(2).sub_(1)
+        means = means.to(wide(machine.weight).dtype)
+        data, model = means.unbind()
+        self.data, self.model = _sides(data, size), _sides(model, size)
+        self.change = _sides(data - model, size)
+
+    def _divisors_of(
+        self, size: tuple[int, int], device: torch.device, spent: "Difference | None"
+    ) -> Tensor:
+        """What a sum of each phase is divided by, (2, visible + hidden)."""
+        if spent is not None and spent._ones == self._ones:
+            return spent._divisors
+        ones = torch.tensor(self._ones, dtype=torch.float64, device=device)
+        return ones.repeat_interleave(torch.tensor(size, device=device), 1)
 
     def _stand_for_spins(
-        self, machine: RBM, sums: list[Tensor], each: list[int], total: int, one: int
+        self, spins: list[bool], sums: Tensor, weights: list[int], one: int
     ) -> None:
         """(2 v - 1)^T (2 h - 1) and its like, from sums of v^T h, v and h."""
-        of_v, of_h = (isinstance(units, Spin) for units in (machine.visible, machine.hidden))
-        if not (of_v or of_h):
-            return
-        weights = [total // count for count in each]
-        visible = weights[0] * sums[0] - weights[1] * sums[2]
-        hidden = weights[0] * sums[1] - weights[1] * sums[3]
+        of_v, of_h = spins
+        visible, hidden = (weights[0] * sums[0] - weights[1] * sums[1]).split(self.pairs.shape)
         pairs = self.pairs.long() * (2 if of_v else 1) * (2 if of_h else 1)
         if of_h:
             pairs -= (2 if of_v else 1) * one * visible[:, None]
@@ -134,3 +142,8 @@ class Difference:
         pairs = (self.pairs.T.double() * self.scale).to(dtype)
         data = Statistics(pairs, *self.data, None, 1)
         return data, Statistics(torch.zeros_like(pairs), *self.model, None, 1)
+
+
+def _sides(tensor: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    visible, hidden = tensor.split_with_sizes(size)
+    return visible, hidden

@@ -216,8 +216,8 @@ class Training:
         data = Phase(visible, hidden, levels)
         model = self.negative.phase(start, first_row, self.update, mask, integers)
         counts = (count, self._model_count(count))
-        room = None if self.difference is None else self.difference.room
-        difference = Difference(machine, (data, model), counts, self.processes, room)
+        spent = self.difference
+        difference = Difference(machine, (data, model), counts, self.processes, spent)
         self.difference = difference
         self.negative.after(self.ascent.along_difference(difference, self._pace(epoch)))
 
