@@ -21,7 +21,7 @@ UNITS = ("bernoulli", "spin")
 MOST_BETA = 16.0
 GREY_LEVELS = 255
 MEAN_ONE = 32767
-"""Means of hidden units in fixed point are multiples of 1 / MEAN_ONE."""
+"""Means of hidden units in fixed point, and fine levels, are multiples of 1 / MEAN_ONE."""
 CudaPath = Literal["fastest", "tiles", "split", "cluster"]
 _CUDA_PATHS = get_args(CudaPath)
 _cuda_path: CudaPath = "fastest"
@@ -94,12 +94,16 @@ def sample_hidden(
     """Return a sample of the hidden units given the visible ones: half a sweep.
 
     Args:
-        visible: uint8 [chains, visible]; with levels=255, u stands for u / 255, and beta <= 1.
+        visible: uint8 [chains, visible]; with levels=255, u stands for u / 255, and beta <= 1. With
+            levels=MEAN_ONE, int16, fine levels, on a CPU and at beta 1.
         means: int16 [chains, hidden]: takes the means of which it is a sample, as in gibbs.
     """
-    states = _states(weights, visible, None, 1)
-    grey = levels == GREY_LEVELS
-    plan = make_plan(weights, states, units, None, beta, unit_beta, grey)
+    if levels == MEAN_ONE:
+        hidden = torch.empty((visible.shape[0], weights.hidden), dtype=torch.uint8)
+        states = [visible, hidden]
+    else:
+        states = _states(weights, visible, None, 1)
+    plan = make_plan(weights, states, units, None, beta, unit_beta, levels)
     plan.write_means(means)
     plan.run(seed, name, first_chain, step, 1, 1)
     return states[1]
@@ -118,11 +122,12 @@ def hidden_means(
 
     Of a spin it is the probability of being 1.
     """
-    means = torch.empty(len(visible), weights.hidden, dtype=torch.int16, device=visible.device)
-    none = torch.empty(0, weights.hidden, dtype=torch.uint8, device=visible.device)
-    check_bytes("visible", visible, (len(visible), weights.visible), weights.device)
-    grey = levels == GREY_LEVELS
-    plan = make_plan(weights, [visible, none], units, None, beta, unit_beta, grey)
+    chains, device = visible.shape[0], visible.device
+    means = torch.empty((chains, weights.hidden), dtype=torch.int16, device=device)
+    none = torch.empty((0, weights.hidden), dtype=torch.uint8, device=device)
+    if levels != MEAN_ONE:
+        check_bytes("visible", visible, (chains, weights.visible), weights.device)
+    plan = make_plan(weights, [visible, none], units, None, beta, unit_beta, levels)
     plan.write_means(means, only=True)
     plan.run(0, "", 0, 0, 1, 1)
     return means
@@ -275,7 +280,7 @@ def make_plan(
     clamp: Tensor | None = None,
     beta: float | Tensor = 1.0,
     unit_beta: UnitBeta = (None, None),
-    grey: bool = False,
+    levels: int = 1,
 ) -> _Plan:
     """Return a plan of arguments that have been checked."""
     for side, unit in zip(SIDES, units, strict=True):
@@ -286,9 +291,13 @@ def make_plan(
     plan = _Plan(weights, states)
     if clamp is not None:
         check_bytes("clamp", clamp, (weights.visible,), weights.device)
-    if grey and units[0] != "bernoulli":
-        raise ValueError(describe("gibbs", "levels", "255 of spins", "levels of Bernoulli units"))
-    most = 1.0 if grey else MOST_BETA
+    if levels > 1 and units[0] != "bernoulli":
+        got = f"{levels} of spins"
+        raise ValueError(describe("gibbs", "levels", got, "levels of Bernoulli units"))
+    if levels == MEAN_ONE:
+        _check_fine(weights, states[0], beta, unit_beta)
+        plan.native.set_fine(states[0].data_ptr())
+    most = 1.0 if levels > 1 else MOST_BETA
     fixed = fixed_betas(weights, plan.chains, beta, unit_beta, most)
     plan.kept_alive += [clamp, fixed]
     plan.native.set_run(
@@ -298,9 +307,23 @@ def make_plan(
         states[1].data_ptr(),
         0 if clamp is None else clamp.data_ptr(),
         *_addresses(fixed),
-        grey,
+        levels == GREY_LEVELS,
     )
     return plan
+
+
+def _check_fine(
+    weights: GibbsWeights, visible: Tensor, beta: float | Tensor, unit_beta: UnitBeta
+) -> None:
+    """Raise unless chains can start from fine levels, at beta 1."""
+    check_memory("gibbs", "visible", visible)
+    shape = (visible.shape[0], weights.visible)
+    fits = visible.dtype == torch.int16 and visible.is_contiguous() and visible.is_cpu
+    if visible.shape != shape or not fits or not weights.by_visible.is_cpu:
+        got = f"{visible.dtype} {tuple(visible.shape)} on {visible.device}"
+        raise ValueError(describe("gibbs", "visible", got, f"int16 {shape} on a CPU"))
+    if isinstance(beta, Tensor) or beta != 1 or unit_beta != (None, None):
+        raise ValueError(describe("gibbs", "beta", f"{beta}", "1 with fine levels"))
 
 
 def _addresses(

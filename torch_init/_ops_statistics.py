@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torch_init import _C
 from torch_init._descriptors import check_memory
-from torch_init._ops_gibbs import GREY_LEVELS, check_bytes
+from torch_init._ops_gibbs import GREY_LEVELS, MEAN_ONE, check_bytes
 from torch_init.errors import describe
 
 
@@ -19,7 +19,8 @@ class Term:
     """States of some chains, whose statistics v^T h are multiplied by an integer weight.
 
     Attributes:
-        visible: uint8 [chains, visible], 0 or 1; with levels=255 anything.
+        visible: uint8 [chains, visible], 0 or 1; with levels=255 anything. With levels=MEAN_ONE
+            int16, 0 ... MEAN_ONE, on a CPU.
         hidden: uint8 [chains, hidden], 0 or 1, or int16, means as hidden_means gives them.
     """
 
@@ -36,10 +37,16 @@ class Term:
         """
         visible, hidden = self.visible, self.hidden
         chains = visible.shape[0]
-        check_bytes("visible", visible, (chains, visible.shape[1]), visible.device)
+        if self.levels == MEAN_ONE:
+            check_memory("statistics", "visible", visible)
+            if visible.dtype != torch.int16 or not (visible.is_cpu and visible.is_contiguous()):
+                got = f"{visible.dtype} on {visible.device}"
+                raise ValueError(describe("statistics", "visible", got, "int16 on a CPU"))
+        else:
+            check_bytes("visible", visible, (chains, visible.shape[1]), visible.device)
         if hidden.dtype != torch.int16:
             check_bytes("hidden", hidden, (chains, hidden.shape[1]), visible.device)
-            if self.levels == GREY_LEVELS:
+            if self.levels > 1:
                 return replace(self, hidden=hidden.to(torch.int16))
         elif hidden.dim() != 2 or hidden.shape[0] != chains or hidden.device != visible.device:
             got = f"{hidden.dtype} {tuple(hidden.shape)} on {hidden.device}"
@@ -98,7 +105,8 @@ def statistics(*terms: Term, out: Tensor | None = None, accumulate: bool = True)
                 (term.visible.data_ptr(), term.hidden.data_ptr(), visible_sums, hidden_sums),
                 (
                     *(term.visible.shape[0], term.weight),
-                    *(term.hidden.dtype == torch.int16, term.levels == GREY_LEVELS),
+                    term.hidden.dtype == torch.int16,
+                    *(term.levels == GREY_LEVELS, term.levels == MEAN_ONE),
                 ),
             )
         )

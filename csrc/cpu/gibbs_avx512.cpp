@@ -69,7 +69,7 @@ void run_lookup(const GibbsTask& task, int64_t first, int64_t count, void* scrat
 }
 
 void run(const GibbsTask& task, int64_t first, int64_t count, void* scratch) {
-  if (task.grey != 0 || count < kFewestChains) {
+  if (task.grey != 0 || task.fine != nullptr || count < kFewestChains) {
     return run_rows<EightBlocks>(task, first, count, scratch);
   }
   static constexpr void (*kRun[kMostVectors])(const GibbsTask&, int64_t, int64_t, void*) = {

@@ -50,9 +50,9 @@ std::optional<int> quantize(uint64_t weight, uint64_t visible_bias, uint64_t hid
   return shift;
 }
 
-// Addresses: visible bytes, hidden bytes or int16 means, sums of visible and hidden units; numbers:
-// chains, weight, whether means, whether grey.
-using TermAddresses = std::pair<std::array<uint64_t, 4>, std::array<int64_t, 4>>;
+// Addresses: visible bytes or int16 fine levels, hidden bytes or int16 means, sums of visible and
+// hidden units; numbers: chains, weight, whether means, whether grey, whether fine.
+using TermAddresses = std::pair<std::array<uint64_t, 4>, std::array<int64_t, 5>>;
 
 void statistics(const std::vector<TermAddresses>& terms, const std::array<int64_t, 2>& units,
                 uint64_t out, bool wide, bool accumulate, int max_threads) {
@@ -67,6 +67,7 @@ void statistics(const std::vector<TermAddresses>& terms, const std::array<int64_
     term.weight = numbers[1];
     term.hidden_kind = numbers[2] != 0 ? HiddenKind::kMeans : HiddenKind::kStates;
     term.grey = numbers[3] != 0;
+    if (numbers[4] != 0) term.fine = pointer<const int16_t*>(at[0]);
     term.hidden_stride = units[1];
   }
   task.units[0] = units[0];
@@ -231,6 +232,8 @@ class GibbsPlan {
     task_.means = pointer<int16_t*>(means);
     task_.means_only = means_only;
   }
+  // int16 [chains][visible]: what the first half-step reads instead of visible states.
+  void set_fine(uint64_t fine) { task_.fine = pointer<const int16_t*>(fine); }
   void set_words(uint64_t key, uint32_t first_chain, uint64_t first_step) {
     task_.key = key;
     task_.first_chain = first_chain;
@@ -315,6 +318,7 @@ void bind_gibbs(py::module_& module) {
           .def(py::init<const LayerAddresses&, int64_t, int64_t, int>())
           .def("set_run", &GibbsPlan::set_run)
           .def("set_means", &GibbsPlan::set_means)
+          .def("set_fine", &GibbsPlan::set_fine)
           .def("set_words", &GibbsPlan::set_words)
           .def("set_limbs", &GibbsPlan::set_limbs)
           .def("run_on_host", &GibbsPlan::run_on_host, release_gil)

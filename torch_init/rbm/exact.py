@@ -25,7 +25,7 @@ class Phase:
     """States of this process's rows of one phase, and what its statistics are made of.
 
     Attributes:
-        visible: uint8 (N, visible), of so many levels: 1, or 255.
+        visible: uint8 (N, visible), of so many levels: 1, or 255; or int16, of MEAN_ONE levels.
         hidden: uint8 (N, hidden), states, or int16, means.
     """
 
@@ -39,6 +39,8 @@ def exact_rows(
 ) -> tuple[Tensor, int] | None:
     """Return rows as (bytes, levels), or None unless all rows of all processes can be.
 
+    Bernoulli rows that are neither states nor grey are rounded to fine levels, int16, on a CPU.
+
     Args:
         are_states: all of them are known to be states.
     """
@@ -51,7 +53,10 @@ def exact_rows(
     kinds = [bool(exact.all()), is_spin or machine.visible.are_states(rows)]
     agreed = processes.sum_(torch.tensor(kinds, dtype=torch.int64, device=rows.device)).tolist()
     if agreed[0] < processes.size:
-        return None
+        if is_spin or not rows.is_cpu:
+            return None
+        fine = (rows.float() * _ops.MEAN_ONE).round_().to(torch.int16)
+        return fine, _ops.MEAN_ONE
     if agreed[1] == processes.size:
         return to_bytes(machine.visible, rows), 1
     return levels, _ops.GREY_LEVELS

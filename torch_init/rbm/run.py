@@ -87,7 +87,7 @@ class Training:
 
     @property
     def _can_be_exact(self) -> bool:
-        """Whether updates are made of integers where the rows are states or grey levels."""
+        """Whether updates are made of integers where the rows are states or levels."""
         # A byte of 0 is a spin of -1: only in floating point can dropout take one out.
         drops_spins = self.options.dropout > 0 and isinstance(self.machine.hidden, Spin)
         samples = self.options.reconstruction == "samples"

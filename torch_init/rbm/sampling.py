@@ -195,14 +195,20 @@ class IntegerMachine:
 
     def sample_levels(
         self, units: Units, visible: Tensor, noise: Noise, step: int, beta: Tensor | float
-    ) -> tuple[Tensor, Tensor]:
-        """Return h drawn given levels of visible units, and of which rows it is that, (N,) bool."""
+    ) -> tuple[Tensor | None, Tensor]:
+        """Return h drawn given levels of visible units, and of which rows it is that, (N,) bool.
+
+        None if it is that of no row.
+        """
         levels, exact = to_levels(units, visible)
+        if not self._spin["v"]:
+            betas = torch.as_tensor(beta, dtype=torch.float64, device=visible.device)
+            exact = exact & (betas <= 1)
+        if not bool(exact.any()):
+            return None, exact
         if self._spin["v"]:
             drawn, _ = self.hidden(levels, noise, step, beta=beta)
         else:
-            betas = torch.as_tensor(beta, dtype=torch.float64, device=visible.device)
-            exact = exact & (betas <= 1)
             least = betas.clamp(max=1) if isinstance(beta, Tensor) else min(float(beta), 1.0)
             drawn, _ = self.hidden(levels, noise, step, _ops.GREY_LEVELS, least)
         return self.states("h", drawn), exact
