@@ -133,6 +133,7 @@ def statistics(
     accumulate: bool,
     max_threads: int,
 ) -> None: ...
+def state_bytes(states: int, count: int, off: float, out: int) -> bool: ...
 def ascend(
     addresses: Sequence[int],
     units: Sequence[int],

@@ -15,6 +15,7 @@
 #include "gibbs/gibbs_cuda.h"
 #include "gibbs/host_gibbs.h"
 #include "gibbs/quantize.h"
+#include "gibbs/state_bytes.h"
 #include "python/bindings.h"
 
 namespace py = pybind11;
@@ -76,6 +77,10 @@ void statistics(const std::vector<TermAddresses>& terms, const std::array<int64_
   task.wide = wide;
   task.accumulate = accumulate;
   host_statistics(task, active_tier.load()->gibbs->statistics, max_threads);
+}
+
+bool write_state_bytes(uint64_t states, int64_t count, float off, uint64_t out) {
+  return state_bytes(pointer<const float*>(states), count, off, pointer<uint8_t*>(out));
 }
 
 // Addresses: pairs, visible and hidden offsets, visible and hidden differences, pull, visible
@@ -310,6 +315,7 @@ void bind_gibbs(py::module_& module) {
   module.def("make_limbs_with_cuda_body_on_host", &make_limbs_with_cuda_body_on_host, release_gil);
   module.def("statistics", &statistics, release_gil);
   module.def("statistics_with_cuda_body_on_host", &statistics_with_cuda_body_on_host);
+  module.def("state_bytes", &write_state_bytes, release_gil);
   module.def("ascend", &ascend, release_gil);
   module.def("sample_float", &sample_float_on_host);
   module.def("sample_float_with_cuda_body_on_host", &sample_float_with_cuda_body_on_host);

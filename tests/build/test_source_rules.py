@@ -74,6 +74,7 @@ PARTS_OF_OPS = [
     "_ops_gibbs_cuda.py",
     "_ops_gibbs_weights.py",
     "_ops_measure.py",
+    "_ops_states.py",
     "_ops_statistics.py",
 ]
 SPDX = "SPDX-License-Identifier: Apache-2.0"

@@ -290,6 +290,13 @@ def to_bytes(units: Units, states: Tensor) -> Tensor:
     return on.contiguous().view(torch.uint8)
 
 
+def state_bytes(units: Units, rows: Tensor) -> Tensor | None:
+    """Return rows as bytes, or None unless all of them are states of binary units."""
+    if units.binary and rows.is_cpu and rows.dtype == torch.float32:
+        return _ops.state_bytes(rows, -1.0 if isinstance(units, Spin) else 0.0)
+    return to_bytes(units, rows) if units.are_states(rows) else None
+
+
 def to_levels(units: Units, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return rows as levels of 255, uint8, and which of the rows they are exactly, (N,) bool.
 
