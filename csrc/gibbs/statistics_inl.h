@@ -123,7 +123,12 @@ inline void add_grey(const StatisticsTerm& term, const OnChains& on, int64_t hid
 // Of a visible unit, hidden units from j on.
 template <typename Out>
 inline void statistics_tile(const StatisticsTask& task, const OnChains on[kMostTerms], int64_t j) {
-  alignas(64) Out sums[kStatisticsTile] = {};
+  // An initialiser, or memset, would be a string instruction, which starts slowly.
+  typedef Out Outs __attribute__((vector_size(TI_VECTOR_BYTES)));
+  constexpr int64_t kOuts = TI_VECTOR_BYTES / static_cast<int64_t>(sizeof(Out));
+  alignas(64) Out sums[kStatisticsTile];
+  const Outs zeros = {};
+  for (int64_t k = 0; k < kStatisticsTile; k += kOuts) memcpy(sums + k, &zeros, sizeof zeros);
   for (int t = 0; t < task.terms; ++t) {
     const StatisticsTerm& term = task.term[t];
     if (term.fine != nullptr) {
@@ -151,6 +156,11 @@ inline void statistics_tile(const StatisticsTask& task, const OnChains on[kMostT
 
 // Bit i: whether byte i of `count`, at most 64, is not 0.
 inline uint64_t on_mask(const uint8_t* states, int64_t count) {
+#if TI_VECTOR_BYTES == 64
+  const __mmask64 present = count == 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
+  const __m512i bytes = _mm512_maskz_loadu_epi8(present, states);
+  return _mm512_test_epi8_mask(bytes, bytes);
+#else
   uint64_t mask = 0;
   for (int64_t i = 0; i < count; i += 8) {
     uint64_t eight = 0;
@@ -166,6 +176,7 @@ inline uint64_t on_mask(const uint8_t* states, int64_t count) {
     mask |= (bits * 0x0102040810204080u) >> 56 << i;
   }
   return mask;
+#endif
 }
 
 // Lists the chains that have each of `count` visible units on, and adds up their states.
