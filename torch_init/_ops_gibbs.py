@@ -174,12 +174,13 @@ def _states(
     if source is None:
         got, expected = "None", "the states that the chains start from"
         raise TypeError(describe("gibbs", SIDES[1 - first_side], got, expected))
-    chains = len(source)
+    chains = source.shape[0]
     states = []
     for state, units, side in zip(given, (weights.visible, weights.hidden), SIDES, strict=True):
         if state is None:
-            state = torch.empty(chains, units, dtype=torch.uint8, device=source.device)
-        check_bytes(side, state, (chains, units), weights.device)
+            state = torch.empty((chains, units), dtype=torch.uint8, device=source.device)
+        else:
+            check_bytes(side, state, (chains, units), weights.device)
         states.append(state)
     return states
 
@@ -200,7 +201,7 @@ class _Plan:
     """A native plan, and what its addresses point to."""
 
     def __init__(self, weights: GibbsWeights, states: list[Tensor]) -> None:
-        self.chains, self.hidden = len(states[0]), weights.hidden
+        self.chains, self.hidden = states[0].shape[0], weights.hidden
         self.device = weights.device
         self.kept_alive: list[Any] = [weights, states]
         self.native = _C.GibbsPlan(

@@ -111,9 +111,10 @@ class Difference:
         self._ones = [(n_v, n_h * one) for n_v, n_h in zip(each, counts, strict=True)]
         self._divisors = self._divisors_of(size, device, spent)
         means = sums / self._divisors
-        for side, of_spins in zip(means.split(size, 1), spins, strict=True):
-            if of_spins:
-                side.mul_(2).sub_(1)
+        if any(spins):
+            for side, of_spins in zip(means.split(size, 1), spins, strict=True):
+                if of_spins:
+                    side.mul_(2).sub_(1)
         means = means.to(wide(machine.weight).dtype)
         data, model = means.unbind()
         self.data, self.model = _sides(data, size), _sides(model, size)
