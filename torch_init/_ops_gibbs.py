@@ -14,6 +14,14 @@ from torch import Tensor
 from torch_init import _C, keys
 from torch_init._descriptors import check_memory
 from torch_init._ops_gibbs_betas import SIDES, UnitBeta, fixed_betas
+from torch_init._ops_gibbs_checks import (
+    MOST_STEPS,
+    check_bytes,
+    check_clamped,
+    check_fine,
+    check_range,
+    check_words,
+)
 from torch_init._ops_gibbs_weights import GibbsWeights
 from torch_init.errors import describe
 
@@ -25,8 +33,6 @@ MEAN_ONE = 32767
 CudaPath = Literal["fastest", "tiles", "split", "cluster"]
 _CUDA_PATHS = get_args(CudaPath)
 _cuda_path: CudaPath = "fastest"
-_MOST_CHAINS = 2**32
-_MOST_STEPS = 2**62
 
 
 def gibbs(
@@ -66,7 +72,7 @@ def gibbs(
         means_only: the last half-step does not sample; `hidden` keeps its states but one.
     """
     first_side = 1 - SIDES.index(start)
-    _check_clamped("gibbs", "visible", visible, clamp)
+    check_clamped("gibbs", "visible", visible, clamp)
     if means is not None and first_side == 1:
         fix = 'Only start="hidden" ends with the hidden units'
         raise ValueError(describe("gibbs", "means", "a tensor", "None", fix))
@@ -152,18 +158,11 @@ def sample_visible(
     Args:
         clamp: as in gibbs; the units it names keep their states in `out`.
     """
-    _check_clamped("sample_visible", "out", out, clamp)
+    check_clamped("sample_visible", "out", out, clamp)
     states = _states(weights, out, hidden, 0)
     plan = make_plan(weights, states, units, clamp, beta, unit_beta)
     plan.run(seed, name, first_chain, step, 0, 1)
     return states[0]
-
-
-def _check_clamped(
-    function: str, argument: str, visible: Tensor | None, clamp: Tensor | None
-) -> None:
-    if clamp is not None and visible is None:
-        raise TypeError(describe(function, argument, "None", "the states that clamp keeps"))
 
 
 def _states(
@@ -183,18 +182,6 @@ def _states(
             check_bytes(side, state, (chains, units), weights.device)
         states.append(state)
     return states
-
-
-def check_bytes(
-    argument: str, tensor: Tensor, shape: tuple[int, ...], device: torch.device
-) -> None:
-    """Raise unless tensor is of bytes that the engine can read and write as they lie."""
-    check_memory("gibbs", argument, tensor)
-    fits = tensor.dtype in (torch.uint8, torch.bool) and tensor.is_contiguous()
-    if tensor.shape != torch.Size(shape) or not fits or tensor.device != device:
-        got = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
-        expected = f"a contiguous uint8 tensor {shape} on {device}"
-        raise ValueError(describe("gibbs", argument, got, expected))
 
 
 class _Plan:
@@ -234,7 +221,7 @@ class _Plan:
         half_steps: int,
     ) -> None:
         check_words(self.chains, first_chain, first_step)
-        _check_range("sweeps", half_steps, _MOST_STEPS)
+        check_range("sweeps", half_steps, MOST_STEPS)
         self.native.set_words(stream_key(seed, name), first_chain, first_step)
         self._run(first_side, half_steps)
 
@@ -263,17 +250,6 @@ def stream_key(seed: int, name: str) -> int:
     return key
 
 
-def check_words(chains: int, first_chain: int, first_step: int) -> None:
-    """Raise unless the chains and the step have words of their own."""
-    _check_range("first_chain", first_chain, _MOST_CHAINS - chains)
-    _check_range("first_step", first_step, _MOST_STEPS)
-
-
-def _check_range(argument: str, value: int, most: int) -> None:
-    if not 0 <= value <= most:
-        raise ValueError(describe("gibbs", argument, f"{value}", f"an int in [0, {most}]"))
-
-
 def make_plan(
     weights: GibbsWeights,
     states: list[Tensor],
@@ -296,7 +272,7 @@ def make_plan(
         got = f"{levels} of spins"
         raise ValueError(describe("gibbs", "levels", got, "levels of Bernoulli units"))
     if levels == MEAN_ONE:
-        _check_fine(weights, states[0], beta, unit_beta)
+        check_fine(weights, states[0], beta, unit_beta)
         plan.native.set_fine(states[0].data_ptr())
     most = 1.0 if levels > 1 else MOST_BETA
     fixed = fixed_betas(weights, plan.chains, beta, unit_beta, most)
@@ -311,20 +287,6 @@ def make_plan(
         levels == GREY_LEVELS,
     )
     return plan
-
-
-def _check_fine(
-    weights: GibbsWeights, visible: Tensor, beta: float | Tensor, unit_beta: UnitBeta
-) -> None:
-    """Raise unless chains can start from fine levels, at beta 1."""
-    check_memory("gibbs", "visible", visible)
-    shape = (visible.shape[0], weights.visible)
-    fits = visible.dtype == torch.int16 and visible.is_contiguous() and visible.is_cpu
-    if visible.shape != shape or not fits or not weights.by_visible.is_cpu:
-        got = f"{visible.dtype} {tuple(visible.shape)} on {visible.device}"
-        raise ValueError(describe("gibbs", "visible", got, f"int16 {shape} on a CPU"))
-    if isinstance(beta, Tensor) or beta != 1 or unit_beta != (None, None):
-        raise ValueError(describe("gibbs", "beta", f"{beta}", "1 with fine levels"))
 
 
 def _addresses(

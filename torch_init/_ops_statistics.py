@@ -10,7 +10,8 @@ from torch import Tensor
 
 from torch_init import _C
 from torch_init._descriptors import check_memory
-from torch_init._ops_gibbs import GREY_LEVELS, MEAN_ONE, check_bytes
+from torch_init._ops_gibbs import GREY_LEVELS, MEAN_ONE
+from torch_init._ops_gibbs_checks import check_bytes
 from torch_init.errors import describe
 
 

@@ -71,6 +71,7 @@ PARTS_OF_OPS = [
     "_ops_flow.py",
     "_ops_gibbs.py",
     "_ops_gibbs_betas.py",
+    "_ops_gibbs_checks.py",
     "_ops_gibbs_cuda.py",
     "_ops_gibbs_weights.py",
     "_ops_measure.py",
