@@ -2,10 +2,10 @@
 //
 // Sixteen chains are the lanes of a vector. Four sources have sixteen states, so the sums of their
 // weights are a table that fills one vector, and a permutation looks up sixteen chains' sums at
-// once: 64 products for a permutation and an addition, whatever the states. (Against it, on Zen 5:
-// three int8 limbs through VNNI take 1.6 times as long, adding up the rows of the sources that are
-// on 1.4 times at 20 % of them, 3.5 times at 50 %.) A table is made of the weights where it is
-// used; the more vectors of chains share it the better.
+// once: 64 products for a permutation and an addition, whatever the states. (On Zen 5, before its
+// sums were all kept in registers, three int8 limbs through VNNI took 1.6 times as long, adding up
+// the rows of the sources that are on 1.4 times at 20 % of them, 3.5 times at 50 %.) A table is
+// made of the weights where it is used; the more vectors of chains share it the better.
 //
 // States are packed between half-steps: a 32-bit lane holds sixteen units of its chain, four bits
 // in each byte, the form in which the permutation reads them.
