@@ -11,26 +11,15 @@ other programs on the machine disturb less; more threads by the wall clock.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from _machine import describe
-from _timing import Clock, HostClock, Side, measure
+from _timing import Clock, CpuClock, HostClock, Side, measure
 from torch import Tensor
 
 from torch_init import _ops
-
-
-class CpuClock:
-    """CPU time of the process, all its threads."""
-
-    def sample(self, call: Callable[[], Any], calls: int) -> float:
-        start = time.process_time_ns()
-        for _ in range(calls):
-            call()
-        return (time.process_time_ns() - start) * 1e-9 / calls
 
 
 class Layer:

@@ -10,28 +10,16 @@ time, or, with one thread, of CPU time, which a busy machine disturbs less.
 
 import argparse
 import math
-import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from _machine import describe, load_average
-from _timing import HostClock, Side, measure
+from _timing import CpuClock, HostClock, Side, measure
 
 from torch_init import _ops
 
 DTYPES = ["float32", "bfloat16", "float16", "float64"]
 FEATURES = 1024
-
-
-class CpuClock:
-    """CPU time of all threads together."""
-
-    def sample(self, call: Callable[[], Any], calls: int) -> float:
-        start = time.process_time_ns()
-        for _ in range(calls):
-            call()
-        return (time.process_time_ns() - start) * 1e-9 / calls
 
 
 def sides(x: torch.Tensor) -> list[Side]:

@@ -31,7 +31,7 @@ from _rbm_peers import (
     rbms,
     scikit_learn,
 )
-from _timing import HostClock, Result, Side, measure
+from _timing import Clock, CpuClock, HostClock, Result, Side, measure
 
 from torch_init import rbm
 
@@ -161,7 +161,8 @@ def main(argv: list[str] | None = None) -> None:
     rows, held_out = load(args.data, args.rows)
     # NumPy's BLAS, which scikit-learn calls, has threads of its own.
     with threadpoolctl.threadpool_limits(args.threads):
-        results = measure(sides(rows), HostClock(), args.repeats)
+        clock: Clock = CpuClock() if args.threads == 1 else HostClock()
+        results = measure(sides(rows), clock, args.repeats)
         show(results)
         found = quality(rows, held_out, args.quality) if args.quality else {}
     if args.output is not None:

@@ -78,6 +78,7 @@ from torch_init._ops_observe import observe_output as observe_output
 from torch_init._ops_observe import observe_pass as observe_pass
 from torch_init._ops_observe import refuse as refuse
 from torch_init._ops_orthogonal import orthonormalized
+from torch_init._ops_states import state_bytes as state_bytes
 from torch_init._ops_statistics import Statistics as Statistics
 from torch_init._ops_statistics import Term as Term
 from torch_init._ops_statistics import statistics as statistics

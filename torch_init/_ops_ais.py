@@ -6,8 +6,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torch_init._ops_gibbs import check_words, make_plan, stream_key
+from torch_init._ops_gibbs import make_plan, stream_key
 from torch_init._ops_gibbs_betas import BETA_ONE
+from torch_init._ops_gibbs_checks import check_words
 from torch_init._ops_gibbs_weights import GibbsWeights
 from torch_init.errors import describe
 

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from torch_init import _C
 from torch_init._descriptors import check_memory
-from torch_init._ops_gibbs import SIDES, check_words, stream_key
+from torch_init._ops_gibbs import stream_key
+from torch_init._ops_gibbs_betas import SIDES
+from torch_init._ops_gibbs_checks import check_words
 from torch_init.errors import describe
 
 _BERNOULLI, _GAUSSIAN, _RELU, _SOFTMAX = range(4)

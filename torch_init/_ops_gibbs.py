@@ -14,6 +14,14 @@ from torch import Tensor
 from torch_init import _C, keys
 from torch_init._descriptors import check_memory
 from torch_init._ops_gibbs_betas import SIDES, UnitBeta, fixed_betas
+from torch_init._ops_gibbs_checks import (
+    MOST_STEPS,
+    check_bytes,
+    check_clamped,
+    check_fine,
+    check_range,
+    check_words,
+)
 from torch_init._ops_gibbs_weights import GibbsWeights
 from torch_init.errors import describe
 
@@ -21,12 +29,10 @@ UNITS = ("bernoulli", "spin")
 MOST_BETA = 16.0
 GREY_LEVELS = 255
 MEAN_ONE = 32767
-"""Means of hidden units in fixed point are multiples of 1 / MEAN_ONE."""
+"""Means of hidden units in fixed point, and fine levels, are multiples of 1 / MEAN_ONE."""
 CudaPath = Literal["fastest", "tiles", "split", "cluster"]
 _CUDA_PATHS = get_args(CudaPath)
 _cuda_path: CudaPath = "fastest"
-_MOST_CHAINS = 2**32
-_MOST_STEPS = 2**62
 
 
 def gibbs(
@@ -66,7 +72,7 @@ def gibbs(
         means_only: the last half-step does not sample; `hidden` keeps its states but one.
     """
     first_side = 1 - SIDES.index(start)
-    _check_clamped("gibbs", "visible", visible, clamp)
+    check_clamped("gibbs", "visible", visible, clamp)
     if means is not None and first_side == 1:
         fix = 'Only start="hidden" ends with the hidden units'
         raise ValueError(describe("gibbs", "means", "a tensor", "None", fix))
@@ -94,12 +100,16 @@ def sample_hidden(
     """Return a sample of the hidden units given the visible ones: half a sweep.
 
     Args:
-        visible: uint8 [chains, visible]; with levels=255, u stands for u / 255, and beta <= 1.
+        visible: uint8 [chains, visible]; with levels=255, u stands for u / 255, and beta <= 1. With
+            levels=MEAN_ONE, int16, fine levels, on a CPU and at beta 1.
         means: int16 [chains, hidden]: takes the means of which it is a sample, as in gibbs.
     """
-    states = _states(weights, visible, None, 1)
-    grey = levels == GREY_LEVELS
-    plan = make_plan(weights, states, units, None, beta, unit_beta, grey)
+    if levels == MEAN_ONE:
+        hidden = torch.empty((visible.shape[0], weights.hidden), dtype=torch.uint8)
+        states = [visible, hidden]
+    else:
+        states = _states(weights, visible, None, 1)
+    plan = make_plan(weights, states, units, None, beta, unit_beta, levels)
     plan.write_means(means)
     plan.run(seed, name, first_chain, step, 1, 1)
     return states[1]
@@ -118,11 +128,12 @@ def hidden_means(
 
     Of a spin it is the probability of being 1.
     """
-    means = torch.empty(len(visible), weights.hidden, dtype=torch.int16, device=visible.device)
-    none = torch.empty(0, weights.hidden, dtype=torch.uint8, device=visible.device)
-    check_bytes("visible", visible, (len(visible), weights.visible), weights.device)
-    grey = levels == GREY_LEVELS
-    plan = make_plan(weights, [visible, none], units, None, beta, unit_beta, grey)
+    chains, device = visible.shape[0], visible.device
+    means = torch.empty((chains, weights.hidden), dtype=torch.int16, device=device)
+    none = torch.empty((0, weights.hidden), dtype=torch.uint8, device=device)
+    if levels != MEAN_ONE:
+        check_bytes("visible", visible, (chains, weights.visible), weights.device)
+    plan = make_plan(weights, [visible, none], units, None, beta, unit_beta, levels)
     plan.write_means(means, only=True)
     plan.run(0, "", 0, 0, 1, 1)
     return means
@@ -147,18 +158,11 @@ def sample_visible(
     Args:
         clamp: as in gibbs; the units it names keep their states in `out`.
     """
-    _check_clamped("sample_visible", "out", out, clamp)
+    check_clamped("sample_visible", "out", out, clamp)
     states = _states(weights, out, hidden, 0)
     plan = make_plan(weights, states, units, clamp, beta, unit_beta)
     plan.run(seed, name, first_chain, step, 0, 1)
     return states[0]
-
-
-def _check_clamped(
-    function: str, argument: str, visible: Tensor | None, clamp: Tensor | None
-) -> None:
-    if clamp is not None and visible is None:
-        raise TypeError(describe(function, argument, "None", "the states that clamp keeps"))
 
 
 def _states(
@@ -169,33 +173,22 @@ def _states(
     if source is None:
         got, expected = "None", "the states that the chains start from"
         raise TypeError(describe("gibbs", SIDES[1 - first_side], got, expected))
-    chains = len(source)
+    chains = source.shape[0]
     states = []
     for state, units, side in zip(given, (weights.visible, weights.hidden), SIDES, strict=True):
         if state is None:
-            state = torch.empty(chains, units, dtype=torch.uint8, device=source.device)
-        check_bytes(side, state, (chains, units), weights.device)
+            state = torch.empty((chains, units), dtype=torch.uint8, device=source.device)
+        else:
+            check_bytes(side, state, (chains, units), weights.device)
         states.append(state)
     return states
-
-
-def check_bytes(
-    argument: str, tensor: Tensor, shape: tuple[int, ...], device: torch.device
-) -> None:
-    """Raise unless tensor is of bytes that the engine can read and write as they lie."""
-    check_memory("gibbs", argument, tensor)
-    fits = tensor.dtype in (torch.uint8, torch.bool) and tensor.is_contiguous()
-    if tensor.shape != torch.Size(shape) or not fits or tensor.device != device:
-        got = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
-        expected = f"a contiguous uint8 tensor {shape} on {device}"
-        raise ValueError(describe("gibbs", argument, got, expected))
 
 
 class _Plan:
     """A native plan, and what its addresses point to."""
 
     def __init__(self, weights: GibbsWeights, states: list[Tensor]) -> None:
-        self.chains, self.hidden = len(states[0]), weights.hidden
+        self.chains, self.hidden = states[0].shape[0], weights.hidden
         self.device = weights.device
         self.kept_alive: list[Any] = [weights, states]
         shift = weights.known_shift or 0  # a GPU's kernels find it in `scale`
@@ -230,7 +223,7 @@ class _Plan:
         half_steps: int,
     ) -> None:
         check_words(self.chains, first_chain, first_step)
-        _check_range("sweeps", half_steps, _MOST_STEPS)
+        check_range("sweeps", half_steps, MOST_STEPS)
         self.native.set_words(stream_key(seed, name), first_chain, first_step)
         self._run(first_side, half_steps)
 
@@ -262,17 +255,6 @@ def stream_key(seed: int, name: str) -> int:
     return key
 
 
-def check_words(chains: int, first_chain: int, first_step: int) -> None:
-    """Raise unless the chains and the step have words of their own."""
-    _check_range("first_chain", first_chain, _MOST_CHAINS - chains)
-    _check_range("first_step", first_step, _MOST_STEPS)
-
-
-def _check_range(argument: str, value: int, most: int) -> None:
-    if not 0 <= value <= most:
-        raise ValueError(describe("gibbs", argument, f"{value}", f"an int in [0, {most}]"))
-
-
 def make_plan(
     weights: GibbsWeights,
     states: list[Tensor],
@@ -280,7 +262,7 @@ def make_plan(
     clamp: Tensor | None = None,
     beta: float | Tensor = 1.0,
     unit_beta: UnitBeta = (None, None),
-    grey: bool = False,
+    levels: int = 1,
 ) -> _Plan:
     """Return a plan of arguments that have been checked."""
     for side, unit in zip(SIDES, units, strict=True):
@@ -291,9 +273,13 @@ def make_plan(
     plan = _Plan(weights, states)
     if clamp is not None:
         check_bytes("clamp", clamp, (weights.visible,), weights.device)
-    if grey and units[0] != "bernoulli":
-        raise ValueError(describe("gibbs", "levels", "255 of spins", "levels of Bernoulli units"))
-    most = 1.0 if grey else MOST_BETA
+    if levels > 1 and units[0] != "bernoulli":
+        got = f"{levels} of spins"
+        raise ValueError(describe("gibbs", "levels", got, "levels of Bernoulli units"))
+    if levels == MEAN_ONE:
+        check_fine(weights, states[0], beta, unit_beta)
+        plan.native.set_fine(states[0].data_ptr())
+    most = 1.0 if levels > 1 else MOST_BETA
     fixed = fixed_betas(weights, plan.chains, beta, unit_beta, most)
     plan.kept_alive += [clamp, fixed]
     plan.native.set_run(
@@ -303,7 +289,7 @@ def make_plan(
         states[1].data_ptr(),
         0 if clamp is None else clamp.data_ptr(),
         *_addresses(fixed),
-        grey,
+        levels == GREY_LEVELS,
     )
     return plan
 

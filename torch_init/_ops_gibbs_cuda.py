@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from torch_init._ops_gibbs import GREY_LEVELS, make_plan
+from torch_init._ops_gibbs import make_plan
 from torch_init._ops_gibbs_betas import UnitBeta
 from torch_init._ops_gibbs_weights import GibbsWeights, with_limbs
 
@@ -38,9 +38,8 @@ def gibbs_with_cuda_body_on_host(
         blocks: of threads that pack and unpack the states.
         clusters: (bits, chains): run in clusters of 2**bits blocks and 8, 16 or 32 chains.
     """
-    grey = levels == GREY_LEVELS
     weights = with_limbs(weights)
-    plan = make_plan(weights, [visible, hidden], units, clamp, beta, unit_beta, grey)
+    plan = make_plan(weights, [visible, hidden], units, clamp, beta, unit_beta, levels)
     plan.write_means(means, means_only)
     plan.native.set_words(key, first_chain, first_step)
     extent = (plan.chains, first_side, half_steps)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from torch import Tensor
 from torch_init import _C
 from torch_init._descriptors import check_memory
 from torch_init._ops_device import launch, takes_kernels
-from torch_init._ops_gibbs import GREY_LEVELS, check_bytes
+from torch_init._ops_gibbs import GREY_LEVELS, MEAN_ONE
+from torch_init._ops_gibbs_checks import check_bytes
 from torch_init.errors import describe
 
 
@@ -20,7 +21,8 @@ class Term:
     """States of some chains, whose statistics v^T h are multiplied by an integer weight.
 
     Attributes:
-        visible: uint8 [chains, visible], 0 or 1; with levels=255 anything.
+        visible: uint8 [chains, visible], 0 or 1; with levels=255 anything. With levels=MEAN_ONE
+            int16, 0 ... MEAN_ONE, on a CPU.
         hidden: uint8 [chains, hidden], 0 or 1, or int16, means as hidden_means gives them.
     """
 
@@ -35,17 +37,24 @@ class Term:
         Raises:
             ValueError: other tensors than those named.
         """
-        chains, visible, hidden = len(self.visible), self.visible, self.hidden
-        check_bytes("visible", visible, (chains, visible.shape[1]), visible.device)
+        visible, hidden = self.visible, self.hidden
+        chains = visible.shape[0]
+        if self.levels == MEAN_ONE:
+            check_memory("statistics", "visible", visible)
+            if visible.dtype != torch.int16 or not (visible.is_cpu and visible.is_contiguous()):
+                got = f"{visible.dtype} on {visible.device}"
+                raise ValueError(describe("statistics", "visible", got, "int16 on a CPU"))
+        else:
+            check_bytes("visible", visible, (chains, visible.shape[1]), visible.device)
         if hidden.dtype != torch.int16:
             check_bytes("hidden", hidden, (chains, hidden.shape[1]), visible.device)
-            if self.levels == GREY_LEVELS:
-                hidden = hidden.to(torch.int16)
-        elif hidden.dim() != 2 or len(hidden) != chains or hidden.device != visible.device:
+            if self.levels > 1:
+                return replace(self, hidden=hidden.to(torch.int16))
+        elif hidden.dim() != 2 or hidden.shape[0] != chains or hidden.device != visible.device:
             got = f"{hidden.dtype} {tuple(hidden.shape)} on {hidden.device}"
             expected = f"int16 ({chains}, hidden) on {visible.device}"
             raise ValueError(describe("statistics", "hidden", got, expected))
-        return Term(visible, hidden.contiguous(), self.levels, self.weight)
+        return self if hidden.is_contiguous() else replace(self, hidden=hidden.contiguous())
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,23 +100,24 @@ def statistics(*terms: Term, out: Tensor | None = None, accumulate: bool = True)
     if takes_kernels(out):
         _by_kernels(checked, result, accumulate)
         return result
-    _C.statistics(
-        [
+    visible_sums, size = sums.data_ptr(), sums.element_size()
+    addresses = []
+    for term in checked:
+        hidden_sums = visible_sums + units[0] * size
+        addresses.append(
             (
-                [x.data_ptr() for x in (term.visible, term.hidden, *of_term.split(units))],
+                (term.visible.data_ptr(), term.hidden.data_ptr(), visible_sums, hidden_sums),
                 (
-                    *(len(term.visible), term.weight),
-                    *(term.hidden.dtype == torch.int16, term.levels == GREY_LEVELS),
+                    *(term.visible.shape[0], term.weight),
+                    term.hidden.dtype == torch.int16,
+                    *(term.levels == GREY_LEVELS, term.levels == MEAN_ONE),
                 ),
             )
-            for term, of_term in zip(checked, sums, strict=True)
-        ],
-        units,
-        out.data_ptr(),
-        out.dtype == torch.int64,
-        accumulate,
-        torch.get_num_threads(),
-    )
+        )
+        visible_sums += sum(units) * size
+    threads = torch.get_num_threads()
+    wide = out.dtype == torch.int64
+    _C.statistics(addresses, units, out.data_ptr(), wide, accumulate, threads)
     return result
 
 

@@ -57,7 +57,8 @@ int64_t scratch_size(const GibbsTask& task, int64_t count) {
   const int64_t vectors = (count + kLanes - 1) / kLanes;
   const int64_t visible = quads(task.side[kVisible].units);
   const int64_t hidden = quads(task.side[kHidden].units);
-  const int64_t packed = (visible + hidden) * vectors * kLanes + visible;
+  // One more: the last vector of states is read from each of its first four bytes on.
+  const int64_t packed = (visible + hidden) * vectors * kLanes + visible + 1;
   const int64_t rows = rows_scratch_size(task, count);
   return packed * 4 > rows ? packed * 4 : rows;
 }
@@ -68,11 +69,12 @@ void run_lookup(const GibbsTask& task, int64_t first, int64_t count, void* scrat
 }
 
 void run(const GibbsTask& task, int64_t first, int64_t count, void* scratch) {
-  if (task.grey != 0 || count < kFewestChains) {
+  if (task.grey != 0 || task.fine != nullptr || count < kFewestChains) {
     return run_rows<EightBlocks>(task, first, count, scratch);
   }
   static constexpr void (*kRun[kMostVectors])(const GibbsTask&, int64_t, int64_t, void*) = {
-      run_lookup<1>, run_lookup<2>, run_lookup<3>, run_lookup<4>, run_lookup<5>, run_lookup<6>};
+      run_lookup<1>, run_lookup<2>, run_lookup<3>, run_lookup<4>,
+      run_lookup<5>, run_lookup<6>, run_lookup<7>, run_lookup<8>};
   kRun[(count - 1) / kLanes](task, first, count, scratch);
 }
 

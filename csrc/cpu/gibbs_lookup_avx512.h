@@ -2,10 +2,10 @@
 //
 // Sixteen chains are the lanes of a vector. Four sources have sixteen states, so the sums of their
 // weights are a table that fills one vector, and a permutation looks up sixteen chains' sums at
-// once: 64 products for a permutation and an addition, whatever the states. (Against it, on Zen 5:
-// three int8 limbs through VNNI take 1.6 times as long, adding up the rows of the sources that are
-// on 1.4 times at 20 % of them, 3.5 times at 50 %.) A table is made of the weights where it is
-// used; the more vectors of chains share it the better.
+// once: 64 products for a permutation and an addition, whatever the states. (On Zen 5, before its
+// sums were all kept in registers, three int8 limbs through VNNI took 1.6 times as long, adding up
+// the rows of the sources that are on 1.4 times at 20 % of them, 3.5 times at 50 %.) A table is
+// made of the weights where it is used; the more vectors of chains share it the better.
 #pragma once
 
 #include "cpu/gibbs_packed_avx512.h"
@@ -19,8 +19,7 @@ namespace torch_init {
 namespace {
 
 constexpr int kBlockUnits = 4;
-// Chains of 4 units x 6 vectors are added up side by side.
-constexpr int kMostVectors = 6;
+constexpr int kMostVectors = 8;
 
 using Value = QuantileMap<Avx512, true, false>;
 
@@ -30,6 +29,9 @@ __m512i thresholds(const Value& value, __m512i words) {
 
 template <int kVectors>
 class LookupSampler {
+  // Units that are added up side by side: registers hold 24 vectors of sums.
+  static constexpr int kSideBySide = kVectors <= 6 ? kBlockUnits : kBlockUnits / 2;
+
  public:
   LookupSampler(const GibbsTask& task, int64_t first, int64_t count, uint32_t* scratch)
       : task_(task), first_(first), count_(count), value_(task.threshold) {
@@ -122,7 +124,7 @@ class LookupSampler {
         const int64_t unit = quad * kQuadUnits + block * kBlockUnits;
         if (unit >= side.units) break;
         __m512i field[kBlockUnits][kVectors];
-        add_up(side, to, unit, field);
+        for (int k = 0; k < kBlockUnits; k += kSideBySide) add_up(side, to, unit + k, field + k);
         for (int k = 0; k < kBlockUnits; ++k) {
           for (int v = 0; v < kVectors; ++v) {
             field[k][v] = field_of_unit(side, to, unit + k, field[k][v]);
@@ -155,36 +157,38 @@ class LookupSampler {
     }
   }
 
+  // The sums of units unit ... unit + kSideBySide - 1.
   void add_up(const SideWeights& side, int to, int64_t unit,
-              __m512i sum[kBlockUnits][kVectors]) const {
-    const int32_t* row[kBlockUnits];
-    for (int k = 0; k < kBlockUnits; ++k) {
+              __m512i sum[kSideBySide][kVectors]) const {
+    const int32_t* row[kSideBySide];
+    for (int k = 0; k < kSideBySide; ++k) {
       const int64_t last = side.units - 1;
       row[k] = side.by_unit + (unit + k < last ? unit + k : last) * side.by_unit_stride;
     }
-    __m512i total[kBlockUnits][kVectors];
+    __m512i total[kSideBySide][kVectors];
     for (auto& of_unit : total) {
       for (__m512i& t : of_unit) t = _mm512_setzero_si512();
     }
     const int64_t count = quads(side.sources);
     for (int64_t quad = 0; quad < count; ++quad) {
       const uint32_t* const states = packed(1 - to, quad);
-#pragma GCC unroll 4
+      // Unrolled, compilers add up the four bytes' sums first, and run out of registers.
+#pragma GCC unroll 1
       for (int byte = 0; byte < 4; ++byte) {
         const int64_t source = quad * kQuadUnits + byte * kBlockUnits;
-        __m512i table[kBlockUnits];
-        for (int k = 0; k < kBlockUnits; ++k) table[k] = table_of(row[k] + source);
+        __m512i table[kSideBySide];
+        for (int k = 0; k < kSideBySide; ++k) table[k] = table_of(row[k] + source);
+        const char* const at = reinterpret_cast<const char*>(states) + byte;
         for (int v = 0; v < kVectors; ++v) {
-          // The permutation reads the lowest four bits.
-          const __m512i index = _mm512_srli_epi32(_mm512_loadu_si512(states + v * kLanes),
-                                                  static_cast<unsigned>(8 * byte));
-          for (int k = 0; k < kBlockUnits; ++k) {
+          // The permutation reads a lane's lowest four bits, here those of the byte.
+          const __m512i index = _mm512_loadu_si512(at + v * sizeof(__m512i));
+          for (int k = 0; k < kSideBySide; ++k) {
             total[k][v] = _mm512_add_epi32(total[k][v], _mm512_permutexvar_epi32(index, table[k]));
           }
         }
       }
     }
-    for (int k = 0; k < kBlockUnits; ++k) {
+    for (int k = 0; k < kSideBySide; ++k) {
       for (int v = 0; v < kVectors; ++v) sum[k][v] = total[k][v];
     }
   }

@@ -19,6 +19,8 @@ constexpr int kBetaBits = 24;
 constexpr int64_t kBetaOne = int64_t{1} << kBetaBits;
 // A grey level u stands for u / 255.
 constexpr int64_t kLevels = 255;
+// A fine level u stands for u / 32767, as a mean does (mean.h).
+constexpr int64_t kFineLevels = 32767;
 
 // The weights as one side sees them, in units of 2^-shift: `units` are those to be sampled,
 // `sources` those of the other side. Both matrices hold the same weights; their rows are padded
@@ -53,7 +55,10 @@ struct GibbsTask {
   uint64_t first_step;
   int32_t first_side;  // the one that the first half-step samples
   int64_t half_steps;
-  int32_t grey;                 // the first half-step reads visible states as levels of 255
+  int32_t grey;  // the first half-step reads visible states as levels of 255
+  // [chains][visible]: what the first half-step, then the only one, reads instead of visible
+  // states, at beta 1: fine levels; null: nothing. Of tiers of CPUs alone.
+  const int16_t* fine;
   const int32_t* beta;          // [chains], in units of 2^-kBetaBits; null: 1
   const int32_t* unit_beta[2];  // [padded units], a factor more; null: 1
   // With a base, (1 - beta) * base is added to the fields of the visible units; beta is not null.
@@ -104,9 +109,10 @@ TI_HOST_DEVICE int32_t field_of(int32_t bias, int32_t sum_of_weights, int32_t su
   return static_cast<int32_t>(static_cast<uint32_t>(sum) * slope + (constant << spin_units));
 }
 
-// The same of grey sources: 255 times the field.
-TI_HOST_DEVICE int64_t grey_field_of(int32_t bias, int64_t sum, int spin_units) {
-  return (kLevels * bias + sum) * (int64_t{1} << spin_units);
+// The same of sources in levels: so many times the field.
+TI_HOST_DEVICE int64_t grey_field_of(int32_t bias, int64_t sum, int spin_units,
+                                     int64_t levels = kLevels) {
+  return (levels * bias + sum) * (int64_t{1} << spin_units);
 }
 
 // beta * field + (1 - beta) * base > threshold, with `levels` times both sides; the products fit

@@ -41,10 +41,10 @@ TI_HOST_DEVICE int16_t fixed_mean(float x) {
 // A field in units of 2^-shift.
 TI_HOST_DEVICE float ones_of(int32_t field) { return static_cast<float>(field); }
 
-// The same of grey sources, whose field is kLevels times as large: of levels 0 and kLevels alone it
-// is that of states 0 and 1.
-TI_HOST_DEVICE float ones_of(int64_t field) {
-  return static_cast<float>(static_cast<double>(field) / static_cast<double>(kLevels));
+// The same of sources in levels, whose field is so many times as large: of the least and the
+// greatest level alone it is that of states 0 and 1.
+TI_HOST_DEVICE float ones_of(int64_t field, int64_t levels = kLevels) {
+  return static_cast<float>(static_cast<double>(field) / static_cast<double>(levels));
 }
 
 // What fixed_mean is given: `ones` times `scale` = 2^-shift, times the inverse temperature.

@@ -9,11 +9,9 @@
 // which writes the thresholds of n blocks of four units, the first having this counter.
 #pragma once
 
-#if TI_VECTOR_BYTES > 16
-#include <immintrin.h>
-#endif
 #include <string.h>
 
+#include "gibbs/fine_inl.h"
 #include "gibbs/kernels.h"
 #include "gibbs/mean.h"
 
@@ -47,21 +45,7 @@ inline void add_rows(const int32_t* rows, int64_t stride, const int32_t* active,
   memcpy(sums, total, sizeof total);
 }
 
-// Sums of levels times weights, less than 2^53: exact in double, in any order.
-typedef double Doubles __attribute__((vector_size(TI_VECTOR_BYTES)));
 typedef int32_t HalfInts __attribute__((vector_size(TI_VECTOR_BYTES / 2)));
-constexpr int64_t kDoubles = TI_VECTOR_BYTES / 8;
-
-// a * b + c, a sum that is exact.
-inline Doubles multiply_add(Doubles a, Doubles b, Doubles c) {
-#if TI_VECTOR_BYTES == 64
-  return _mm512_fmadd_pd(a, b, c);
-#elif TI_VECTOR_BYTES == 32
-  return _mm256_fmadd_pd(a, b, c);
-#else
-  return a * b + c;
-#endif
-}
 
 template <int kVectors>
 inline void add_grey_tile(const int32_t* rows, int64_t stride, const int32_t* active, int64_t count,
@@ -95,8 +79,10 @@ inline void add_grey_rows(const int32_t* rows, int64_t stride, const int32_t* ac
 template <typename Thresholds>
 class RowSampler {
  public:
-  RowSampler(const GibbsTask& task, int64_t first, int64_t count, ActiveSources active)
-      : task_(task), first_(first), count_(count), active_(active) {}
+  // `fine` is scratch memory for fine levels; without them null.
+  RowSampler(const GibbsTask& task, int64_t first, int64_t count, ActiveSources active,
+             double* fine)
+      : task_(task), first_(first), count_(count), active_(active), fine_(fine) {}
 
   void run() {
     for (int64_t n = 0; n < task_.half_steps; ++n) half_step(n);
@@ -104,6 +90,7 @@ class RowSampler {
 
  private:
   void half_step(int64_t n) {
+    if (task_.fine != nullptr) return fine_half_step(n);
     const int to = side_of(task_, n);
     const SideWeights& side = task_.side[to];
     for (int64_t c = 0; c < count_; ++c) list_active(side, 1 - to, c);
@@ -111,6 +98,35 @@ class RowSampler {
     int64_t unit = 0;
     for (; unit + kTile <= padded(side.units); unit += kTile) tile<kTile>(n, unit, grey);
     for (; unit < side.units; unit += kRowAlignment) tile<kRowAlignment>(n, unit, grey);
+  }
+
+  // Of kFineUnits units and kFineRows chains at a time.
+  void fine_half_step(int64_t n) {
+    const SideWeights& side = task_.side[kHidden];
+    double* const weights = fine_;
+    double* const levels = fine_ + side.sources * kFineUnits;
+    for (int64_t c = 0; c < count_; ++c) {
+      const int16_t* const from = task_.fine + (first_ + c) * side.sources;
+      double* const to = levels + c / kFineRows * kFineRows * side.sources + c % kFineRows;
+      for (int64_t i = 0; i < side.sources; ++i) to[i * kFineRows] = static_cast<double>(from[i]);
+    }
+    for (int64_t unit = 0; unit < side.units; unit += kFineUnits) {
+      const int64_t present = existing<kFineUnits>(side, unit);
+      to_doubles(side.by_source + unit, side.by_source_stride, side.sources, present, kFineUnits,
+                 weights);
+      for (int64_t c = 0; c < count_; c += kFineRows) {
+        double sums[kFineRows][kFineUnits];
+        add_fine(levels + c * side.sources, weights, side.sources, sums);
+        for (int64_t r = 0; r < kFineRows && c + r < count_; ++r) {
+          int64_t fields[kFineUnits] = {};
+          for (int64_t u = 0; u < present; ++u) {
+            fields[u] = grey_field_of(side.bias[unit + u], static_cast<int64_t>(sums[r][u]),
+                                      task_.spin[kHidden], kFineLevels);
+          }
+          use<kFineUnits>(n, unit, c + r, fields, kFineLevels);
+        }
+      }
+    }
   }
 
   const uint8_t* sources(int from, int64_t c) const {
@@ -168,6 +184,9 @@ class RowSampler {
     return side.units - unit < kUnits ? side.units - unit : kUnits;
   }
 
+  static float ones(int32_t field, int64_t) { return ones_of(field); }
+  static float ones(int64_t field, int64_t levels) { return ones_of(field, levels); }
+
   // Samples and writes means, given the fields of a chain's units.
   template <int64_t kUnits, typename Field>
   void use(int64_t n, int64_t unit, int64_t c, const Field* fields, int64_t levels) {
@@ -176,7 +195,7 @@ class RowSampler {
       alignas(64) float real[kUnits];
       for (int64_t u = 0; u < kUnits; ++u) {
         const int32_t beta = beta_of(task_, to, first_ + c, unit + u);
-        real[u] = real_field(ones_of(fields[u]), task_.scale, beta);
+        real[u] = real_field(ones(fields[u], levels), task_.scale, beta);
       }
       alignas(64) int16_t means[kUnits];
       for (int64_t u = 0; u < kUnits; ++u) means[u] = fixed_mean(real[u]);
@@ -193,8 +212,8 @@ class RowSampler {
                           static_cast<int>(kUnits / 4), thresholds);
     alignas(64) uint8_t on[kUnits];
     for (int64_t u = 0; u < kUnits; ++u) {
-      if (levels == 1 && !tempered(task_, to)) {
-        on[u] = fields[u] > thresholds[u];
+      if (!tempered(task_, to)) {
+        on[u] = fields[u] > static_cast<Field>(levels) * thresholds[u];
       } else {
         on[u] = exceeds(fields[u], base_of(task_, to, unit + u), thresholds[u], levels,
                         beta_of(task_, to, first_ + c, unit + u));
@@ -221,9 +240,16 @@ class RowSampler {
   const int64_t first_;
   const int64_t count_;
   const ActiveSources active_;
+  double* const fine_;
 };
 
+inline int64_t fine_scratch_size(const GibbsTask& task, int64_t count) {
+  const int64_t chains = (count + kFineRows - 1) / kFineRows * kFineRows;
+  return (chains + kFineUnits) * task.side[kHidden].sources * static_cast<int64_t>(sizeof(double));
+}
+
 inline int64_t rows_scratch_size(const GibbsTask& task, int64_t count) {
+  if (task.fine != nullptr) return fine_scratch_size(task, count);
   const int64_t visible = task.side[kVisible].units;
   const int64_t hidden = task.side[kHidden].units;
   // One more: the last source is written before it is known to be on.
@@ -234,9 +260,13 @@ inline int64_t rows_scratch_size(const GibbsTask& task, int64_t count) {
 
 template <typename Thresholds>
 void run_rows(const GibbsTask& task, int64_t first, int64_t count, void* scratch) {
+  if (task.fine != nullptr) {
+    RowSampler<Thresholds>(task, first, count, {}, static_cast<double*>(scratch)).run();
+    return;
+  }
   int64_t* const counts = static_cast<int64_t*>(scratch);
-  RowSampler<Thresholds>(task, first, count, {reinterpret_cast<int32_t*>(counts + count), counts})
-      .run();
+  const ActiveSources active = {reinterpret_cast<int32_t*>(counts + count), counts};
+  RowSampler<Thresholds>(task, first, count, active, nullptr).run();
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
 #include <vector>
 
 #include "portable/thread_team.h"
@@ -49,11 +50,13 @@ void host_statistics(const StatisticsTask& task, const StatisticsKernels& kernel
   StatisticsTask staged = task;
   std::vector<char> memory[kMostTerms];
   int64_t chains = 0;
+  int64_t scratch_size = 0;
   for (int t = 0; t < task.terms; ++t) {
     StatisticsTerm& term = staged.term[t];
     const bool states = term.hidden_kind == HiddenKind::kStates;
     memory[t] = (states ? stage<uint8_t> : stage<int16_t>)(term, task.units[1]);
     chains += term.chains;
+    scratch_size += statistics_scratch(term.chains, term.fine != nullptr);
   }
 
   const double products = static_cast<double>(task.units[0]) * static_cast<double>(task.units[1]) *
@@ -62,9 +65,9 @@ void host_statistics(const StatisticsTask& task, const StatisticsKernels& kernel
   const int threads = static_cast<int>(std::min<double>(useful, std::max(1, max_threads)));
   std::atomic<int64_t> next{0};
   ThreadTeam().run(threads, [&](int) {
-    std::vector<int32_t> scratch(static_cast<size_t>(kStatisticsUnits * chains));
+    const std::unique_ptr<char[]> scratch(new char[static_cast<size_t>(scratch_size)]);
     for (int64_t first; (first = next.fetch_add(kStatisticsUnits)) < task.units[0];) {
-      kernels.run(staged, first, std::min(kStatisticsUnits, task.units[0] - first), scratch.data());
+      kernels.run(staged, first, std::min(kStatisticsUnits, task.units[0] - first), scratch.get());
     }
   });
 }

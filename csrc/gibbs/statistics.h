@@ -19,6 +19,7 @@ struct StatisticsTerm {
   const void* hidden;      // [chains][hidden_stride]
   HiddenKind hidden_kind;
   int32_t grey;           // goes with means
+  const int16_t* fine;    // [chains][units[0]], fine levels instead of `visible`; goes with means
   int64_t hidden_stride;  // at least units[1]; for a tier's kernel with room for whole vectors
   int64_t chains;
   int64_t weight;
@@ -43,11 +44,15 @@ struct StatisticsTask {
 constexpr int64_t kStatisticsUnits = 64;
 // The most hidden units that a tier reads at once: rows have room for a multiple of them.
 constexpr int64_t kWidestStatisticsTile = 128;
+// Bytes of scratch memory for a term of so many chains.
+constexpr int64_t statistics_scratch(int64_t chains, bool fine) {
+  return fine ? (kStatisticsUnits + 32) * chains * 8 + kStatisticsUnits * kWidestStatisticsTile * 8
+              : kStatisticsUnits * chains * 4;
+}
 
 struct StatisticsKernels {
-  // Rows first ... first + count - 1 of `out`, and their sums. `scratch` holds kStatisticsUnits *
-  // chains integers for each term.
-  void (*run)(const StatisticsTask& task, int64_t first, int64_t count, int32_t* scratch);
+  // Rows first ... first + count - 1 of `out`, and their sums.
+  void (*run)(const StatisticsTask& task, int64_t first, int64_t count, char* scratch);
 };
 
 void host_statistics(const StatisticsTask& task, const StatisticsKernels& kernels, int max_threads);

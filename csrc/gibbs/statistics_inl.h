@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "gibbs/fine_inl.h"
 #include "gibbs/statistics.h"
 
 namespace torch_init {
@@ -14,11 +15,12 @@ namespace {
 constexpr int64_t kStatisticsTile = 2 * TI_VECTOR_BYTES;  // hidden units added up at a time
 static_assert(kWidestStatisticsTile % kStatisticsTile == 0);
 
-// The chains of a term that have a visible unit on.
+// The chains of a term that have a visible unit on, or of fine levels the sums of a tile.
 struct OnChains {
   const int32_t* chains;
   int64_t count;
   int64_t unit;
+  const int64_t* fine;
 };
 
 inline int64_t until(const OnChains& on, int64_t begin, int64_t most) {
@@ -121,10 +123,20 @@ inline void add_grey(const StatisticsTerm& term, const OnChains& on, int64_t hid
 // Of a visible unit, hidden units from j on.
 template <typename Out>
 inline void statistics_tile(const StatisticsTask& task, const OnChains on[kMostTerms], int64_t j) {
-  alignas(64) Out sums[kStatisticsTile] = {};
+  // An initialiser, or memset, would be a string instruction, which starts slowly.
+  typedef Out Outs __attribute__((vector_size(TI_VECTOR_BYTES)));
+  constexpr int64_t kOuts = TI_VECTOR_BYTES / static_cast<int64_t>(sizeof(Out));
+  alignas(64) Out sums[kStatisticsTile];
+  const Outs zeros = {};
+  for (int64_t k = 0; k < kStatisticsTile; k += kOuts) memcpy(sums + k, &zeros, sizeof zeros);
   for (int t = 0; t < task.terms; ++t) {
     const StatisticsTerm& term = task.term[t];
-    if (term.hidden_kind == HiddenKind::kStates) {
+    if (term.fine != nullptr) {
+      const Out weight = static_cast<Out>(term.weight);
+      for (int64_t k = 0; k < kStatisticsTile; ++k) {
+        sums[k] += weight * static_cast<Out>(on[t].fine[k]);
+      }
+    } else if (term.hidden_kind == HiddenKind::kStates) {
       add_states(term, on[t], j, sums);
     } else if (term.grey == 0) {
       add_means(term, on[t], j, sums);
@@ -144,6 +156,11 @@ inline void statistics_tile(const StatisticsTask& task, const OnChains on[kMostT
 
 // Bit i: whether byte i of `count`, at most 64, is not 0.
 inline uint64_t on_mask(const uint8_t* states, int64_t count) {
+#if TI_VECTOR_BYTES == 64
+  const __mmask64 present = count == 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
+  const __m512i bytes = _mm512_maskz_loadu_epi8(present, states);
+  return _mm512_test_epi8_mask(bytes, bytes);
+#else
   uint64_t mask = 0;
   for (int64_t i = 0; i < count; i += 8) {
     uint64_t eight = 0;
@@ -159,6 +176,7 @@ inline uint64_t on_mask(const uint8_t* states, int64_t count) {
     mask |= (bits * 0x0102040810204080u) >> 56 << i;
   }
   return mask;
+#endif
 }
 
 // Lists the chains that have each of `count` visible units on, and adds up their states.
@@ -175,20 +193,74 @@ inline void list_on(const StatisticsTerm& term, int64_t units, int64_t first, in
     }
   }
   for (int64_t i = 0; i < count; ++i) {
-    on[i * kMostTerms] = {lists + i * term.chains, found[i], first + i};
+    on[i * kMostTerms] = {lists + i * term.chains, found[i], first + i, nullptr};
     term.visible_sums[first + i] = term.grey != 0 ? sums[i] : found[i];
   }
 }
 
+// What a term of fine levels needs besides: the sums of a tile are made all at once.
+struct FineTerm {
+  double* levels;  // [groups of kFineRows visible units][chains][kFineRows]
+  double* hidden;  // [chains][kFineUnits]
+  int64_t* sums;   // [visible units][kStatisticsTile]
+};
+
+inline FineTerm begin_fine(const StatisticsTerm& term, int64_t units, int64_t first, int64_t count,
+                           char* scratch, OnChains* on) {
+  double* const levels = reinterpret_cast<double*>(scratch);
+  double* const hidden = levels + kStatisticsUnits * term.chains;
+  int64_t* const sums = reinterpret_cast<int64_t*>(hidden + kFineUnits * term.chains);
+  for (int64_t i = 0; i < count; i += kFineRows) {
+    const int64_t present = count - i < kFineRows ? count - i : kFineRows;
+    to_doubles(term.fine + first + i, units, term.chains, present, kFineRows,
+               levels + i * term.chains);
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    on[i * kMostTerms] = {nullptr, 0, first + i, sums + i * kStatisticsTile};
+    term.visible_sums[first + i] = 0;
+  }
+  for (int64_t c = 0; c < term.chains; ++c) {
+    const int16_t* const row = term.fine + c * units + first;
+    for (int64_t i = 0; i < count; ++i) term.visible_sums[first + i] += row[i];
+  }
+  return {levels, hidden, sums};
+}
+
+// Sums of hidden units j ... j + kStatisticsTile - 1.
+inline void add_fine_tile(const StatisticsTerm& term, const FineTerm& fine, int64_t count,
+                          int64_t j) {
+  const int16_t* const rows = static_cast<const int16_t*>(term.hidden) + j;
+  for (int64_t k = 0; k < kStatisticsTile; k += kFineUnits) {
+    to_doubles(rows + k, term.hidden_stride, term.chains, kFineUnits, kFineUnits, fine.hidden);
+    for (int64_t i = 0; i < count; i += kFineRows) {
+      double block[kFineRows][kFineUnits];
+      add_fine(fine.levels + i * term.chains, fine.hidden, term.chains, block);
+      for (int64_t r = 0; r < kFineRows; ++r) {
+        int64_t* const out = fine.sums + (i + r) * kStatisticsTile + k;
+        for (int64_t u = 0; u < kFineUnits; ++u) out[u] = static_cast<int64_t>(block[r][u]);
+      }
+    }
+  }
+}
+
 inline void statistics_rows(const StatisticsTask& task, int64_t first, int64_t count,
-                            int32_t* scratch) {
+                            char* scratch) {
   OnChains on[kStatisticsUnits * kMostTerms];
+  FineTerm fine[kMostTerms];
   for (int t = 0; t < task.terms; ++t) {
-    list_on(task.term[t], task.units[0], first, count, scratch, on + t);
-    scratch += kStatisticsUnits * task.term[t].chains;
+    const StatisticsTerm& term = task.term[t];
+    if (term.fine != nullptr) {
+      fine[t] = begin_fine(term, task.units[0], first, count, scratch, on + t);
+    } else {
+      list_on(term, task.units[0], first, count, reinterpret_cast<int32_t*>(scratch), on + t);
+    }
+    scratch += statistics_scratch(term.chains, term.fine != nullptr);
   }
   // A tile's hidden rows stay in the nearest cache for all visible units.
   for (int64_t j = 0; j < task.units[1]; j += kStatisticsTile) {
+    for (int t = 0; t < task.terms; ++t) {
+      if (task.term[t].fine != nullptr) add_fine_tile(task.term[t], fine[t], count, j);
+    }
     for (int64_t i = 0; i < count; ++i) {
       if (task.wide != 0) {
         statistics_tile<int64_t>(task, on + i * kMostTerms, j);

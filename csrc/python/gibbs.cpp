@@ -15,6 +15,7 @@
 #include "gibbs/gibbs_cuda.h"
 #include "gibbs/host_gibbs.h"
 #include "gibbs/quantize.h"
+#include "gibbs/state_bytes.h"
 #include "python/ascend_task.h"
 #include "python/bindings.h"
 
@@ -51,9 +52,9 @@ std::optional<int> quantize(uint64_t weight, uint64_t visible_bias, uint64_t hid
   return shift;
 }
 
-// Addresses: visible bytes, hidden bytes or int16 means, sums of visible and hidden units; numbers:
-// chains, weight, whether means, whether grey.
-using TermAddresses = std::pair<std::array<uint64_t, 4>, std::array<int64_t, 4>>;
+// Addresses: visible bytes or int16 fine levels, hidden bytes or int16 means, sums of visible and
+// hidden units; numbers: chains, weight, whether means, whether grey, whether fine.
+using TermAddresses = std::pair<std::array<uint64_t, 4>, std::array<int64_t, 5>>;
 
 void statistics(const std::vector<TermAddresses>& terms, const std::array<int64_t, 2>& units,
                 uint64_t out, bool wide, bool accumulate, int max_threads) {
@@ -68,6 +69,7 @@ void statistics(const std::vector<TermAddresses>& terms, const std::array<int64_
     term.weight = numbers[1];
     term.hidden_kind = numbers[2] != 0 ? HiddenKind::kMeans : HiddenKind::kStates;
     term.grey = numbers[3] != 0;
+    if (numbers[4] != 0) term.fine = pointer<const int16_t*>(at[0]);
     term.hidden_stride = units[1];
   }
   task.units[0] = units[0];
@@ -76,6 +78,10 @@ void statistics(const std::vector<TermAddresses>& terms, const std::array<int64_
   task.wide = wide;
   task.accumulate = accumulate;
   host_statistics(task, active_tier.load()->gibbs->statistics, max_threads);
+}
+
+bool write_state_bytes(uint64_t states, int64_t count, float off, uint64_t out) {
+  return state_bytes(pointer<const float*>(states), count, off, pointer<uint8_t*>(out));
 }
 
 void ascend(const AscendAddresses& at, const std::array<int64_t, 2>& units, int pair_kind,
@@ -176,6 +182,8 @@ class GibbsPlan {
     task_.means = pointer<int16_t*>(means);
     task_.means_only = means_only;
   }
+  // int16 [chains][visible]: what the first half-step reads instead of visible states.
+  void set_fine(uint64_t fine) { task_.fine = pointer<const int16_t*>(fine); }
   void set_words(uint64_t key, uint32_t first_chain, uint64_t first_step) {
     task_.key = key;
     task_.first_chain = first_chain;
@@ -252,6 +260,7 @@ void bind_gibbs(py::module_& module) {
   module.def("limbs_size", &size_of_limbs);
   module.def("make_limbs_with_cuda_body_on_host", &make_limbs_with_cuda_body_on_host, release_gil);
   module.def("statistics", &statistics, release_gil);
+  module.def("state_bytes", &write_state_bytes, release_gil);
   module.def("ascend", &ascend, release_gil);
   module.def("sample_float", &sample_float_on_host);
   module.def("sample_float_with_cuda_body_on_host", &sample_float_with_cuda_body_on_host);
@@ -260,6 +269,7 @@ void bind_gibbs(py::module_& module) {
           .def(py::init<const LayerAddresses&, int64_t, int64_t, int>())
           .def("set_run", &GibbsPlan::set_run)
           .def("set_means", &GibbsPlan::set_means)
+          .def("set_fine", &GibbsPlan::set_fine)
           .def("set_words", &GibbsPlan::set_words)
           .def("set_limbs", &GibbsPlan::set_limbs)
           .def("run_on_host", &GibbsPlan::run_on_host, release_gil)

@@ -73,11 +73,13 @@ PARTS_OF_OPS = [
     "_ops_flow_batches.py",
     "_ops_gibbs.py",
     "_ops_gibbs_betas.py",
+    "_ops_gibbs_checks.py",
     "_ops_gibbs_cuda.py",
     "_ops_gibbs_weights.py",
     "_ops_keys.py",
     "_ops_measure.py",
     "_ops_orthogonal.py",
+    "_ops_states.py",
     "_ops_statistics.py",
 ]
 SPDX = "SPDX-License-Identifier: Apache-2.0"

@@ -63,7 +63,7 @@ def test_sweeps(isa, visible, hidden, start, units):
     assert_chains(layer(visible, hidden), v, h, **how)
 
 
-@pytest.mark.parametrize("chains", [1, 15, 16, 17, 33, 95, 97, 200])
+@pytest.mark.parametrize("chains", [1, 15, 16, 17, 33, 50, 70, 95, 97, 113, 200])
 def test_any_number_of_chains(isa, chains):
     assert_chains(layer(20, 13), states(chains, 20), states(chains, 13), first_step=0, sweeps=1)
 

@@ -31,10 +31,13 @@ def expected(visible, hidden):
     return visible.T.double() @ hidden.double()
 
 
+def sums(visible, hidden):
+    return torch.cat([states.sum(0, dtype=torch.int64) for states in (visible, hidden)])
+
+
 def check(found, visible, hidden):
     assert torch.equal(found.pairs.double(), expected(visible, hidden))
-    assert torch.equal(found.sums[0, : len(found.pairs)], visible.sum(0, dtype=torch.int64))
-    assert torch.equal(found.sums[0, len(found.pairs) :], hidden.sum(0, dtype=torch.int64))
+    assert torch.equal(found.sums, sums(visible, hidden)[None])
 
 
 @pytest.mark.parametrize("chains", [0, 1, 100, 255, 256, 700])
@@ -85,9 +88,7 @@ def test_two_terms_are_added_up(isa):
     terms = _ops.Term(grey, h, 255, 7), _ops.Term(v, last, 1, -255 * 9)
     found = _ops.statistics(*terms, out=out, accumulate=False)
     assert torch.equal(out.double(), 7 * expected(grey, h) - 255 * 9 * expected(v, last))
-    for k, (of_v, of_h) in enumerate(((grey, h), (v, last))):
-        assert torch.equal(found.sums[k, : len(found.pairs)], of_v.sum(0, dtype=torch.int64))
-        assert torch.equal(found.sums[k, len(found.pairs) :], of_h.sum(0, dtype=torch.int64))
+    assert torch.equal(found.sums, torch.stack([sums(grey, h), sums(v, last)]))
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])

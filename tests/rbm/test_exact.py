@@ -103,14 +103,24 @@ def test_a_chain_depends_on_its_own_row_alone(beta, clamp):
             assert torch.equal(found, want[row : row + 1]), row
 
 
-def test_rows_of_bytes_are_exact_and_others_not():
+def test_rows_of_bytes_are_exact():
     made = rbm.RBM(12, 7)
     as_bytes = (255 * grey(5)).to(torch.uint8)
     for rows in (as_bytes.float() / 255, as_bytes / 255, (as_bytes.double() / 255).float()):
         levels, exact = exact_rows(made, rows, ONE, False), 255
         assert levels is not None and levels[1] == exact and torch.equal(levels[0], as_bytes)
-    assert exact_rows(made, torch.rand(5, 12), ONE, False) is None
     assert exact_rows(made, bits(5), ONE, False)[1] == 1
+
+
+def test_other_rows_are_rounded_to_fine_levels():
+    made = rbm.RBM(12, 7)
+    rows = torch.rand(5, 12, generator=torch.Generator().manual_seed(1))
+    rows[0, :2] = torch.tensor([0.0, 1.0])
+    fine, levels = exact_rows(made, rows, ONE, False)
+    assert (fine.dtype, levels) == (torch.int16, 32767)
+    assert (fine / 32767 - rows).abs().max() <= 2**-16 and fine[0, :2].tolist() == [0, 32767]
+    spins = rbm.RBM(rbm.Spin(12), 7)
+    assert exact_rows(spins, 2 * rows - 1, ONE, False) is None
 
 
 def test_law_of_grey_starts():
@@ -122,7 +132,22 @@ def test_law_of_grey_starts():
     assert ((exact - p).abs() < 4.5 * (p * (1 - p) / 20_000).sqrt()).all()
 
 
-@pytest.mark.parametrize("data", [bits(90), grey(90)], ids=["states", "grey"])
+def means(count):
+    return torch.rand(count, 12, generator=torch.Generator().manual_seed(4))
+
+
+def test_law_of_fine_starts():
+    """An update's hidden states given means: the float path's frequencies."""
+    made = machine(UNITS["bernoulli"], dtype=torch.float32)
+    fine, levels = exact_rows(made, means(1).expand(20_000, 12), ONE, False)
+    drawn, of_fine = made.integers().hidden(fine, Noise(1, "a"), 0, levels, means=True)
+    p = made.hidden_mean(means(1))[0].detach()
+    assert ((drawn.double().mean(0) - p).abs() < 4.5 * (p * (1 - p) / 20_000).sqrt()).all()
+    # A mean, and each of 12 visible units times a weight of at most 4, are rounded by 2^-16.
+    assert (of_fine / 32767 - p).abs().max() < 2**-16 * (1 + 12)
+
+
+@pytest.mark.parametrize("data", [bits(90), grey(90), means(90)], ids=["states", "grey", "means"])
 @pytest.mark.parametrize("algorithm", ["cd", "pcd", "fpcd", "pt"])
 def test_threads_and_instruction_sets_change_nothing(data, algorithm):
     from torch_init import _ops

@@ -46,6 +46,7 @@ class Ascent:
         self._masters = {name: wide(p.detach()) for name, p in machine.named_parameters()}
         self._velocity = {name: torch.zeros_like(p) for name, p in self._masters.items()}
         self._offsets = Offsets(machine)
+        self._zeros = [torch.zeros_like(x) for x in (self._offsets.visible, self._offsets.hidden)]
         self._activity = torch.zeros_like(self._offsets.hidden)
         self.gradient_norm: Tensor | float = 0.0
 
@@ -110,11 +111,11 @@ class Ascent:
         """Move the weights natively, the biases by torch."""
         means = difference.data
         offsets = self._centring(*means)
-        visible, hidden = (a - b for a, b in zip(means, difference.model, strict=True))
-        centre = (None, None) if offsets is None else (offsets.visible, offsets.hidden)
+        visible, hidden = difference.change
+        centre = self._zeros if offsets is None else (offsets.visible, offsets.hidden)
         slope = _ops.Slope(difference.pairs, difference.scale, visible, hidden, *centre)
         pull = self._pull(means[1], pace)
-        native = self._native_pace(pace, pull, means[0])
+        native = self._native_pace(pace, self._zeros[1] if pull is None else pull, means[0])
         of_visible, of_hidden = _ops.ascend(
             self._masters["weight"], self._velocity_of_weight(), slope, native, gradient
         )

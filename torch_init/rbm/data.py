@@ -15,7 +15,7 @@ from torch import Tensor
 
 from torch_init.errors import describe
 from torch_init.rbm.machine import RBM
-from torch_init.rbm.sampling import to_bytes
+from torch_init.rbm.sampling import state_bytes, to_bytes
 from torch_init.rbm.states import (
     EXPECTED,
     check_dense,
@@ -27,6 +27,7 @@ from torch_init.rbm.states import (
     to_states,
     to_tensor,
 )
+from torch_init.rbm.units import Spin
 
 PROBE = 512
 """How many rows the monitors look at."""
@@ -139,15 +140,19 @@ class Rows:
             rows = to_tensor(self._function, self._data[first : first + _SCANNED_AT_ONCE])
             greatest = max(greatest, greatest_byte(rows))
             states = to_states(self._function, self._argument, rows, self._machine)
-            if not units.are_states(states):
+            bytes_ = state_bytes(units, states)
+            if bytes_ is None:
                 are_states, self._bytes = False, None
                 self._check(states, range(first, self.count))
-            total += states.sum(0, dtype=torch.float64).cpu()
+                total += states.sum(0, dtype=torch.float64).cpu()
+                continue
+            on = bytes_.sum(0, dtype=torch.int32).cpu()
+            total += 2 * on - len(rows) if isinstance(units, Spin) else on
             if keeps and are_states:
                 if self._bytes is None:
                     size = (self.count, units.size)
                     self._bytes = torch.empty(size, dtype=torch.uint8, device=rows.device)
-                self._bytes[first : first + len(rows)] = to_bytes(units, states)
+                self._bytes[first : first + len(rows)] = bytes_
         refuse_binary_bytes(self._function, self._argument, greatest)
         self.are_states, self._all_seen, self.scanned = are_states, True, self.count
         return total / self.count

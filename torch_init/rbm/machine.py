@@ -161,13 +161,13 @@ class RBM(Energy):
         if self.visible.are_states(visible):
             return integers.sample("h", visible, noise, step, beta)
         drawn, exact = integers.sample_levels(self.visible, visible, noise, step, beta)
-        if bool(exact.all()):
+        if drawn is not None and bool(exact.all()):
             return drawn
         # In float64 the rounding of a product does not show which rows share it.
         statistic = self.statistic(visible).double()
         field = functional.linear(statistic, self.weight.double(), self.hidden_bias.double())
-        other = self.draw("h", field, noise, step, beta).to(drawn.dtype)
-        return torch.where(exact.unsqueeze(1), drawn, other)
+        other = self.draw("h", field, noise, step, beta).to(self.weight.dtype)
+        return other if drawn is None else torch.where(exact.unsqueeze(1), drawn, other)
 
     @torch.no_grad()
     def sample_visible(

@@ -87,7 +87,7 @@ class Training:
 
     @property
     def _can_be_exact(self) -> bool:
-        """Whether updates are made of integers where the rows are states or grey levels."""
+        """Whether updates are made of integers where the rows are states or levels."""
         # A byte of 0 is a spin of -1: only in floating point can dropout take one out.
         drops_spins = self.options.dropout > 0 and isinstance(self.machine.hidden, Spin)
         samples = self.options.reconstruction == "samples"
@@ -217,8 +217,8 @@ class Training:
         data = Phase(visible, hidden, levels)
         model = self.negative.phase(start, first_row, self.update, mask, integers)
         counts = (count, self._model_count(count))
-        room = None if self.difference is None else self.difference.room
-        difference = Difference(machine, (data, model), counts, self.processes, room)
+        spent = self.difference
+        difference = Difference(machine, (data, model), counts, self.processes, spent)
         self.difference = difference
         self.negative.after(self.ascent.along_difference(difference, self._pace(epoch)))
 

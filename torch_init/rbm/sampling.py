@@ -199,14 +199,20 @@ class IntegerMachine:
 
     def sample_levels(
         self, units: Units, visible: Tensor, noise: Noise, step: int, beta: Tensor | float
-    ) -> tuple[Tensor, Tensor]:
-        """Return h drawn given levels of visible units, and of which rows it is that, (N,) bool."""
+    ) -> tuple[Tensor | None, Tensor]:
+        """Return h drawn given levels of visible units, and of which rows it is that, (N,) bool.
+
+        None if it is that of no row.
+        """
         levels, exact = to_levels(units, visible)
+        if not self._spin["v"]:
+            betas = torch.as_tensor(beta, dtype=torch.float64, device=visible.device)
+            exact = exact & (betas <= 1)
+        if not bool(exact.any()):
+            return None, exact
         if self._spin["v"]:
             drawn, _ = self.hidden(levels, noise, step, beta=beta)
         else:
-            betas = torch.as_tensor(beta, dtype=torch.float64, device=visible.device)
-            exact = exact & (betas <= 1)
             least = betas.clamp(max=1) if isinstance(beta, Tensor) else min(float(beta), 1.0)
             drawn, _ = self.hidden(levels, noise, step, _ops.GREY_LEVELS, least)
         return self.states("h", drawn), exact
@@ -286,6 +292,13 @@ def to_bytes(units: Units, states: Tensor) -> Tensor:
     # A cast to bool is several times as fast as a comparison; only a spin's -1 needs one.
     on = states > 0 if isinstance(units, Spin) else states.bool()
     return on.contiguous().view(torch.uint8)
+
+
+def state_bytes(units: Units, rows: Tensor) -> Tensor | None:
+    """Return rows as bytes, or None unless all of them are states of binary units."""
+    if units.binary and rows.is_cpu and rows.dtype == torch.float32:
+        return _ops.state_bytes(rows, -1.0 if isinstance(units, Spin) else 0.0)
+    return to_bytes(units, rows) if units.are_states(rows) else None
 
 
 def to_levels(units: Units, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -76,7 +76,8 @@ def fit(
             send 1 / (1 - dropout) times as much down.
         statistics: "means" of the hidden units (default; less variance) or "samples". Where all
             units are binary and the data are states or grey levels u / 255, both are integers: the
-            means are rounded to 2^-16 (docs/gibbs.md, section 6).
+            means are rounded to 2^-16 (docs/gibbs.md, section 6). On a CPU so are other data of
+            Bernoulli units.
         reconstruction: "samples" (default) or "means" of the visible units, in CD.
         binarize: None, "threshold" (> 0.5; of spins > 0) or "sample" (anew in each epoch).
         visible_bias: "data": log(p / (1 - p)) of the data's means at the start; "keep". None:
