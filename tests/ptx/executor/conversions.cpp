@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// cvt and mov between registers of different widths.
+#include <cmath>
+#include <limits>
+#include <algorithm>
+#include <map>
+
+#include "each_lane.h"
+
+namespace ptx {
+namespace {
+
+template <typename To, typename From>
+To convert(From x) {
+  return static_cast<To>(x);
+}
+
+// Towards zero, or to the nearest; what is too large becomes the largest, what is no number 0.
+template <typename To, typename From, bool kNearest>
+To to_integer(From x) {
+  if (!(x == x)) return 0;
+  const From whole = kNearest ? std::nearbyint(x) : std::trunc(x);
+  const From end = std::ldexp(From{1}, std::numeric_limits<To>::digits);
+  if (whole >= end) return std::numeric_limits<To>::max();
+  if (whole < (std::numeric_limits<To>::is_signed ? -end : From{0})) {
+    return std::numeric_limits<To>::min();
+  }
+  return static_cast<To>(whole);
+}
+
+// A binary format with a sign: kExponent and kMantissa bits. Nearest, ties to even.
+template <int kExponent, int kMantissa>
+struct Format {
+  static constexpr int kBias = (1 << (kExponent - 1)) - 1;
+  static constexpr uint32_t kSign = 1u << (kExponent + kMantissa);
+  static constexpr uint32_t kInfinity = ((1u << kExponent) - 1) << kMantissa;
+
+  // Of a finite number; what is too large has more bits than there are.
+  static uint32_t magnitude(double x) {
+    const int exponent = x == 0 ? 1 - kBias : std::max(std::ilogb(x), 1 - kBias);
+    const double steps = std::nearbyint(std::ldexp(std::fabs(x), kMantissa - exponent));
+    // A subnormal has no leading bit; a carry goes on into the exponent.
+    const auto above = static_cast<uint32_t>(exponent + kBias - 1) << kMantissa;
+    return above + static_cast<uint32_t>(steps);
+  }
+  static uint32_t sign(float x) { return std::signbit(x) ? kSign : 0; }
+};
+
+uint32_t half_code(float x) {
+  using F = Format<5, 10>;
+  if (!(x == x)) return 0x7fff;
+  if (std::isinf(x)) return F::sign(x) | F::kInfinity;
+  return F::sign(x) | std::min(F::magnitude(x), F::kInfinity);
+}
+uint32_t bfloat_code(float x) {
+  using F = Format<8, 7>;
+  if (!(x == x)) return 0x7fff;
+  if (std::isinf(x)) return F::sign(x) | F::kInfinity;
+  return F::sign(x) | std::min(F::magnitude(x), F::kInfinity);
+}
+// `satfinite`: what is too large becomes the largest finite number.
+template <int kExponent, int kMantissa>
+uint32_t float8_code(float x, uint32_t largest) {
+  using F = Format<kExponent, kMantissa>;
+  if (!(x == x)) return 0x7f;
+  if (std::isinf(x)) return F::sign(x) | largest;
+  return F::sign(x) | std::min(F::magnitude(x), largest);
+}
+uint32_t e4m3_code(float x) { return float8_code<4, 3>(x, 0x7e); }
+uint32_t e5m2_code(float x) { return float8_code<5, 2>(x, 0x7b); }
+
+// The first argument is the upper half.
+template <uint32_t (*kCode)(float), int kBits>
+uint32_t pair(float upper, float lower) {
+  return kCode(upper) << kBits | kCode(lower);
+}
+template <uint32_t (*kCode)(float)>
+uint16_t single(float x) {
+  return static_cast<uint16_t>(kCode(x));
+}
+float from_bfloat(uint16_t code) { return from_register<float>(static_cast<uint32_t>(code) << 16); }
+float from_half(uint16_t code) {
+  const int exponent = code >> 10 & 31;
+  const int mantissa = code & 1023;
+  float x = std::ldexp(static_cast<float>(mantissa + (exponent != 0 ? 1024 : 0)),
+                       std::max(exponent, 1) - 25);
+  if (exponent == 31) {
+    x = mantissa != 0 ? from_register<float>(0x7fffffffu) : std::numeric_limits<float>::infinity();
+  }
+  return code & 0x8000 ? -x : x;
+}
+
+using Table = std::map<std::string, Execute>;
+
+template <typename From>
+void add_from_integer(Table& table, const std::string& type) {
+  table["cvt.u8." + type] = each<convert<uint8_t, From>>;
+  table["cvt.s8." + type] = each<convert<int8_t, From>>;
+  table["cvt.u16." + type] = each<convert<uint16_t, From>>;
+  table["cvt.s16." + type] = each<convert<int16_t, From>>;
+  table["cvt.u32." + type] = each<convert<uint32_t, From>>;
+  table["cvt.s32." + type] = each<convert<int32_t, From>>;
+  table["cvt.u64." + type] = each<convert<uint64_t, From>>;
+  table["cvt.s64." + type] = each<convert<int64_t, From>>;
+  table["cvt.rn.f32." + type] = each<convert<float, From>>;
+  table["cvt.rn.f64." + type] = each<convert<double, From>>;
+}
+
+template <typename From, bool kNearest>
+void add_to_integer(Table& table, const std::string& round, const std::string& type) {
+  table["cvt." + round + ".u32." + type] = each<to_integer<uint32_t, From, kNearest>>;
+  table["cvt." + round + ".s32." + type] = each<to_integer<int32_t, From, kNearest>>;
+  table["cvt." + round + ".u64." + type] = each<to_integer<uint64_t, From, kNearest>>;
+  table["cvt." + round + ".s64." + type] = each<to_integer<int64_t, From, kNearest>>;
+}
+
+// mov.b64 %rd, {%r1, %r2} and back: the first is the lowest.
+template <int kParts, int kBits>
+void pack(Warp& warp, const Instruction& instruction, Mask mask) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    if (!(mask >> lane & 1)) continue;
+    uint64_t whole = 0;
+    for (int i = 0; i < kParts; ++i) {
+      const uint64_t part = warp.row(instruction.operands[static_cast<size_t>(1 + i)])[lane];
+      whole |= (part & ((uint64_t{1} << kBits) - 1)) << (kBits * i);
+    }
+    warp.row(instruction.operands[0])[lane] = whole;
+  }
+}
+template <int kParts, int kBits>
+void unpack(Warp& warp, const Instruction& instruction, Mask mask) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    if (!(mask >> lane & 1)) continue;
+    const uint64_t whole = warp.row(instruction.operands[kParts])[lane];
+    for (int i = 0; i < kParts; ++i) {
+      warp.row(instruction.operands[static_cast<size_t>(i)])[lane] =
+          whole >> (kBits * i) & ((uint64_t{1} << kBits) - 1);
+    }
+  }
+}
+
+Table conversions() {
+  Table table;
+  add_from_integer<uint8_t>(table, "u8");
+  add_from_integer<int8_t>(table, "s8");
+  add_from_integer<uint16_t>(table, "u16");
+  add_from_integer<int16_t>(table, "s16");
+  add_from_integer<uint32_t>(table, "u32");
+  add_from_integer<int32_t>(table, "s32");
+  add_from_integer<uint64_t>(table, "u64");
+  add_from_integer<int64_t>(table, "s64");
+  add_to_integer<float, false>(table, "rzi", "f32");
+  add_to_integer<double, false>(table, "rzi", "f64");
+  add_to_integer<float, true>(table, "rni", "f32");
+  add_to_integer<double, true>(table, "rni", "f64");
+  table["cvt.f64.f32"] = each<convert<double, float>>;
+  table["cvt.rn.f32.f64"] = each<convert<float, double>>;
+  table["cvt.f32.bf16"] = each<from_bfloat>;
+  table["cvt.f32.f16"] = each<from_half>;
+  table["cvt.rn.bf16.f32"] = each<single<bfloat_code>>;
+  table["cvt.rn.f16.f32"] = each<single<half_code>>;
+  table["cvt.rn.bf16x2.f32"] = each<pair<bfloat_code, 16>>;
+  table["cvt.rn.f16x2.f32"] = each<pair<half_code, 16>>;
+  table["cvt.rn.satfinite.e4m3x2.f32"] = each<pair<e4m3_code, 8>>;
+  table["cvt.rn.satfinite.e5m2x2.f32"] = each<pair<e5m2_code, 8>>;
+  table["pack2.b64"] = pack<2, 32>;
+  table["pack4.b64"] = pack<4, 16>;
+  table["pack2.b32"] = pack<2, 16>;
+  table["unpack2.b64"] = unpack<2, 32>;
+  table["unpack4.b64"] = unpack<4, 16>;
+  table["unpack2.b32"] = unpack<2, 16>;
+  return table;
+}
+
+}  // namespace
+
+bool decode_conversion(Instruction* instruction) {
+  static const Table table = conversions();
+  const auto found = table.find(instruction->name);
+  if (found == table.end()) return false;
+  instruction->execute = found->second;
+  return true;
+}
+
+}  // namespace ptx

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Memory that keeps, of each byte, who wrote it and who read it last. Two uses of a byte by two
+// threads, one of them a write, must have a barrier of both threads in between.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace ptx {
+
+enum class Space { kGeneric, kGlobal, kShared, kParameter };
+enum class Use { kRead, kWrite, kAtomic, kCopy };
+
+// Addresses of shared memory begin here: 0 would hide a forgotten address. So do, in the generic
+// space, the windows of the blocks of a cluster.
+constexpr uint64_t kSharedBase = 1024;
+constexpr uint64_t kSharedWindow = uint64_t{1} << 62;
+constexpr uint64_t kWindowSize = uint64_t{1} << 24;
+
+// When something happened: barriers a thread had started to wait at, of its block or cluster, and
+// of its cluster.
+struct Time {
+  uint16_t block = 0;
+  uint16_t cluster = 0;
+};
+
+// What a thread does next carries the time `now`; what others did before `known` has happened.
+struct Clock {
+  Time now;
+  Time known;
+  uint16_t arrived = 0;  // now.block of the last arrival at the cluster's barrier
+
+  void pass_barrier() {
+    ++now.block;
+    known.block = now.block;
+  }
+  void arrive_at_cluster() {
+    arrived = ++now.block;
+    ++now.cluster;
+  }
+  void leave_cluster() {
+    if (known.block < arrived) known.block = arrived;
+    known.cluster = now.cluster;
+  }
+};
+
+struct Place {
+  int threads = 1;       // of a block
+  int cluster_size = 1;  // in blocks
+};
+
+constexpr uint32_t kNobody = 0xffffffffu;
+
+struct Trace {
+  uint32_t thread = kNobody;  // of the grid
+  Time time;
+};
+
+struct Cell {
+  Trace writer;
+  bool atomic = false;  // how it was written
+  bool pending = false;
+  bool defined = false;
+  // The last, the last but one, and the last of another block than the last.
+  Trace reader[3];
+};
+
+// Memory of one owner.
+struct Segment {
+  uint64_t begin = 0;
+  uint64_t size = 0;
+  uint8_t* bytes = nullptr;
+  std::vector<Cell> cells;
+  std::vector<uint8_t> own;  // the bytes, unless they are somebody else's
+
+  bool holds(uint64_t address, uint64_t count) const {
+    return address >= begin && count <= size && address - begin <= size - count;
+  }
+  void forget_uses();
+};
+
+// What a use of bytes does wrong, or an empty text.
+std::string note_use(Segment& segment, uint64_t address, int bytes, Use how, uint32_t thread,
+                     const Clock& clock, const Place& place);
+// A copy that has arrived is its thread's write.
+void note_arrival(Segment& segment, uint64_t address, int bytes, uint32_t thread,
+                  const Clock& clock);
+
+// Memory that kernels were told of, by the address of its first byte.
+class GlobalMemory {
+ public:
+  void add(uint64_t address, uint64_t size, bool defined);
+  void clear() { segments_.clear(); }
+  void forget_uses();
+  Segment* find(uint64_t address, uint64_t count);
+
+ private:
+  std::map<uint64_t, Segment> segments_;
+};
+
+}  // namespace ptx
