@@ -126,6 +126,10 @@ class Machine:
     def configure(self, multiprocessors: int, seed: int) -> None:
         self._library.ptx_configure(multiprocessors, ctypes.c_uint64(seed))
 
+    def only_clusters(self, size: int, kernel: str) -> None:
+        """Has clusters of this size fit, by the kernel with this in its name; 0: all that do."""
+        self._library.ptx_only_clusters(size, kernel.encode())
+
     def add_memory(self, address: int, size: int, defined: bool = True) -> None:
         self._library.ptx_add_memory(ctypes.c_uint64(address), ctypes.c_uint64(size), defined)
 

@@ -18,8 +18,11 @@ struct Machine {
   std::map<const void*, std::string> names;    // by the host's function
   ptx::GlobalMemory memory;
   std::string error;
-  int multiprocessors = 4;
+  int multiprocessors = 1;
   uint64_t seed = 0;
+  // The only clusters that fit, of this size and by the kernel with this in its name; 0: all do.
+  unsigned cluster_size = 0;
+  std::string cluster_kernel;
 };
 
 Machine& machine() {
@@ -117,6 +120,10 @@ EXPORTED void ptx_configure(int multiprocessors, uint64_t seed) {
   machine().multiprocessors = multiprocessors;
   machine().seed = seed;
 }
+EXPORTED void ptx_only_clusters(unsigned size, const char* kernel) {
+  machine().cluster_size = size;
+  machine().cluster_kernel = kernel;
+}
 // How many instructions a kernel has, and how many of them were executed; by the kernel's number.
 EXPORTED const char* ptx_coverage(int number, int64_t* all, int64_t* executed) {
   if (number >= static_cast<int>(machine().kernels.size())) return nullptr;
@@ -135,6 +142,16 @@ struct Configuration {
 };
 thread_local Configuration configuration;
 thread_local cudaError_t last_error = cudaSuccess;
+
+unsigned cluster_size_of(const cudaLaunchConfig_t& config) {
+  unsigned size = 1;
+  for (unsigned i = 0; i < config.numAttrs; ++i) {
+    if (config.attrs[i].id == cudaLaunchAttributeClusterDimension) {
+      size = config.attrs[i].val.clusterDim.x;
+    }
+  }
+  return size;
+}
 
 cudaError_t returned(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
@@ -174,13 +191,7 @@ cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void*
 }
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* function,
                                 void** arguments) {
-  uint64_t cluster = 1;
-  for (unsigned i = 0; i < config->numAttrs; ++i) {
-    if (config->attrs[i].id == cudaLaunchAttributeClusterDimension) {
-      cluster = config->attrs[i].val.clusterDim.x;
-    }
-  }
-  return returned(launch(function, {config->gridDim.x, config->blockDim.x, cluster,
+  return returned(launch(function, {config->gridDim.x, config->blockDim.x, cluster_size_of(*config),
                                     config->dynamicSmemBytes, arguments}));
 }
 cudaError_t cudaGetLastError() {
@@ -203,7 +214,8 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
       *value = 1;
       return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = 227 * 1024;
+      // Clusters that a test asks for fit.
+      *value = machine().cluster_size == 0 ? 227 * 1024 : 8 << 20;
       return cudaSuccess;
     default:
       return remember("PTX: an attribute of the device that is not known");
@@ -215,8 +227,12 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   attributes->ptxVersion = 90;
   return cudaSuccess;
 }
-cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void*, const cudaLaunchConfig_t*) {
-  *clusters = 1 << 20;
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void* function,
+                                           const cudaLaunchConfig_t* config) {
+  const bool is_wanted =
+      cluster_size_of(*config) == machine().cluster_size &&
+      machine().names[function].find(machine().cluster_kernel) != std::string::npos;
+  *clusters = machine().cluster_size == 0 || is_wanted ? 1 << 20 : 0;
   return cudaSuccess;
 }
 }
