@@ -33,7 +33,7 @@ STATEMENT = re.compile(
 )
 OPERAND = re.compile(r"\s*(\{[^}]*\}|\[[^\]]*\]|[^,]+)")
 # Operands that are numbers in the executor, too.
-NUMBERS = re.compile(r"^(bar|barrier|cp\.async)")
+NUMBERS = re.compile(r"^(bar\.sync|barrier|cp\.async)")
 
 
 @dataclasses.dataclass

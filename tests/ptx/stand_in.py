@@ -18,7 +18,6 @@ from torch_init import _ops_measure
 from torch_init._descriptors import DTYPE_CODES
 
 BYTES = {code: dtype.itemsize for dtype, code in DTYPE_CODES.items()}
-ROW_BYTES = 8 * (11 + 65)  # a row of totals with its histogram
 MOMENTS_BYTES = _ops_measure._MOMENTS.itemsize
 PATHS = {"tiles": 1, "split": 2, "cluster": 3}  # GibbsPath
 
@@ -49,13 +48,13 @@ class Memory:
         self.add(address + first * BYTES[dtype], count * BYTES[dtype])
 
     @contextlib.contextmanager
-    def with_room(self, size: int) -> Iterator[int]:
+    def with_room(self, size: int, defined: bool = False) -> Iterator[int]:
         """Gives the kernel all pieces and so many bytes, aligned as torch.empty on a GPU does."""
-        room = torch.empty(size + 256, dtype=torch.uint8)
+        room = torch.full((size + 256,), 0xA5, dtype=torch.uint8)
         address = -(-room.data_ptr() // 256) * 256
         for piece in self._pieces:
             self._machine.add_memory(*piece)
-        self._machine.add_memory(address, size, False)
+        self._machine.add_memory(address, size, defined)
         try:
             yield address
         finally:
@@ -98,7 +97,8 @@ def stand_in(machine: Machine) -> Any:
             strides, row, histogram, features, _, _, _, scale, gate = rest
             self._memory = Memory(machine)
             self._memory.add_region((address, dtype, sizes, strides))
-            self._memory.add(row, ROW_BYTES if histogram else 8 * native.FLOW_ROW["histogram"])
+            columns = native.FLOW_ROW["histogram"] + (native.FLOW_BINS if histogram else 0)
+            self._memory.add(row, 8 * columns)
             self._memory.add(features, 3 * 8 * (sizes[-1] if len(sizes) else 1))
             self._memory.add(scale, 4)
             self._memory.add(gate, 1)
@@ -164,7 +164,8 @@ def stand_in(machine: Machine) -> Any:
             for address, padded in zip(of_units, self._padded, strict=True):
                 memory.add(address, 4 * padded)
             memory.add(self._means, 2 * chains * self._units[1])
-            with memory.with_room(self.workspace_size(chains)) as room:
+            # States of chains that pad a tile are read, multiplied and left: whatever they are.
+            with memory.with_room(self.workspace_size(chains), True) as room:
                 self.run_on_cuda(chains, first_side, half_steps, room, PATHS[path], device, 0)
 
     class StandIn:

@@ -44,6 +44,7 @@ enum class Kind {
   kExit,
   // Lanes do these together.
   kTogether,
+  kWarpBarrier,
   kBarrier,
   kClusterArrive,
   kClusterWait

@@ -6,6 +6,8 @@
 namespace ptx {
 namespace {
 
+constexpr uint32_t kLanesOfWarp = 32;  // of a block of whole warps
+
 std::string who(uint32_t thread, const Place& place) {
   const auto threads = static_cast<uint32_t>(place.threads);
   return "thread " + std::to_string(thread % threads) + " of block " +
@@ -13,10 +15,16 @@ std::string who(uint32_t thread, const Place& place) {
 }
 
 // Whether something has happened before what a thread does now.
-bool is_before(const Trace& trace, uint32_t thread, const Clock& clock, const Place& place) {
+bool is_before(const Trace& trace, bool was_read, uint32_t thread, const Clock& clock,
+               const Place& place) {
   if (trace.thread == kNobody || trace.thread == thread) return true;
   const auto threads = static_cast<uint32_t>(place.threads);
-  if (trace.thread / threads == thread / threads) return trace.time.block < clock.known.block;
+  if (trace.thread / threads == thread / threads) {
+    if (trace.time.block < clock.known.block) return true;
+    const bool in_warp = trace.thread / kLanesOfWarp == thread / kLanesOfWarp;
+    return in_warp && (trace.time.warp < clock.known.warp ||
+                       (was_read && trace.time.exchange < clock.known.exchange));
+  }
   const uint32_t of_cluster = threads * static_cast<uint32_t>(place.cluster_size);
   return trace.thread / of_cluster == thread / of_cluster &&
          trace.time.cluster < clock.known.cluster;
@@ -39,12 +47,12 @@ struct Mistake {
 
 Mistake note_use_of_cell(Cell& cell, Use how, const Trace& trace, const Clock& clock,
                          const Place& place) {
-  const auto missed = [&](const Trace& other) {
-    return !is_before(other, trace.thread, clock, place);
+  const auto missed = [&](const Trace& other, bool was_read) {
+    return !is_before(other, was_read, trace.thread, clock, place);
   };
   if (cell.pending) return {"race: a copy is under way there, of ", cell.writer.thread};
   const bool both_atomic = how == Use::kAtomic && cell.atomic;
-  if (!both_atomic && missed(cell.writer)) {
+  if (!both_atomic && missed(cell.writer, false)) {
     return {"race: no barrier since it was written by ", cell.writer.thread};
   }
   const bool reads = how == Use::kRead || how == Use::kAtomic;
@@ -54,7 +62,7 @@ Mistake note_use_of_cell(Cell& cell, Use how, const Trace& trace, const Clock& c
     return {};
   }
   for (const Trace& reader : cell.reader) {
-    if (missed(reader)) return {"race: no barrier since it was read by ", reader.thread};
+    if (missed(reader, true)) return {"race: no barrier since it was read by ", reader.thread};
   }
   cell.writer = trace;
   cell.atomic = how == Use::kAtomic;

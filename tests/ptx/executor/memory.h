@@ -20,11 +20,13 @@ constexpr uint64_t kSharedBase = 1024;
 constexpr uint64_t kSharedWindow = uint64_t{1} << 62;
 constexpr uint64_t kWindowSize = uint64_t{1} << 24;
 
-// When something happened: barriers a thread had started to wait at, of its block or cluster, and
-// of its cluster.
+// When something happened: barriers that a thread had come to, of its block or its cluster, of its
+// cluster only, and of its warp; and what its warp had exchanged.
 struct Time {
   uint16_t block = 0;
   uint16_t cluster = 0;
+  uint16_t warp = 0;
+  uint16_t exchange = 0;
 };
 
 // What a thread does next carries the time `now`; what others did before `known` has happened.
@@ -33,6 +35,13 @@ struct Clock {
   Time known;
   uint16_t arrived = 0;  // now.block of the last arrival at the cluster's barrier
 
+  // Nobody goes on before all have been there: a lane that reads first has read when another
+  // writes after. What is written first need not be seen after.
+  void exchange() { known.exchange = ++now.exchange; }
+  void pass_warp_barrier() {
+    exchange();
+    known.warp = ++now.warp;
+  }
   void pass_barrier() {
     ++now.block;
     known.block = now.block;

@@ -49,6 +49,11 @@ void meet(Warp& warp, uint32_t pc, Mask mask) {
   warp.waiting &= ~mask;
   if (i.kind == Kind::kTogether) {
     i.execute(warp, i, mask);
+    if (mask == ~warp.exited && i.has_members) warp.clock.exchange();
+    return;
+  }
+  if (i.kind == Kind::kWarpBarrier) {
+    if (mask == ~warp.exited) warp.clock.pass_warp_barrier();
     return;
   }
   if (warp.exited != 0) fail(warp, i, lowest(warp.exited), "a barrier without a thread that ended");

@@ -106,7 +106,6 @@ void load_matrices(Warp& warp, const Instruction& i, Mask) {
   }
 }
 
-// Of bar.warp.sync: memory of the lanes' is in order, which Clock knows for blocks only.
 struct Entry {
   Kind kind;
   Execute execute;
@@ -131,6 +130,7 @@ const std::map<std::string, Entry>& entries() {
        {kTogether, multiply<uint8_t, int8_t>, false}},
       {"mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32",
        {kTogether, multiply<int8_t, int8_t>, false}},
+      {"bar.warp.sync", {Kind::kWarpBarrier, nullptr, true}},
       {"bar.sync", {Kind::kBarrier, nullptr, false}},
       {"barrier.sync", {Kind::kBarrier, nullptr, false}},
       {"barrier.sync.aligned", {Kind::kBarrier, nullptr, false}},
