@@ -107,6 +107,7 @@ class Machine:
         self._library = ctypes.CDLL(path)
         self._library.ptx_load.restype = ctypes.c_char_p
         self._library.ptx_coverage.restype = ctypes.c_char_p
+        self._library.ptx_run.restype = ctypes.c_char_p
         self._kernels = {}
         for ptx in sorted(folder.glob("*.ptx")):
             self._kernels[ptx.stem] = ptx.read_text()
@@ -122,6 +123,16 @@ class Machine:
             error = self._library.ptx_load("\n".join(kernel.lines).encode())
             if error is not None:
                 raise RuntimeError(error.decode())
+
+    def run(self, kernel: str, blocks: int, threads: int, *pointers: int) -> None:
+        """Launches a kernel of a test's own, whose parameters are pointers."""
+        values = [ctypes.c_uint64(pointer) for pointer in pointers]
+        arguments = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+        error = self._library.ptx_run(
+            kernel.encode(), ctypes.c_uint64(blocks), ctypes.c_uint64(threads), arguments
+        )
+        if error is not None:
+            raise RuntimeError(error.decode())
 
     def configure(self, multiprocessors: int, seed: int) -> None:
         self._library.ptx_configure(multiprocessors, ctypes.c_uint64(seed))

@@ -41,17 +41,21 @@ cudaError_t remember(const std::string& error) {
   return cudaErrorLaunchFailure;
 }
 
+cudaError_t run(ptx::Kernel& kernel, const ptx::Launch& how) {
+  try {
+    ptx::run(kernel, machine().memory, how, machine().seed);
+    return cudaSuccess;
+  } catch (const std::exception& error) {
+    return remember(error.what());
+  }
+}
+
 cudaError_t launch(const void* function, const ptx::Launch& how) {
   const auto name = machine().names.find(function);
   if (name == machine().names.end()) return remember("PTX: an unknown function is launched");
   const auto kernel = machine().kernels.find(name->second);
   if (kernel == machine().kernels.end()) return remember("PTX: not loaded: " + name->second);
-  try {
-    ptx::run(kernel->second, machine().memory, how, machine().seed);
-    return cudaSuccess;
-  } catch (const std::exception& error) {
-    return remember(error.what());
-  }
+  return run(kernel->second, how);
 }
 
 std::vector<std::string> fields_of(const std::string& line) {
@@ -123,6 +127,14 @@ EXPORTED void ptx_configure(int multiprocessors, uint64_t seed) {
 EXPORTED void ptx_only_clusters(unsigned size, const char* kernel) {
   machine().cluster_size = size;
   machine().cluster_kernel = kernel;
+}
+// Launches a kernel that no host code knows.
+EXPORTED const char* ptx_run(const char* name, uint64_t blocks, uint64_t threads,
+                             void** arguments) {
+  const auto kernel = machine().kernels.find(name);
+  if (kernel == machine().kernels.end()) return "PTX: not loaded";
+  const cudaError_t error = run(kernel->second, {blocks, threads, 1, 0, arguments});
+  return error == cudaSuccess ? nullptr : machine().error.c_str();
 }
 // How many instructions a kernel has, and how many of them were executed; by the kernel's number.
 EXPORTED const char* ptx_coverage(int number, int64_t* all, int64_t* executed) {
