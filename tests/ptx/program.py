@@ -93,7 +93,7 @@ class _Reader:
             elif statement["close"]:
                 self.scopes.pop()
             elif statement["line"]:
-                self.source = f"{self.files[statement['file']]}:{statement['line']}"
+                self.source = f"{self.files.get(statement['file'], '?')}:{statement['line']}"
             elif statement["label"]:
                 self.labels[statement["label"]] = len(self.lines)
             else:

@@ -9,7 +9,6 @@ import torch
 from torch_init import _ops, _ops_gibbs_cuda, _ops_statistics
 from torch_init.distributions import Normal, TruncatedNormal
 
-# Each kernel with a name of its own: what runs it, and in which file it is.
 NORMAL = Normal(0.0, 1.0).spec()
 SKEWED = TruncatedNormal.in_sigmas(0.0, 1.0, -1.0, 3.0).spec()
 
@@ -33,8 +32,10 @@ def flow():
 
 def gibbs(**path):
     """As many sources as four stages and one have, chains for two tiles."""
-    weights = _ops.quantize(torch.ones(150, 40), torch.ones(150), torch.ones(40))
-    visible, hidden = (torch.ones(n, dtype=torch.uint8) for n in ((130, 150), (130, 40)))
+    generator = torch.Generator().manual_seed(0)
+    numbers = [torch.randn(n, generator=generator) for n in ((150, 40), 150, 40, (130, 150))]
+    weights = _ops.quantize(*numbers[:3])
+    visible, hidden = (numbers[3] > 0).to(torch.uint8), torch.ones(130, 40, dtype=torch.uint8)
     how = {"key": 1, "half_steps": path.pop("half_steps", 3), **path}
     _ops_gibbs_cuda.gibbs_with_cuda_body_on_host(weights, visible, hidden, **how)
     return visible, hidden
@@ -46,6 +47,7 @@ def statistics(dtype):
     _ops_statistics.statistics_with_cuda_body_on_host(_ops.Term(v, h), out=out)
 
 
+# Each kernel's file, and what runs it.
 KERNELS = {
     "fill_one_kernel": ("fill_cuda", lambda: fill(NORMAL)),
     "fill_many_kernel": ("fill_cuda", lambda: fill(NORMAL, SKEWED, NORMAL, count=9)),
@@ -70,22 +72,22 @@ WAITS = re.compile(r"(?:bar\.sync|barrier\.cluster\.\w+|cp\.async\.(?:wait|commi
 @pytest.fixture
 def edited(on_ptx):
     """A function that has one kernel's text replaced, for as long as the test runs."""
-    changed = []
+    changed = set()
 
     def edit(kernel, change):
         stem, _ = KERNELS[kernel]
-        text = on_ptx.ptx(stem)
-        begin = re.search(rf"\.entry \w*{kernel}", text).start()
-        end = text.find(".entry", begin + 1)
-        end = len(text) if end < 0 else end
-        new = change(text[begin:end])
-        assert new != text[begin:end]
-        changed.append(stem)
-        on_ptx.load(text[:begin] + new + text[end:])
+        entry = entry_of(on_ptx.ptx(stem), kernel)
+        assert change(entry) != entry
+        changed.add(stem)
+        on_ptx.load(on_ptx.ptx(stem).split(".entry")[0] + change(entry))
 
     yield edit
     for stem in changed:
         on_ptx.load(on_ptx.ptx(stem))
+
+
+def entry_of(ptx, kernel):
+    return re.search(rf"\.entry \w*{kernel}.*?^\}}", ptx, re.M | re.S)[0]
 
 
 def without(text, pattern, number):
@@ -97,8 +99,7 @@ def without(text, pattern, number):
 def test_every_barrier_and_every_wait_is_needed(edited, on_ptx, kernel):
     stem, run = KERNELS[kernel]
     run()
-    body = re.search(rf"\.entry \w*{kernel}.*?^\}}", on_ptx.ptx(stem), re.M | re.S)[0]
-    count = len(WAITS.findall(body))
+    count = len(WAITS.findall(entry_of(on_ptx.ptx(stem), kernel)))
     assert count > 0
     unnoticed = 0
     for number in range(count):
@@ -110,3 +111,45 @@ def test_every_barrier_and_every_wait_is_needed(edited, on_ptx, kernel):
         else:
             unnoticed += 1
     assert unnoticed == NEEDLESS.get(kernel, 0)
+
+
+def test_a_contracted_sum_of_products_changes_bits(edited):
+    """What -fmad=true would do to float64, whose products are rounded before they are added."""
+    right = fill(NORMAL, dtype=torch.float64)[0]
+    pair = re.compile(r"mul\.rn\.f64\s+(%fd\d+), ([^;]+);((?:[^;]*;){0,3}?)\s*add\.rn\.f64\s+(%fd\d+), \1, ")
+    edited("fill_many_kernel", lambda text: pair.sub(r"\3 fma.rn.f64 \4, \2, ", text))
+    assert (fill(NORMAL, dtype=torch.float64)[0] != right).any()
+
+
+def test_a_fragment_in_other_registers_changes_states(edited):
+    right = gibbs()
+    rows = re.compile(r"(mma\.sync\S+ \{[^}]*\}, \{)(%r\d+), (%r\d+)")
+    edited("16half_step_kernel", lambda text: rows.sub(r"\1\3, \2", text))
+    assert any((a != b).any() for a, b in zip(gibbs(), right, strict=True))
+
+
+def test_a_copy_waited_for_too_late(edited):
+    """One group more may be pending: the step that is read may be on its way."""
+    edited("16half_step_kernel", lambda text: text.replace("wait_group 2", "wait_group 3"))
+    with pytest.raises(RuntimeError, match="a copy is under way there"):
+        gibbs()
+
+
+@pytest.mark.parametrize("size", [1, 4095, 4097, 8192])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e5m2])
+def test_memory_that_is_an_element_short(on_ptx, monkeypatch, dtype, size):
+    fill(NORMAL, dtype=dtype, size=size)
+    add = on_ptx.add_memory
+    short = {size * dtype.itemsize: (size - 1) * dtype.itemsize}
+    monkeypatch.setattr(
+        on_ptx, "add_memory", lambda at, bytes, defined: add(at, short.get(bytes, bytes), defined)
+    )
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        fill(NORMAL, dtype=dtype, size=size)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("seed", range(2))
+def test_the_order_of_warps_does_not_matter(on_ptx, kernel, seed):
+    on_ptx.configure(1, seed)
+    KERNELS[kernel][1]()
