@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of the kernels as nvcc compiled them, executed on the CPU. See machine.py."""
 
-import importlib.util
-import inspect
+import os
 import sys
 from pathlib import Path
 
@@ -24,7 +23,10 @@ def only_machine():
     reason = ptx_machine.missing()
     if reason is not None:
         pytest.skip(f"PTX is not executed: {reason}")
-    return ptx_machine.Machine()
+    machine = ptx_machine.Machine()
+    yield machine
+    if file := os.environ.get("TORCH_INIT_PTX_COVERAGE"):
+        Path(file).write_text(machine.coverage())
 
 
 @pytest.fixture

@@ -136,14 +136,20 @@ EXPORTED const char* ptx_run(const char* name, uint64_t blocks, uint64_t threads
   const cudaError_t error = run(kernel->second, {blocks, threads, 1, 0, arguments});
   return error == cudaSuccess ? nullptr : machine().error.c_str();
 }
-// How many instructions a kernel has, and how many of them were executed; by the kernel's number.
-EXPORTED const char* ptx_coverage(int number, int64_t* all, int64_t* executed) {
-  if (number >= static_cast<int>(machine().kernels.size())) return nullptr;
-  const auto& [name, kernel] = *std::next(machine().kernels.begin(), number);
-  *all = static_cast<int64_t>(kernel.code.size());
-  *executed = std::count_if(kernel.code.begin(), kernel.code.end(),
-                            [](const ptx::Instruction& i) { return i.executed; });
-  return name.c_str();
+// A line for each instruction that no test has executed: kernel, source, text; then one for each
+// kernel: name, instructions executed, all.
+EXPORTED const char* ptx_coverage() {
+  static std::string lines;
+  lines.clear();
+  for (const auto& [name, kernel] : machine().kernels) {
+    size_t executed = 0;
+    for (const ptx::Instruction& i : kernel.code) {
+      executed += i.executed ? 1 : 0;
+      if (!i.executed) lines += name + '\t' + i.source + '\t' + i.text + '\n';
+    }
+    lines += name + '\t' + std::to_string(executed) + '\t' + std::to_string(kernel.code.size()) + '\n';
+  }
+  return lines.c_str();
 }
 
 // What nvcc's host code calls.
