@@ -24,7 +24,8 @@ SPECIAL = [
 
 ENTRY = re.compile(r"\.entry\s+(\w+)\s*\(([^)]*)\)[^{]*\{")
 PARAMETER = re.compile(r"\.param\s+(?:\.align\s+(\d+)\s+)?\.[bufs](\d+)\s+(\w+)(?:\[(\d+)\])?")
-SHARED = re.compile(r"\.shared\s+\.align\s+(\d+)\s+\.b8\s+(\w+)\[(\d*)\]")
+VARIABLE = r"\s+\.align\s+(\d+)\s+\.b8\s+(\w+)\[(\d*)\]"
+SHARED, LOCAL = re.compile(r"\.shared" + VARIABLE), re.compile(r"\.local" + VARIABLE)
 FILE = re.compile(r'^\s*\.file\s+(\d+)\s+"([^"]*)"', re.M)
 COMMENT = re.compile(r"//[^\n]*")
 STATEMENT = re.compile(
@@ -65,7 +66,7 @@ class _Reader:
         self.parameters: list[tuple[int, int]] = []
         self.addresses: dict[str, int] = {}  # of parameters and of shared variables
         self.later: dict[str, tuple[int, int]] = {}
-        self.shared_size = 0
+        self.shared_size = self.local_size = 0
         self.scopes: list[dict[str, int]] = [{name: row for row, name in enumerate(SPECIAL)}]
         self.rows = len(SPECIAL)
         self.constants: dict[int, int] = {}
@@ -102,9 +103,12 @@ class _Reader:
     def read_statement(self, text: str) -> None:
         if variable := SHARED.match(text):
             self.place(variable[2], int(variable[1]), int(variable[3]))
+        elif variable := LOCAL.match(text):
+            assert self.local_size == 0, "one local variable a kernel"
+            self.addresses[variable[2]], self.local_size = 0, int(variable[3])
         elif text.startswith(".reg"):
             if len(self.scopes) > 1:
-                self.scopes[-1].update(dict.fromkeys(re.findall(r"%\w+", text), -1))
+                self.scopes[-1].update(dict.fromkeys(re.findall(r"(?<![.\w])%?\w+", text), -1))
         elif not text.startswith(".pragma"):
             self.read_instruction(text)
 
@@ -148,7 +152,8 @@ class _Reader:
 
     def row(self, name: str) -> int:
         """The row of a register, a number or an address."""
-        if not name.startswith("%"):
+        declared = any(name in scope for scope in self.scopes)
+        if not name.startswith("%") and not declared:
             return self.constant(self.value(name))
         for scope in reversed(self.scopes):
             if scope.get(name, -1) >= 0:
@@ -184,7 +189,7 @@ class _Reader:
         return Kernel(
             self.name,
             [
-                f"kernel\t{self.name}\t{self.shared_size}\t{self.rows}",
+                f"kernel\t{self.name}\t{self.shared_size}\t{self.local_size}\t{self.rows}",
                 *(f"parameter\t{begin}\t{size}" for begin, size in self.parameters),
                 *(f"constant\t{row}\t{value}" for value, row in self.constants.items()),
                 *(

@@ -116,7 +116,9 @@ def test_every_barrier_and_every_wait_is_needed(edited, on_ptx, kernel):
 def test_a_contracted_sum_of_products_changes_bits(edited):
     """What -fmad=true would do to float64, whose products are rounded before they are added."""
     right = fill(NORMAL, dtype=torch.float64)[0]
-    pair = re.compile(r"mul\.rn\.f64\s+(%fd\d+), ([^;]+);((?:[^;]*;){0,3}?)\s*add\.rn\.f64\s+(%fd\d+), \1, ")
+    pair = re.compile(
+        r"mul\.rn\.f64\s+(%fd\d+), ([^;]+);((?:[^;]*;){0,3}?)\s*add\.rn\.f64\s+(%fd\d+), \1, "
+    )
     edited("fill_many_kernel", lambda text: pair.sub(r"\3 fma.rn.f64 \4, \2, ", text))
     assert (fill(NORMAL, dtype=torch.float64)[0] != right).any()
 

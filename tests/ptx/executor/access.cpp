@@ -48,6 +48,15 @@ Place place_of(const Warp& warp) {
   return {cluster.threads, static_cast<int>(cluster.blocks.size())};
 }
 
+// A thread's own memory: nobody else has it.
+uint8_t* use_local(Warp& warp, const Instruction& i, int lane, uint64_t address, int bytes) {
+  const uint64_t size = warp.block->cluster->kernel->local_size;
+  const auto count = static_cast<uint64_t>(bytes);
+  if (address % count != 0) fail(warp, i, lane, "not aligned");
+  if (address > size || count > size - address) fail(warp, i, lane, "beyond local memory");
+  return &warp.local[static_cast<uint64_t>(lane) * size + address];
+}
+
 std::string hex(uint64_t number) {
   std::ostringstream out;
   out << std::hex << "0x" << number;
@@ -57,6 +66,11 @@ std::string hex(uint64_t number) {
 }  // namespace
 
 uint8_t* use(Warp& warp, const Instruction& i, int lane, uint64_t address, int bytes, Use how) {
+  const bool is_generic = i.access.space == Space::kGeneric;
+  if (i.access.space == Space::kLocal ||
+      (is_generic && address >= kLocalWindow && address < kSharedWindow)) {
+    return use_local(warp, i, lane, is_generic ? address - kLocalWindow : address, bytes);
+  }
   const Found found = find(warp, i, lane, address, bytes);
   if (found.segment == nullptr) {
     fail(warp, i, lane, "out of bounds: " + std::to_string(bytes) + " bytes at " + hex(address));
@@ -154,8 +168,7 @@ T combined(const std::string& operation, T a, T b) {
 uint64_t combined(const Access& access, uint64_t a, uint64_t b) {
   const auto as = [&](auto type) {
     using T = decltype(type);
-    return to_register<T>(
-        combined<T>(access.operation, from_register<T>(a), from_register<T>(b)));
+    return to_register<T>(combined<T>(access.operation, from_register<T>(a), from_register<T>(b)));
   };
   if (access.type == "f32") return as(float{});
   if (access.type == "f64") return as(double{});
@@ -170,8 +183,7 @@ void atomic(Warp& warp, const Instruction& i, Mask mask) {
   constexpr size_t kFirst = kReturns ? 1 : 0;
   for_each_lane(mask, [&](int lane) {
     const auto operand = [&](size_t k) { return warp.row(i.operands[kFirst + k])[lane]; };
-    const uint64_t address =
-        operand(0) + static_cast<uint64_t>(int64_t{i.operands[kFirst + 1]});
+    const uint64_t address = operand(0) + static_cast<uint64_t>(int64_t{i.operands[kFirst + 1]});
     uint8_t* const at = use(warp, i, lane, address, i.access.bytes, Use::kAtomic);
     const uint64_t before = read_element(at, i.access);
     uint64_t after = 0;
@@ -235,6 +247,8 @@ void wait_all(Warp& warp, const Instruction&, Mask mask) {
 }
 
 uint64_t to_global(uint64_t address) { return address; }
+uint64_t local_to_generic(uint64_t address) { return address + kLocalWindow; }
+uint64_t generic_to_local(uint64_t address) { return address - kLocalWindow; }
 
 void shared_to_generic(Warp& warp, const Instruction& i, Mask mask) {
   const auto rank = static_cast<uint64_t>(warp.block->rank);
@@ -280,18 +294,27 @@ std::vector<std::string> parts_of(const std::string& name) {
 // Reads "ld.global.cs.v4.u32" and its like; false if a part means something else.
 bool read_access(const std::vector<std::string>& parts, Access* access) {
   // How long a cache keeps it, and which threads see an atomic operation: no matter here.
-  static const std::set<std::string> ignored = {"cs", "cg", "ca", "cv", "lu", "wb",      "wt", "nc",
-                                                "weak", "volatile", "relaxed", "cta", "cluster", "gpu", "sys"};
+  static const std::set<std::string> ignored = {"cs",      "cg",  "ca",      "cv",   "lu",
+                                                "wb",      "wt",  "nc",      "weak", "volatile",
+                                                "relaxed", "cta", "cluster", "gpu",  "sys"};
   for (size_t k = 1; k + 1 < parts.size(); ++k) {
     const std::string& part = parts[k];
-    if (part == "global") access->space = Space::kGlobal;
-    else if (part == "shared" || part == "shared::cta") access->space = Space::kShared;
-    else if (part == "param") access->space = Space::kParameter;
-    else if (part == "v2") access->elements = 2;
-    else if (part == "v4") access->elements = 4;
+    if (part == "global")
+      access->space = Space::kGlobal;
+    else if (part == "shared" || part == "shared::cta")
+      access->space = Space::kShared;
+    else if (part == "local")
+      access->space = Space::kLocal;
+    else if (part == "param")
+      access->space = Space::kParameter;
+    else if (part == "v2")
+      access->elements = 2;
+    else if (part == "v4")
+      access->elements = 4;
     else if (parts[0] == "atom" || parts[0] == "red") {
       if (ignored.count(part) == 0) access->operation = part;
-    } else if (ignored.count(part) == 0) return false;
+    } else if (ignored.count(part) == 0)
+      return false;
   }
   access->type = parts.back();
   access->bytes = bytes_of(access->type);
@@ -310,6 +333,8 @@ bool decode_access(Instruction* instruction) {
       {"cp.async.wait_all", wait_all},
       {"cvta.to.global.u64", each<to_global>},
       {"cvta.global.u64", each<to_global>},
+      {"cvta.local.u64", each<local_to_generic>},
+      {"cvta.to.local.u64", each<generic_to_local>},
       {"cvta.shared.u64", shared_to_generic},
       {"cvta.to.shared.u64", generic_to_shared},
       {"mapa.u64", map_to_block}};

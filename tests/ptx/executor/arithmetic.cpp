@@ -14,9 +14,8 @@ namespace {
 template <typename T>
 using Wide = std::conditional_t<
     sizeof(T) == 2, std::conditional_t<std::is_signed_v<T>, int32_t, uint32_t>,
-    std::conditional_t<
-        sizeof(T) == 4, std::conditional_t<std::is_signed_v<T>, int64_t, uint64_t>,
-        std::conditional_t<std::is_signed_v<T>, __int128, unsigned __int128>>>;
+    std::conditional_t<sizeof(T) == 4, std::conditional_t<std::is_signed_v<T>, int64_t, uint64_t>,
+                       std::conditional_t<std::is_signed_v<T>, __int128, unsigned __int128>>>;
 
 // Integers wrap around: computed without a sign.
 template <typename T>
@@ -242,6 +241,14 @@ T fabs(T a) {
   return std::fabs(a);
 }
 
+// The sign that a product would have.
+template <typename T>
+T min_xorsign_abs(T a, T b) {
+  const T least = fmin<T>(std::fabs(a), std::fabs(b));
+  return std::signbit(a) != std::signbit(b) ? -least : least;
+}
+int32_t min_relu(int32_t a, int32_t b) { return max<int32_t>(min<int32_t>(a, b), 0); }
+
 template <typename T>
 T bfi(T a, T b, uint32_t position, uint32_t length) {
   const uint32_t p = position & 255, n = length & 255;
@@ -415,6 +422,8 @@ Table arithmetic() {
   table["brev.b64"] = each<brev<uint64_t>>;
   table["prmt.b32"] = each<prmt>;
   table["lop3.b32"] = each<lop3>;
+  table["min.xorsign.abs.f32"] = each<min_xorsign_abs<float>>;
+  table["min.relu.s32"] = table["min.s32.relu"] = each<min_relu>;
   table["shf.l.wrap.b32"] = each<shf_l<true>>;
   table["shf.l.clamp.b32"] = each<shf_l<false>>;
   table["shf.r.wrap.b32"] = each<shf_r<true>>;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // cvt and mov between registers of different widths.
+#include <algorithm>
 #include <cmath>
 #include <limits>
-#include <algorithm>
 #include <map>
 
 #include "each_lane.h"
@@ -16,11 +16,20 @@ To convert(From x) {
   return static_cast<To>(x);
 }
 
-// Towards zero, or to the nearest; what is too large becomes the largest, what is no number 0.
-template <typename To, typename From, bool kNearest>
+enum class Round { kToZero, kNearest, kDown, kUp };
+
+template <Round kRound, typename T>
+T whole_number(T x) {
+  if (kRound == Round::kNearest) return std::nearbyint(x);
+  if (kRound == Round::kDown) return std::floor(x);
+  return kRound == Round::kUp ? std::ceil(x) : std::trunc(x);
+}
+
+// What is too large becomes the largest, what is no number 0.
+template <typename To, typename From, Round kRound>
 To to_integer(From x) {
   if (!(x == x)) return 0;
-  const From whole = kNearest ? std::nearbyint(x) : std::trunc(x);
+  const From whole = whole_number<kRound>(x);
   const From end = std::ldexp(From{1}, std::numeric_limits<To>::digits);
   if (whole >= end) return std::numeric_limits<To>::max();
   if (whole < (std::numeric_limits<To>::is_signed ? -end : From{0})) {
@@ -91,6 +100,34 @@ float from_half(uint16_t code) {
   return code & 0x8000 ? -x : x;
 }
 
+// Two numbers of 16 bits in a word, each by itself.
+template <uint16_t (*kFunction)(uint16_t, uint16_t)>
+uint32_t by_halves(uint32_t a, uint32_t b) {
+  const uint32_t upper = kFunction(static_cast<uint16_t>(a >> 16), static_cast<uint16_t>(b >> 16));
+  return upper << 16 | kFunction(static_cast<uint16_t>(a), static_cast<uint16_t>(b));
+}
+template <bool kMin, bool kRelu>
+uint16_t least_s16(uint16_t a, uint16_t b) {
+  const auto x = static_cast<int16_t>(a), y = static_cast<int16_t>(b);
+  const int16_t chosen = kMin == (x < y) ? x : y;
+  return static_cast<uint16_t>(kRelu && chosen < 0 ? 0 : chosen);
+}
+uint16_t add_u16(uint16_t a, uint16_t b) { return static_cast<uint16_t>(a + b); }
+// The one that is a number; -0 is less than +0.
+template <float (*kValue)(uint16_t), bool kMin>
+uint16_t least_half(uint16_t a, uint16_t b) {
+  const float x = kValue(a), y = kValue(b);
+  if (x != x && y != y) return 0x7fff;
+  if (x != x || y != y) return x != x ? b : a;
+  const bool less = x < y || (x == y && (a & 0x8000) > (b & 0x8000));
+  return less == kMin ? a : b;
+}
+template <float (*kValue)(uint16_t)>
+uint16_t min_xorsign_abs(uint16_t a, uint16_t b) {
+  const uint16_t least = least_half<kValue, true>(a & 0x7fff, b & 0x7fff);
+  return static_cast<uint16_t>(least | ((a ^ b) & 0x8000));
+}
+
 using Table = std::map<std::string, Execute>;
 
 template <typename From>
@@ -107,12 +144,12 @@ void add_from_integer(Table& table, const std::string& type) {
   table["cvt.rn.f64." + type] = each<convert<double, From>>;
 }
 
-template <typename From, bool kNearest>
+template <typename From, Round kRound>
 void add_to_integer(Table& table, const std::string& round, const std::string& type) {
-  table["cvt." + round + ".u32." + type] = each<to_integer<uint32_t, From, kNearest>>;
-  table["cvt." + round + ".s32." + type] = each<to_integer<int32_t, From, kNearest>>;
-  table["cvt." + round + ".u64." + type] = each<to_integer<uint64_t, From, kNearest>>;
-  table["cvt." + round + ".s64." + type] = each<to_integer<int64_t, From, kNearest>>;
+  table["cvt." + round + ".u32." + type] = each<to_integer<uint32_t, From, kRound>>;
+  table["cvt." + round + ".s32." + type] = each<to_integer<int32_t, From, kRound>>;
+  table["cvt." + round + ".u64." + type] = each<to_integer<uint64_t, From, kRound>>;
+  table["cvt." + round + ".s64." + type] = each<to_integer<int64_t, From, kRound>>;
 }
 
 // mov.b64 %rd, {%r1, %r2} and back: the first is the lowest.
@@ -150,10 +187,12 @@ Table conversions() {
   add_from_integer<int32_t>(table, "s32");
   add_from_integer<uint64_t>(table, "u64");
   add_from_integer<int64_t>(table, "s64");
-  add_to_integer<float, false>(table, "rzi", "f32");
-  add_to_integer<double, false>(table, "rzi", "f64");
-  add_to_integer<float, true>(table, "rni", "f32");
-  add_to_integer<double, true>(table, "rni", "f64");
+  add_to_integer<float, Round::kToZero>(table, "rzi", "f32");
+  add_to_integer<double, Round::kToZero>(table, "rzi", "f64");
+  add_to_integer<float, Round::kNearest>(table, "rni", "f32");
+  add_to_integer<double, Round::kNearest>(table, "rni", "f64");
+  add_to_integer<float, Round::kDown>(table, "rmi", "f32");
+  add_to_integer<float, Round::kUp>(table, "rpi", "f32");
   table["cvt.f64.f32"] = each<convert<double, float>>;
   table["cvt.rn.f32.f64"] = each<convert<float, double>>;
   table["cvt.f32.bf16"] = each<from_bfloat>;
@@ -164,6 +203,16 @@ Table conversions() {
   table["cvt.rn.f16x2.f32"] = each<pair<half_code, 16>>;
   table["cvt.rn.satfinite.e4m3x2.f32"] = each<pair<e4m3_code, 8>>;
   table["cvt.rn.satfinite.e5m2x2.f32"] = each<pair<e5m2_code, 8>>;
+  table["add.s16x2"] = table["add.u16x2"] = each<by_halves<add_u16>>;
+  table["min.s16x2"] = each<by_halves<least_s16<true, false>>>;
+  table["max.s16x2"] = each<by_halves<least_s16<false, false>>>;
+  table["min.s16x2.relu"] = table["min.relu.s16x2"] = each<by_halves<least_s16<true, true>>>;
+  table["min.bf16x2"] = each<by_halves<least_half<from_bfloat, true>>>;
+  table["max.bf16x2"] = each<by_halves<least_half<from_bfloat, false>>>;
+  table["min.f16x2"] = each<by_halves<least_half<from_half, true>>>;
+  table["max.f16x2"] = each<by_halves<least_half<from_half, false>>>;
+  table["min.xorsign.abs.bf16x2"] = each<by_halves<min_xorsign_abs<from_bfloat>>>;
+  table["min.xorsign.abs.f16x2"] = each<by_halves<min_xorsign_abs<from_half>>>;
   table["pack2.b64"] = pack<2, 32>;
   table["pack4.b64"] = pack<4, 16>;
   table["pack2.b32"] = pack<2, 16>;

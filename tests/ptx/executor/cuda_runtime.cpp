@@ -32,7 +32,8 @@ Machine& machine() {
 
 // nvcc puts a hash of the file and its options into the names of what is local to it.
 std::string plain_name(const std::string& name) {
-  static const std::regex local("[0-9]+_GLOBAL__N__[0-9a-f]+_[0-9]+_([A-Za-z0-9_]+)_cu_[0-9a-f]{8}");
+  static const std::regex local(
+      "[0-9]+_GLOBAL__N__[0-9a-f]+_[0-9]+_([A-Za-z0-9_]+)_cu_[0-9a-f]{8}");
   return std::regex_replace(name, local, "$1_");
 }
 
@@ -88,7 +89,8 @@ ptx::Kernel kernel_of(const std::string& description) {
     if (fields.at(0) == "kernel") {
       kernel.name = plain_name(fields.at(1));
       kernel.shared_size = number(2);
-      kernel.rows = static_cast<int>(number(3));
+      kernel.local_size = number(3);
+      kernel.rows = static_cast<int>(number(4));
     } else if (fields[0] == "parameter") {
       kernel.parameter_offsets.push_back(number(1));
       kernel.parameter_sizes.push_back(number(2));
@@ -133,7 +135,7 @@ EXPORTED const char* ptx_run(const char* name, uint64_t blocks, uint64_t threads
                              void** arguments) {
   const auto kernel = machine().kernels.find(name);
   if (kernel == machine().kernels.end()) return "PTX: not loaded";
-  const cudaError_t error = run(kernel->second, {blocks, threads, 1, 0, arguments});
+  const cudaError_t error = run(kernel->second, {blocks, threads, 1, 0, false, arguments});
   return error == cudaSuccess ? nullptr : machine().error.c_str();
 }
 // A line for each instruction that no test has executed: kernel, source, text; then one for each
@@ -147,7 +149,8 @@ EXPORTED const char* ptx_coverage() {
       executed += i.executed ? 1 : 0;
       if (!i.executed) lines += name + '\t' + i.source + '\t' + i.text + '\n';
     }
-    lines += name + '\t' + std::to_string(executed) + '\t' + std::to_string(kernel.code.size()) + '\n';
+    lines +=
+        name + '\t' + std::to_string(executed) + '\t' + std::to_string(kernel.code.size()) + '\n';
   }
   return lines.c_str();
 }
@@ -161,14 +164,17 @@ struct Configuration {
 thread_local Configuration configuration;
 thread_local cudaError_t last_error = cudaSuccess;
 
-unsigned cluster_size_of(const cudaLaunchConfig_t& config) {
-  unsigned size = 1;
+const cudaLaunchAttributeValue* attribute_of(const cudaLaunchConfig_t& config,
+                                             cudaLaunchAttributeID id) {
   for (unsigned i = 0; i < config.numAttrs; ++i) {
-    if (config.attrs[i].id == cudaLaunchAttributeClusterDimension) {
-      size = config.attrs[i].val.clusterDim.x;
-    }
+    if (config.attrs[i].id == id) return &config.attrs[i].val;
   }
-  return size;
+  return nullptr;
+}
+
+unsigned cluster_size_of(const cudaLaunchConfig_t& config) {
+  const auto* value = attribute_of(config, cudaLaunchAttributeClusterDimension);
+  return value == nullptr ? 1 : value->clusterDim.x;
 }
 
 cudaError_t returned(cudaError_t error) {
@@ -201,7 +207,7 @@ cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* function) {
 }
 cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** arguments,
                              size_t shared, cudaStream_t) {
-  return returned(launch(function, {grid.x, block.x, 1, shared, arguments}));
+  return returned(launch(function, {grid.x, block.x, 1, shared, false, arguments}));
 }
 cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments,
                                size_t shared, cudaStream_t stream) {
@@ -209,8 +215,10 @@ cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void*
 }
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* function,
                                 void** arguments) {
+  const auto* early = attribute_of(*config, cudaLaunchAttributeProgrammaticStreamSerialization);
+  const bool is_early = early != nullptr && early->programmaticStreamSerializationAllowed != 0;
   return returned(launch(function, {config->gridDim.x, config->blockDim.x, cluster_size_of(*config),
-                                    config->dynamicSmemBytes, arguments}));
+                                    config->dynamicSmemBytes, is_early, arguments}));
 }
 cudaError_t cudaGetLastError() {
   const cudaError_t error = last_error;
@@ -243,6 +251,15 @@ cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return c
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   *attributes = {};
   attributes->ptxVersion = 90;
+  return cudaSuccess;
+}
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void*, int, size_t) {
+  *blocks = 2;
+  return cudaSuccess;
+}
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void*, int,
+                                                                   size_t, unsigned) {
+  *blocks = 2;
   return cudaSuccess;
 }
 cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void* function,

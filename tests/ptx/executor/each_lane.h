@@ -65,8 +65,7 @@ struct Lanes<kFunction> {
     const uint64_t* const in[] = {warp.row(instruction.operands[1 + k])...};
     Row result;
     for (int lane = 0; lane < kLanes; ++lane) {
-      result.lane[lane] =
-          to_register<Result>(kFunction(from_register<Arguments>(in[k][lane])...));
+      result.lane[lane] = to_register<Result>(kFunction(from_register<Arguments>(in[k][lane])...));
     }
     if (mask == kAll) {
       std::memcpy(out, result.lane, sizeof result);

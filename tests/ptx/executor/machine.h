@@ -45,6 +45,7 @@ enum class Kind {
   // Lanes do these together.
   kTogether,
   kWarpBarrier,
+  kWaitForKernels,
   kBarrier,
   kClusterArrive,
   kClusterWait
@@ -85,6 +86,7 @@ struct Kernel {
   std::vector<uint64_t> parameter_offsets;
   std::vector<uint64_t> parameter_sizes;
   uint64_t shared_size = 0;
+  uint64_t local_size = 0;  // of a thread
   int rows = 0;
   std::vector<Constant> constants;
   std::vector<Instruction> code;
@@ -113,6 +115,7 @@ struct Warp {
   State state = State::kRuns;
   uint32_t barrier_pc = 0;
   Clock clock;
+  std::vector<uint8_t> local;  // of a lane after the other
   std::vector<Copy> copies;
   int open_group[kLanes] = {};
 
@@ -145,6 +148,7 @@ struct Launch {
   uint64_t threads = 1;
   uint64_t cluster_size = 1;
   uint64_t dynamic_shared_size = 0;
+  bool early = false;  // the kernel before may still run
   void** arguments = nullptr;
 };
 

@@ -9,6 +9,7 @@ namespace {
 constexpr uint32_t kLanesOfWarp = 32;  // of a block of whole warps
 
 std::string who(uint32_t thread, const Place& place) {
+  if (thread == kEarlierKernel) return "a kernel launched before, which may still run";
   const auto threads = static_cast<uint32_t>(place.threads);
   return "thread " + std::to_string(thread % threads) + " of block " +
          std::to_string(thread / threads);
@@ -18,6 +19,7 @@ std::string who(uint32_t thread, const Place& place) {
 bool is_before(const Trace& trace, bool was_read, uint32_t thread, const Clock& clock,
                const Place& place) {
   if (trace.thread == kNobody || trace.thread == thread) return true;
+  if (trace.thread == kEarlierKernel) return clock.is_alone;
   const auto threads = static_cast<uint32_t>(place.threads);
   if (trace.thread / threads == thread / threads) {
     if (trace.time.block < clock.known.block) return true;
@@ -31,7 +33,9 @@ bool is_before(const Trace& trace, bool was_read, uint32_t thread, const Clock& 
 }
 
 void add_reader(Cell& cell, const Trace& trace, const Place& place) {
-  const auto block = [&](const Trace& t) { return t.thread / static_cast<uint32_t>(place.threads); };
+  const auto block = [&](const Trace& t) {
+    return t.thread / static_cast<uint32_t>(place.threads);
+  };
   Trace& last = cell.reader[0];
   if (last.thread != trace.thread && last.thread != kNobody) {
     if (block(last) != block(trace)) cell.reader[2] = last;
@@ -73,11 +77,14 @@ Mistake note_use_of_cell(Cell& cell, Use how, const Trace& trace, const Clock& c
 
 }  // namespace
 
-void Segment::forget_uses() {
+void Segment::begin_kernel(bool early) {
+  const auto renamed = [&](const Trace& trace) {
+    return Trace{early && trace.thread != kNobody ? kEarlierKernel : kNobody, {}};
+  };
   for (Cell& cell : cells) {
-    const bool defined = cell.defined;
-    cell = Cell{};
-    cell.defined = defined;
+    cell.writer = renamed(cell.writer);
+    for (Trace& reader : cell.reader) reader = renamed(reader);
+    cell.atomic = false;
   }
 }
 
@@ -133,8 +140,8 @@ void GlobalMemory::add(uint64_t address, uint64_t size, bool defined) {
   segments_[segment.begin] = std::move(segment);
 }
 
-void GlobalMemory::forget_uses() {
-  for (auto& [begin, segment] : segments_) segment.forget_uses();
+void GlobalMemory::begin_kernel(bool early) {
+  for (auto& [begin, segment] : segments_) segment.begin_kernel(early);
 }
 
 Segment* GlobalMemory::find(uint64_t address, uint64_t count) {

@@ -11,13 +11,14 @@
 
 namespace ptx {
 
-enum class Space { kGeneric, kGlobal, kShared, kParameter };
+enum class Space { kGeneric, kGlobal, kShared, kLocal, kParameter };
 enum class Use { kRead, kWrite, kAtomic, kCopy };
 
 // Addresses of shared memory begin here: 0 would hide a forgotten address. So do, in the generic
 // space, the windows of the blocks of a cluster.
 constexpr uint64_t kSharedBase = 1024;
 constexpr uint64_t kSharedWindow = uint64_t{1} << 62;
+constexpr uint64_t kLocalWindow = uint64_t{1} << 61;
 constexpr uint64_t kWindowSize = uint64_t{1} << 24;
 
 // When something happened: barriers that a thread had come to, of its block or its cluster, of its
@@ -34,6 +35,8 @@ struct Clock {
   Time now;
   Time known;
   uint16_t arrived = 0;  // now.block of the last arrival at the cluster's barrier
+  // Whether kernels launched before have ended: not, at first, if this one was launched early.
+  bool is_alone = true;
 
   // Nobody goes on before all have been there: a lane that reads first has read when another
   // writes after. What is written first need not be seen after.
@@ -62,6 +65,7 @@ struct Place {
 };
 
 constexpr uint32_t kNobody = 0xffffffffu;
+constexpr uint32_t kEarlierKernel = 0xfffffffeu;
 
 struct Trace {
   uint32_t thread = kNobody;  // of the grid
@@ -88,7 +92,8 @@ struct Segment {
   bool holds(uint64_t address, uint64_t count) const {
     return address >= begin && count <= size && address - begin <= size - count;
   }
-  void forget_uses();
+  // A kernel begins: early, when those before it may not have ended.
+  void begin_kernel(bool early);
 };
 
 // What a use of bytes does wrong, or an empty text.
@@ -103,7 +108,7 @@ class GlobalMemory {
  public:
   void add(uint64_t address, uint64_t size, bool defined);
   void clear() { segments_.clear(); }
-  void forget_uses();
+  void begin_kernel(bool early);
   Segment* find(uint64_t address, uint64_t count);
 
  private:

@@ -52,6 +52,10 @@ void meet(Warp& warp, uint32_t pc, Mask mask) {
     if (mask == ~warp.exited && i.has_members) warp.clock.exchange();
     return;
   }
+  if (i.kind == Kind::kWaitForKernels) {
+    warp.clock.is_alone = true;
+    return;
+  }
   if (i.kind == Kind::kWarpBarrier) {
     if (mask == ~warp.exited) warp.clock.pass_warp_barrier();
     return;
@@ -136,6 +140,9 @@ void run_warp(Warp& warp) {
   while (warp.state == State::kRuns) {
     const Mask ready = ~warp.exited & ~warp.waiting;
     if (ready == 0 && warp.waiting == 0) {
+      // The kernel after may count on this one to end after those before.
+      if (!warp.clock.is_alone)
+        fail(warp, warp.code().back(), 0, "does not wait for kernels before");
       warp.state = State::kDone;
     } else if (ready == 0) {
       meet_waiting(warp);
@@ -248,6 +255,8 @@ void start_block(const Launch& launch, Cluster& cluster, uint64_t index, size_t 
     Warp& warp = block.warps[w];
     warp.block = &block;
     warp.index = static_cast<int>(w);
+    warp.clock.is_alone = !launch.early;
+    warp.local.assign(kLanes * cluster.kernel->local_size, 0xa5);
     warp.rows = registers[rank * block.warps.size() + w].data();
     for (uint64_t lane = 0; lane < kLanes; ++lane) {
       const uint64_t special[kSpecials] = {w * kLanes + lane,
@@ -284,7 +293,7 @@ void run(Kernel& kernel, GlobalMemory& global, const Launch& launch, uint64_t se
     kernel.registers.emplace_back(static_cast<size_t>(kernel.rows));
     set_constants(kernel, kernel.registers.back());
   }
-  global.forget_uses();
+  global.begin_kernel(launch.early);
   for (uint64_t first = 0; first < launch.blocks; first += launch.cluster_size) {
     for (size_t rank = 0; rank < launch.cluster_size; ++rank) {
       start_block(launch, cluster, first + rank, rank, kernel.registers);

@@ -4,8 +4,6 @@
 // "Matrix Fragments for mma.m16n8k32" and "ldmatrix".
 #include <cstring>
 #include <map>
-#include <sstream>
-#include <stdexcept>
 
 #include "each_lane.h"
 
@@ -49,7 +47,9 @@ void vote(Warp& warp, const Instruction& i, Mask mask) {
   for (int lane = 0; lane < kLanes; ++lane) {
     if (mask >> lane & 1 && warp.row(i.operands[1])[lane] & 1) yes |= 1u << lane;
   }
-  const uint64_t answer = kVote == Vote::kBallot ? yes : kVote == Vote::kAny ? yes != 0 : yes == mask;
+  const uint64_t answer = kVote == Vote::kBallot ? yes
+                          : kVote == Vote::kAny  ? yes != 0
+                                                 : yes == mask;
   for (int lane = 0; lane < kLanes; ++lane) {
     if (mask >> lane & 1) warp.row(i.operands[0])[lane] = answer;
   }
@@ -89,8 +89,8 @@ template <int kCount, bool kTransposed>
 void load_matrices(Warp& warp, const Instruction& i, Mask) {
   uint16_t matrix[kCount][8][8];
   for (int lane = 0; lane < 8 * kCount; ++lane) {
-    const uint64_t address = warp.row(i.operands[kCount])[lane] +
-                             static_cast<uint64_t>(int64_t{i.operands[kCount + 1]});
+    const uint64_t address =
+        warp.row(i.operands[kCount])[lane] + static_cast<uint64_t>(int64_t{i.operands[kCount + 1]});
     std::memcpy(matrix[lane / 8][lane % 8], use(warp, i, lane, address, 16, Use::kRead), 16);
   }
   for (int lane = 0; lane < kLanes; ++lane) {
@@ -130,6 +130,9 @@ const std::map<std::string, Entry>& entries() {
        {kTogether, multiply<uint8_t, int8_t>, false}},
       {"mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32",
        {kTogether, multiply<int8_t, int8_t>, false}},
+      {"griddepcontrol.launch_dependents",
+       {Kind::kPlain, [](Warp&, const Instruction&, Mask) {}, false}},
+      {"griddepcontrol.wait", {Kind::kWaitForKernels, nullptr, false}},
       {"bar.warp.sync", {Kind::kWarpBarrier, nullptr, true}},
       {"bar.sync", {Kind::kBarrier, nullptr, false}},
       {"barrier.sync", {Kind::kBarrier, nullptr, false}},
@@ -169,14 +172,20 @@ bool decode_together(Instruction* instruction) {
 }
 
 void decode(Instruction* instruction) {
-  static const std::map<std::string, Kind> control = {
-      {"bra", Kind::kBranch}, {"bra.uni", Kind::kBranch}, {"ret", Kind::kExit}, {"exit", Kind::kExit}};
+  static const std::map<std::string, Kind> control = {{"bra", Kind::kBranch},
+                                                      {"bra.uni", Kind::kBranch},
+                                                      {"ret", Kind::kExit},
+                                                      {"exit", Kind::kExit}};
   const auto found = control.find(instruction->name);
   if (found != control.end()) {
     instruction->kind = found->second;
   } else if (!decode_arithmetic(instruction) && !decode_conversion(instruction) &&
              !decode_access(instruction) && !decode_together(instruction)) {
-    throw std::runtime_error("PTX: unknown instruction: " + instruction->text);
+    // Whoever gets here is told.
+    instruction->kind = Kind::kPlain;
+    instruction->execute = [](Warp& warp, const Instruction& i, Mask) {
+      fail(warp, i, 0, "unknown instruction");
+    };
   }
 }
 
