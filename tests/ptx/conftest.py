@@ -9,10 +9,10 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
-import machine as ptx_machine  # noqa: E402
-from stand_in import stand_in  # noqa: E402
+import machine as ptx_machine
+from stand_in import stand_in
 
-from torch_init import _ops  # noqa: E402
+from torch_init import _ops
 
 USERS = ["_ops", "_ops_float_units", "_ops_flow", "_ops_gibbs", "_ops_gibbs_weights"]
 USERS += ["_ops_measure", "_ops_statistics"]

@@ -70,12 +70,13 @@ def build() -> Path:
                 shutil.rmtree(old)
             partial = parent / "partial"
             partial.mkdir()
+            commands = [_compile_ptx(p, partial) for p in sources() if p.suffix == ".cu"]
+            for source in EXECUTOR.glob("*.cpp"):
+                out = partial / f"{source.stem}.o"
+                commands.append(["nvcc", *FLAGS, "-c", "-o", out, source])
             with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-                list(pool.map(lambda command: subprocess.run(command, check=True), [
-                    *(_compile_ptx(source, partial) for source in sources() if source.suffix == ".cu"),
-                    *(["nvcc", *FLAGS, "-c", "-o", partial / f"{source.stem}.o", source]
-                      for source in EXECUTOR.glob("*.cpp")),
-                ]))  # fmt: skip
+                for run in [pool.submit(subprocess.run, c, check=True) for c in commands]:
+                    run.result()
             made = sorted(partial.glob("*.o"))
             module = ["-shared", "-cudart", "none", "-o", partial / "module.so"]
             module += ["-Xlinker", "--exclude-libs,libtorch_init_core.a"]

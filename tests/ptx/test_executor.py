@@ -9,6 +9,7 @@ import pytest
 import torch
 
 LANES = 256
+# Whose thread t has the addresses of element t of four arrays in %a0 ... %a3.
 HEAD = """
 .entry probe(.param .u64 probe_0, .param .u64 probe_1, .param .u64 probe_2, .param .u64 probe_3)
 {
@@ -22,7 +23,7 @@ POINTERS = "".join(
 
 
 def run(machine, body, *arrays, blocks=1, threads=LANES):
-    """Runs a kernel, whose thread t has the addresses of element t of arrays in %a0 ... %a3."""
+    """Runs a kernel that does what `body` says with up to four arrays of 8 bytes a thread."""
     machine.load(f"{HEAD}{POINTERS}{body}\n  ret;\n}}\n")
     arrays = [*arrays, *[np.zeros(1)] * (4 - len(arrays))]
     for array in arrays:
@@ -92,7 +93,7 @@ INTEGERS = {
     "mul.hi.s32": (32, lambda a, b: signed(a) * signed(b) >> 32),
     "mul.wide.s32": (64, lambda a, b: signed(a) * signed(b)),
     "mad.lo.u32": (32, lambda a, b, c: a * b + c),
-    "div.s32": (32, lambda a, b: int(math.trunc(Fraction(signed(a), signed(b))))),
+    "div.s32": (32, lambda a, b: math.trunc(Fraction(signed(a), signed(b)))),
     "rem.u32": (32, lambda a, b: a % b),
     "shl.b32": (32, lambda a, n: a << n if n < 32 else 0),
     "shr.u32": (32, lambda a, n: a >> n if n < 32 else 0),
@@ -246,6 +247,7 @@ def test_mistakes_are_found(machine, mistake):
         run(machine, body, np.zeros(LANES, np.uint64))
 
 
+# What threads may do.
 RIGHT = {
     "a barrier": STORE + "bar.sync 0;" + NEXT.format(32) + "ld.shared.u32 %x, [%there];",
     "a barrier of a warp": STORE

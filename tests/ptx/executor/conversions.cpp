@@ -4,9 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
 
-#include "each_lane.h"
+#include "compare.h"
 
 namespace ptx {
 namespace {
@@ -128,8 +127,6 @@ uint16_t min_xorsign_abs(uint16_t a, uint16_t b) {
   return static_cast<uint16_t>(least | ((a ^ b) & 0x8000));
 }
 
-using Table = std::map<std::string, Execute>;
-
 template <typename From>
 void add_from_integer(Table& table, const std::string& type) {
   table["cvt.u8." + type] = each<convert<uint8_t, From>>;
@@ -226,10 +223,7 @@ Table conversions() {
 
 bool decode_conversion(Instruction* instruction) {
   static const Table table = conversions();
-  const auto found = table.find(instruction->name);
-  if (found == table.end()) return false;
-  instruction->execute = found->second;
-  return true;
+  return look_up(table, instruction);
 }
 
 }  // namespace ptx

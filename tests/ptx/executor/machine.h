@@ -156,6 +156,8 @@ struct Launch {
 [[noreturn]] void fail(const Warp& warp, const Instruction& instruction, int lane,
                        const std::string& what);
 
+uint32_t thread_of(const Warp& warp, int lane);  // of the grid
+
 // Where an access of a lane finds its bytes. Fails if they are not the kernel's to use, or were
 // used by a thread that this one has not met since.
 uint8_t* use(Warp& warp, const Instruction& instruction, int lane, uint64_t address, int bytes,
@@ -163,7 +165,8 @@ uint8_t* use(Warp& warp, const Instruction& instruction, int lane, uint64_t addr
 
 // What executes an instruction, and how it is grouped; fails for a name that is not known.
 void decode(Instruction* instruction);
-bool decode_arithmetic(Instruction* instruction);
+bool decode_integer(Instruction* instruction);
+bool decode_float(Instruction* instruction);
 bool decode_conversion(Instruction* instruction);
 bool decode_access(Instruction* instruction);
 bool decode_together(Instruction* instruction);

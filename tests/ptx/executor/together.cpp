@@ -179,8 +179,9 @@ void decode(Instruction* instruction) {
   const auto found = control.find(instruction->name);
   if (found != control.end()) {
     instruction->kind = found->second;
-  } else if (!decode_arithmetic(instruction) && !decode_conversion(instruction) &&
-             !decode_access(instruction) && !decode_together(instruction)) {
+  } else if (!decode_integer(instruction) && !decode_float(instruction) &&
+             !decode_conversion(instruction) && !decode_access(instruction) &&
+             !decode_together(instruction)) {
     // Whoever gets here is told.
     instruction->kind = Kind::kPlain;
     instruction->execute = [](Warp& warp, const Instruction& i, Mask) {

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Integer and floating-point instructions of single lanes, as the PTX ISA defines them.
-#include <cmath>
+// Integers, bits and predicates of single lanes, as the PTX ISA defines them.
 #include <limits>
-#include <map>
 #include <type_traits>
 
-#include "each_lane.h"
+#include "compare.h"
 
 namespace ptx {
 namespace {
@@ -111,142 +109,11 @@ T shr(T a, uint32_t n) {
   return static_cast<T>(a >> (n > kMost ? kMost : n));
 }
 
-template <typename T>
-T move(T a) {
-  return a;
-}
-template <typename T>
-T select(T a, T b, bool p) {
-  return p ? a : b;
-}
-template <typename T>
-bool eq(T a, T b) {
-  return a == b;
-}
-template <typename T>
-bool lt(T a, T b) {
-  return a < b;
-}
-template <typename T>
-bool le(T a, T b) {
-  return a <= b;
-}
-template <typename T>
-bool gt(T a, T b) {
-  return a > b;
-}
-template <typename T>
-bool ge(T a, T b) {
-  return a >= b;
-}
-// Of numbers: false if one is none.
-template <typename T>
-bool ne(T a, T b) {
-  return a < b || a > b;
-}
-template <typename T>
-bool neu(T a, T b) {
-  return !(a == b);
-}
-template <typename T>
-bool equ(T a, T b) {
-  return !ne(a, b);
-}
-template <typename T>
-bool ltu(T a, T b) {
-  return !(a >= b);
-}
-template <typename T>
-bool leu(T a, T b) {
-  return !(a > b);
-}
-template <typename T>
-bool gtu(T a, T b) {
-  return !(a <= b);
-}
-template <typename T>
-bool geu(T a, T b) {
-  return !(a < b);
-}
-template <typename T>
-bool num(T a, T b) {
-  return a == a && b == b;
-}
-template <typename T>
-bool nan(T a, T b) {
-  return !num(a, b);
-}
-
 bool not_pred(bool a) { return !a; }
 bool and_pred(bool a, bool b) { return a && b; }
 bool or_pred(bool a, bool b) { return a || b; }
 bool xor_pred(bool a, bool b) { return a != b; }
 
-// float32 results that are no number are all the same one.
-template <typename T>
-T canonical(T x) {
-  if constexpr (sizeof(T) == 4) {
-    const uint32_t bits = 0x7fffffffu;
-    float none;
-    std::memcpy(&none, &bits, sizeof none);
-    return x == x ? x : none;
-  }
-  return x;
-}
-template <typename T>
-T add_rn(T a, T b) {
-  return canonical<T>(a + b);
-}
-template <typename T>
-T sub_rn(T a, T b) {
-  return canonical<T>(a - b);
-}
-template <typename T>
-T mul_rn(T a, T b) {
-  return canonical<T>(a * b);
-}
-template <typename T>
-T fma_rn(T a, T b, T c) {
-  return canonical<T>(std::fma(a, b, c));
-}
-template <typename T>
-T div_rn(T a, T b) {
-  return canonical<T>(a / b);
-}
-template <typename T>
-T sqrt_rn(T a) {
-  return canonical<T>(std::sqrt(a));
-}
-// The one that is a number; -0 is less than +0.
-template <typename T>
-T fmin(T a, T b) {
-  if (!(a == a)) return canonical<T>(b);
-  if (!(b == b)) return a;
-  if (a == b) return std::signbit(a) ? a : b;
-  return a < b ? a : b;
-}
-template <typename T>
-T fmax(T a, T b) {
-  if (!(a == a)) return canonical<T>(b);
-  if (!(b == b)) return a;
-  if (a == b) return std::signbit(a) ? b : a;
-  return a > b ? a : b;
-}
-template <typename T>
-T fneg(T a) {
-  return -a;
-}
-template <typename T>
-T fabs(T a) {
-  return std::fabs(a);
-}
-
-// The sign that a product would have.
-template <typename T>
-T min_xorsign_abs(T a, T b) {
-  const T least = fmin<T>(std::fabs(a), std::fabs(b));
-  return std::signbit(a) != std::signbit(b) ? -least : least;
-}
 int32_t min_relu(int32_t a, int32_t b) { return max<int32_t>(min<int32_t>(a, b), 0); }
 
 template <typename T>
@@ -316,8 +183,6 @@ uint32_t shf_r(uint32_t a, uint32_t b, uint32_t c) {
   return static_cast<uint32_t>((static_cast<uint64_t>(b) << 32 | a) >> n);
 }
 
-using Table = std::map<std::string, Execute>;
-
 template <typename T>
 void add_bits(Table& table, const std::string& type) {
   table["and." + type] = each<and_<T>>;
@@ -326,18 +191,6 @@ void add_bits(Table& table, const std::string& type) {
   table["not." + type] = each<not_<T>>;
   table["shl." + type] = each<shl<T>>;
   table["shr." + type] = each<shr<T>>;
-}
-
-template <typename T>
-void add_any(Table& table, const std::string& type) {
-  table["mov." + type] = each<move<T>>;
-  table["selp." + type] = each<select<T>>;
-  table["setp.eq." + type] = each<eq<T>>;
-  table["setp.ne." + type] = each<ne<T>>;
-  table["setp.lt." + type] = table["setp.lo." + type] = each<lt<T>>;
-  table["setp.le." + type] = table["setp.ls." + type] = each<le<T>>;
-  table["setp.gt." + type] = table["setp.hi." + type] = each<gt<T>>;
-  table["setp.ge." + type] = table["setp.hs." + type] = each<ge<T>>;
 }
 
 template <typename T>
@@ -364,30 +217,7 @@ void add_integer(Table& table, const std::string& type) {
   }
 }
 
-template <typename T>
-void add_float(Table& table, const std::string& type) {
-  add_any<T>(table, type);
-  table["add.rn." + type] = each<add_rn<T>>;
-  table["sub.rn." + type] = each<sub_rn<T>>;
-  table["mul.rn." + type] = each<mul_rn<T>>;
-  table["fma.rn." + type] = each<fma_rn<T>>;
-  table["div.rn." + type] = each<div_rn<T>>;
-  table["sqrt.rn." + type] = each<sqrt_rn<T>>;
-  table["min." + type] = each<fmin<T>>;
-  table["max." + type] = each<fmax<T>>;
-  table["neg." + type] = each<fneg<T>>;
-  table["abs." + type] = each<fabs<T>>;
-  table["setp.equ." + type] = each<equ<T>>;
-  table["setp.neu." + type] = each<neu<T>>;
-  table["setp.ltu." + type] = each<ltu<T>>;
-  table["setp.leu." + type] = each<leu<T>>;
-  table["setp.gtu." + type] = each<gtu<T>>;
-  table["setp.geu." + type] = each<geu<T>>;
-  table["setp.num." + type] = each<num<T>>;
-  table["setp.nan." + type] = each<nan<T>>;
-}
-
-Table arithmetic() {
+Table integers() {
   Table table;
   add_integer<uint16_t>(table, "u16");
   add_integer<int16_t>(table, "s16");
@@ -401,8 +231,6 @@ Table arithmetic() {
   add_bits<uint16_t>(table, "b16");
   add_bits<uint32_t>(table, "b32");
   add_bits<uint64_t>(table, "b64");
-  add_float<float>(table, "f32");
-  add_float<double>(table, "f64");
   table["mov.pred"] = each<move<bool>>;
   table["not.pred"] = each<not_pred>;
   table["and.pred"] = each<and_pred>;
@@ -422,7 +250,6 @@ Table arithmetic() {
   table["brev.b64"] = each<brev<uint64_t>>;
   table["prmt.b32"] = each<prmt>;
   table["lop3.b32"] = each<lop3>;
-  table["min.xorsign.abs.f32"] = each<min_xorsign_abs<float>>;
   table["min.relu.s32"] = table["min.s32.relu"] = each<min_relu>;
   table["shf.l.wrap.b32"] = each<shf_l<true>>;
   table["shf.l.clamp.b32"] = each<shf_l<false>>;
@@ -433,12 +260,9 @@ Table arithmetic() {
 
 }  // namespace
 
-bool decode_arithmetic(Instruction* instruction) {
-  static const Table table = arithmetic();
-  const auto found = table.find(instruction->name);
-  if (found == table.end()) return false;
-  instruction->execute = found->second;
-  return true;
+bool decode_integer(Instruction* instruction) {
+  static const Table table = integers();
+  return look_up(table, instruction);
 }
 
 }  // namespace ptx
