@@ -58,6 +58,9 @@ def sources() -> list[Path]:
 
 def build() -> Path:
     """The folder with module.so and the PTX of every .cu file, made if anything changed."""
+    newest = max(path.stat().st_mtime for path in sources())
+    if newest > max(path.stat().st_mtime for path in objects()):
+        raise RuntimeError("csrc is newer than its build: python setup.py build_ext --inplace")
     inputs = [*sources(), *sorted(EXECUTOR.iterdir()), *objects()]
     contents = hashlib.sha256(b"".join(p.read_bytes() for p in inputs)).hexdigest()
     parent = ROOT / "build" / "ptx"
