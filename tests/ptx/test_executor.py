@@ -22,14 +22,18 @@ POINTERS = "".join(
 )
 
 
-def run(machine, body, *arrays, blocks=1, threads=LANES):
-    """Runs a kernel that does what `body` says with up to four arrays of 8 bytes a thread."""
+def load(machine, body):
     machine.load(f"{HEAD}{POINTERS}{body}\n  ret;\n}}\n")
+
+
+def run(machine, body, *arrays):
+    """Runs a kernel that does what `body` says with up to four arrays of 8 bytes a thread."""
+    load(machine, body)
     arrays = [*arrays, *[np.zeros(1)] * (4 - len(arrays))]
     for array in arrays:
         machine.add_memory(array.ctypes.data, array.nbytes)
     try:
-        machine.run("probe", blocks, threads, *(array.ctypes.data for array in arrays))
+        machine.run("probe", LANES, [array.ctypes.data for array in arrays])
     finally:
         machine.forget_memory()
 
@@ -171,6 +175,30 @@ def test_pairs_of_narrow_numbers(machine, name):
     assert (evaluate(machine, name, f"b{2 * bits}", *inputs) == wanted).all()
 
 
+HALVES = {
+    "min.bf16x2": (torch.bfloat16, torch.minimum),
+    "max.bf16x2": (torch.bfloat16, torch.maximum),
+    "min.f16x2": (torch.float16, torch.minimum),
+    "max.f16x2": (torch.float16, torch.maximum),
+    "min.xorsign.abs.bf16x2": (torch.bfloat16, lambda a, b: (a * b).sign() * a.abs().min(b.abs())),
+    "add.s16x2": (torch.int16, torch.add),
+    "max.s16x2": (torch.int16, torch.maximum),
+    "min.s16x2.relu": (torch.int16, lambda a, b: torch.minimum(a, b).clamp(min=0)),
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_pairs_of_halves(machine, name):
+    dtype, meaning = HALVES[name]
+    generator = torch.Generator().manual_seed(0)
+    draw = (torch.randint(-999, 999, (LANES, 2), generator=generator) for _ in range(2))
+    a, b = (torch.where(x == 0, 1, x).to(dtype) for x in draw)
+    boxes = [x.view(torch.int32).numpy().reshape(LANES).view(np.uint32) for x in (a, b)]
+    found = evaluate(machine, name, "b32", *(("b32", box) for box in boxes))
+    wanted = meaning(a, b).to(dtype).view(torch.int32).numpy().reshape(LANES).view(np.uint32)
+    assert (found == wanted).all()
+
+
 def test_minimum_and_conversion_of_what_is_no_number(machine):
     x = np.full(LANES, np.nan, np.float32)
     x[:3] = (-0.0, 3e9, -7.9)
@@ -262,6 +290,43 @@ RIGHT = {
 @pytest.mark.parametrize("body", RIGHT.values(), ids=RIGHT)
 def test_no_mistake(machine, body):
     run(machine, body, np.zeros(LANES, np.uint64))
+
+
+def test_memory_of_a_thread(machine):
+    out = np.zeros(LANES, np.uint64)
+    body = """
+      .local .align 8 .b8 depot[16];
+      mov.u64 %l, depot; cvta.local.u64 %generic, %l;
+      st.local.u32 [%l+8], %tid; ld.u32 %x, [%generic+8]; st.global.u32 [%a0], %x;"""
+    run(machine, body, out)
+    assert (out == np.arange(LANES)).all()
+    with pytest.raises(RuntimeError, match="beyond local memory"):
+        run(machine, body.replace("+8", "+16"), out)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ("griddepcontrol.wait; ld.global.u64 %x, [%a0];", None),
+        ("ld.global.u64 %x, [%a0]; griddepcontrol.wait;", "a kernel launched before, which may st"),
+        ("mov.u32 %x, 0;", "does not wait for kernels before"),
+    ],
+)
+def test_a_kernel_launched_early(machine, second, message):
+    array = np.zeros(LANES, np.uint64)
+    machine.add_memory(array.ctypes.data, array.nbytes)
+    pointers = [array.ctypes.data] * 4
+    try:
+        load(machine, "st.global.u64 [%a0], 1;")
+        machine.run("probe", LANES, pointers)
+        load(machine, second)
+        if message is None:
+            machine.run("probe", LANES, pointers, early=True)
+        else:
+            with pytest.raises(RuntimeError, match=message):
+                machine.run("probe", LANES, pointers, early=True)
+    finally:
+        machine.forget_memory()
 
 
 def test_an_unknown_instruction_is_named(machine):

@@ -131,11 +131,11 @@ EXPORTED void ptx_only_clusters(unsigned size, const char* kernel) {
   machine().cluster_kernel = kernel;
 }
 // Launches a kernel that no host code knows.
-EXPORTED const char* ptx_run(const char* name, uint64_t blocks, uint64_t threads,
+EXPORTED const char* ptx_run(const char* name, uint64_t blocks, uint64_t threads, int early,
                              void** arguments) {
   const auto kernel = machine().kernels.find(name);
   if (kernel == machine().kernels.end()) return "PTX: not loaded";
-  const cudaError_t error = run(kernel->second, {blocks, threads, 1, 0, false, arguments});
+  const cudaError_t error = run(kernel->second, {blocks, threads, 1, 0, early != 0, arguments});
   return error == cudaSuccess ? nullptr : machine().error.c_str();
 }
 // A line for each instruction that no test has executed: kernel, source, text; then one for each
