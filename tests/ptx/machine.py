@@ -128,14 +128,16 @@ class Machine:
             if error is not None:
                 raise RuntimeError(error.decode())
 
-    def run(self, kernel: str, threads: int, pointers: list[int], early: bool = False) -> None:
-        """Launches a block of a test's own kernel, whose parameters are pointers.
+    def run(
+        self, kernel: str, blocks: int, threads: int, pointers: list[int], early: bool = False
+    ) -> None:
+        """Launches a test's own kernel, whose parameters are pointers.
 
         Early: the kernel launched before may still run.
         """
         values = [ctypes.c_uint64(pointer) for pointer in pointers]
         arguments = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
-        grid = ctypes.c_uint64(1), ctypes.c_uint64(threads)
+        grid = ctypes.c_uint64(blocks), ctypes.c_uint64(threads)
         error = self._library.ptx_run(kernel.encode(), *grid, early, arguments)
         if error is not None:
             raise RuntimeError(error.decode())

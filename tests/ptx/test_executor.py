@@ -26,14 +26,14 @@ def load(machine, body):
     machine.load(f"{HEAD}{POINTERS}{body}\n  ret;\n}}\n")
 
 
-def run(machine, body, *arrays):
+def run(machine, body, *arrays, blocks=1):
     """Runs a kernel that does what `body` says with up to four arrays of 8 bytes a thread."""
     load(machine, body)
     arrays = [*arrays, *[np.zeros(1)] * (4 - len(arrays))]
     for array in arrays:
         machine.add_memory(array.ctypes.data, array.nbytes)
     try:
-        machine.run("probe", LANES, [array.ctypes.data for array in arrays])
+        machine.run("probe", blocks, LANES, [array.ctypes.data for array in arrays])
     finally:
         machine.forget_memory()
 
@@ -318,15 +318,48 @@ def test_a_kernel_launched_early(machine, second, message):
     pointers = [array.ctypes.data] * 4
     try:
         load(machine, "st.global.u64 [%a0], 1;")
-        machine.run("probe", LANES, pointers)
+        machine.run("probe", 1, LANES, pointers)
         load(machine, second)
         if message is None:
-            machine.run("probe", LANES, pointers, early=True)
+            machine.run("probe", 1, LANES, pointers, early=True)
         else:
             with pytest.raises(RuntimeError, match=message):
-                machine.run("probe", LANES, pointers, early=True)
+                machine.run("probe", 1, LANES, pointers, early=True)
     finally:
         machine.forget_memory()
+
+
+# Each block writes its number; the one that counts last reads them all.
+LAST_BLOCK = """
+  mov.u32 %b, %ctaid.x; mad.wide.u32 %own, %b, 2048, %a0; st.global.u32 [%own], %b;
+  membar.gl; // publishes
+  bar.sync 0;
+  setp.eq.u32 %first, %tid, 0; mov.u32 %old, room;
+  @%first atom.global.add.u32 %count, [%p1], 1;
+  @%first st.shared.u32 [%old], %count;
+  bar.sync 0;
+  ld.shared.u32 %count, [%old];
+  setp.ne.u32 %other, %count, 3; @%other bra $end;
+  membar.gl; // takes
+  mov.u32 %b, 0; mov.u32 %sum, 0; mov.u64 %from, %a0;
+$next:
+  ld.global.u32 %x, [%from]; add.u32 %sum, %sum, %x; add.s64 %from, %from, 2048;
+  add.u32 %b, %b, 1; setp.lt.u32 %more, %b, 4; @%more bra $next;
+  st.global.u32 [%a2], %sum;
+$end:
+"""
+
+
+@pytest.mark.parametrize("without", [None, "membar.gl; // publishes", "membar.gl; // takes"])
+def test_the_last_block(machine, without):
+    numbers, count, out = np.zeros(4 * LANES, np.uint64), np.zeros(1), np.zeros(LANES, np.uint64)
+    body = LAST_BLOCK.replace(without or "?", "")
+    if without is None:
+        run(machine, body, numbers, count, out, blocks=4)
+        assert (out == 0 + 1 + 2 + 3).all()
+    else:
+        with pytest.raises(RuntimeError, match="race: no barrier since it was written"):
+            run(machine, body, numbers, count, out, blocks=4)
 
 
 def test_an_unknown_instruction_is_named(machine):

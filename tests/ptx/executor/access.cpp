@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Loads, stores, atomic operations, copies in the background, and addresses.
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <set>
@@ -99,6 +100,22 @@ uint64_t combined(const Access& access, uint64_t a, uint64_t b) {
   return access.bytes == 4 ? as(uint32_t{}) : as(uint64_t{});
 }
 
+// Leaves at an address what this thread's fences have published, and takes what others left.
+void exchange_at(Warp& warp, int lane, uint64_t address) {
+  const Block& block = *warp.block;
+  Clock& clock = warp.clock;
+  Published own = clock.seen;
+  const bool since_barrier = clock.fenced > clock.known.block;
+  const uint16_t of_block = std::max(block.fenced, since_barrier ? clock.known.block : uint16_t{0});
+  if (of_block > 0) own.blocks[static_cast<uint32_t>(block.index)] = of_block;
+  if (clock.fenced > 0) own.threads[thread_of(warp, lane)] = clock.fenced;
+  Published& left = block.cluster->global->left_at(address);
+  left.add(own);
+  clock.taken.add(left);
+}
+
+void fence(Warp& warp, const Instruction&, Mask) { warp.clock.pass_fence(); }
+
 // atom: out, address, b, and c of a compare and swap. red: the same without out.
 template <bool kReturns>
 void atomic(Warp& warp, const Instruction& i, Mask mask) {
@@ -107,6 +124,7 @@ void atomic(Warp& warp, const Instruction& i, Mask mask) {
     const auto operand = [&](size_t k) { return warp.row(i.operands[kFirst + k])[lane]; };
     const uint64_t address = operand(0) + static_cast<uint64_t>(int64_t{i.operands[kFirst + 1]});
     uint8_t* const at = use(warp, i, lane, address, i.access.bytes, Use::kAtomic);
+    if (i.access.space != Space::kShared) exchange_at(warp, lane, address);
     const uint64_t before = read_element(at, i.access);
     uint64_t after = 0;
     if (i.access.operation == "cas") {
@@ -248,6 +266,9 @@ bool read_access(const std::vector<std::string>& parts, Access* access) {
 
 bool decode_access(Instruction* instruction) {
   static const std::map<std::string, Execute> exact = {
+      {"membar.gl", fence},
+      {"fence.acq_rel.gpu", fence},
+      {"fence.sc.gpu", fence},
       {"cp.async.cg.shared.global", copy},
       {"cp.async.ca.shared.global", copy},
       {"cp.async.commit_group", end_group},

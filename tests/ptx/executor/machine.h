@@ -129,6 +129,7 @@ struct Block {
   Cluster* cluster = nullptr;
   int index = 0;
   int rank = 0;
+  uint16_t fenced = 0;  // what its threads did before this time, every block can know
   std::vector<Warp> warps;
   Segment shared;
 

@@ -27,6 +27,14 @@ bool is_before(const Trace& trace, bool was_read, uint32_t thread, const Clock& 
     return in_warp && (trace.time.warp < clock.known.warp ||
                        (was_read && trace.time.exchange < clock.known.exchange));
   }
+  const auto is_seen = [&](const std::map<uint32_t, uint16_t>& times, uint32_t number) {
+    const auto found = times.find(number);
+    return found != times.end() && trace.time.block < found->second;
+  };
+  if (is_seen(clock.seen.blocks, trace.thread / threads) ||
+      is_seen(clock.seen.threads, trace.thread)) {
+    return true;
+  }
   const uint32_t of_cluster = threads * static_cast<uint32_t>(place.cluster_size);
   return trace.thread / of_cluster == thread / of_cluster &&
          trace.time.cluster < clock.known.cluster;
@@ -76,6 +84,13 @@ Mistake note_use_of_cell(Cell& cell, Use how, const Trace& trace, const Clock& c
 }
 
 }  // namespace
+
+void Published::add(const Published& other) {
+  for (const auto& [block, time] : other.blocks) blocks[block] = std::max(blocks[block], time);
+  for (const auto& [thread, time] : other.threads) {
+    threads[thread] = std::max(threads[thread], time);
+  }
+}
 
 void Segment::begin_kernel(bool early) {
   const auto renamed = [&](const Trace& trace) {
@@ -141,6 +156,7 @@ void GlobalMemory::add(uint64_t address, uint64_t size, bool defined) {
 }
 
 void GlobalMemory::begin_kernel(bool early) {
+  left_.clear();
   for (auto& [begin, segment] : segments_) segment.begin_kernel(early);
 }
 

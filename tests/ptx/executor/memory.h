@@ -30,6 +30,14 @@ struct Time {
   uint16_t exchange = 0;
 };
 
+// What fences have made known to other blocks: of a block, or a thread, what it did before a time.
+struct Published {
+  std::map<uint32_t, uint16_t> blocks;
+  std::map<uint32_t, uint16_t> threads;
+
+  void add(const Published& other);
+};
+
 // What a thread does next carries the time `now`; what others did before `known` has happened.
 struct Clock {
   Time now;
@@ -37,6 +45,9 @@ struct Clock {
   uint16_t arrived = 0;  // now.block of the last arrival at the cluster's barrier
   // Whether kernels launched before have ended: not, at first, if this one was launched early.
   bool is_alone = true;
+  uint16_t fenced = 0;  // what this warp did before this time, by now.block, every block can know
+  Published seen;       // known for certain
+  Published taken;      // by atomic operations: known after a fence
 
   // Nobody goes on before all have been there: a lane that reads first has read when another
   // writes after. What is written first need not be seen after.
@@ -45,10 +56,11 @@ struct Clock {
     exchange();
     known.warp = ++now.warp;
   }
-  void pass_barrier() {
-    ++now.block;
-    known.block = now.block;
+  void pass_fence() {
+    fenced = ++now.block;
+    seen.add(taken);
   }
+  void pass_barrier(uint16_t time) { known.block = now.block = time; }
   void arrive_at_cluster() {
     arrived = ++now.block;
     ++now.cluster;
@@ -109,10 +121,13 @@ class GlobalMemory {
   void add(uint64_t address, uint64_t size, bool defined);
   void clear() { segments_.clear(); }
   void begin_kernel(bool early);
+  // What atomic operations on an address have left there.
+  Published& left_at(uint64_t address) { return left_[address]; }
   Segment* find(uint64_t address, uint64_t count);
 
  private:
   std::map<uint64_t, Segment> segments_;
+  std::map<uint64_t, Published> left_;
 };
 
 }  // namespace ptx

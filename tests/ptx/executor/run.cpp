@@ -180,8 +180,20 @@ bool pass_barrier(Block& block) {
       fail(*first, i, 0, "the warps of a block meet at different barriers");
     }
   }
+  uint16_t time = 0, fenced = UINT16_MAX;
+  Published seen, taken;
+  for (const Warp& warp : block.warps) {
+    time = std::max(time, warp.clock.now.block);
+    const bool since = warp.clock.fenced > warp.clock.known.block;
+    fenced = std::min<uint16_t>(fenced, since ? warp.clock.fenced : 0);
+    seen.add(warp.clock.seen);
+    taken.add(warp.clock.taken);
+  }
+  block.fenced = std::max(block.fenced, fenced);
   for (Warp& warp : block.warps) {
-    warp.clock.pass_barrier();
+    warp.clock.pass_barrier(static_cast<uint16_t>(time + 1));
+    warp.clock.seen = seen;
+    warp.clock.taken = taken;
     warp.state = State::kRuns;
   }
   return true;
@@ -245,6 +257,7 @@ void start_block(const Launch& launch, Cluster& cluster, uint64_t index, size_t 
   block.cluster = &cluster;
   block.index = static_cast<int>(index);
   block.rank = static_cast<int>(rank);
+  block.fenced = 0;
   block.shared.begin = kSharedBase;
   block.shared.size = size;
   block.shared.own.assign(size, 0xa5);
