@@ -280,8 +280,8 @@ TI_HOST_DEVICE void read_flow_units(const Block& block, const FlowTask& task,
     });
     block.barrier();
   }
+  // The last unit has ended with a barrier.
   if (!task.histogram) return;
-  block.barrier();
   block.for_each_thread([&](int thread) {
     if (thread >= kBins || shared->bins[thread] == 0) return;
     add_count(task.row + kFlowColumns + thread, shared->bins[thread]);

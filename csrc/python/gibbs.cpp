@@ -265,7 +265,7 @@ void bind_gibbs(py::module_& module) {
   module.def("sample_float", &sample_float_on_host);
   module.def("sample_float_with_cuda_body_on_host", &sample_float_with_cuda_body_on_host);
   auto plan =
-      py::class_<GibbsPlan>(module, "GibbsPlan")
+      py::class_<GibbsPlan>(module, "GibbsPlan", py::module_local())
           .def(py::init<const LayerAddresses&, int64_t, int64_t, int>())
           .def("set_run", &GibbsPlan::set_run)
           .def("set_means", &GibbsPlan::set_means)

@@ -187,7 +187,7 @@ py::dict build_info() {
 
 PYBIND11_MODULE(_C, m) {
   const auto release_gil = py::call_guard<py::gil_scoped_release>();
-  auto plan = py::class_<FillPlan>(m, "FillPlan")
+  auto plan = py::class_<FillPlan>(m, "FillPlan", py::module_local())
                   .def(py::init<const std::vector<py::tuple>&>())
                   .def("run_on_host", &FillPlan::run_on_host, release_gil)
                   .def("run_cuda_body_on_host", &FillPlan::run_cuda_body_on_host, release_gil);

@@ -163,20 +163,20 @@ class AccumulationBatch {
 
 void bind_moments(py::module_& module) {
   const auto release_gil = py::call_guard<py::gil_scoped_release>();
-  auto plan = py::class_<MeasurePlan>(module, "MeasurePlan")
+  auto plan = py::class_<MeasurePlan>(module, "MeasurePlan", py::module_local())
                   .def(py::init<const std::vector<py::tuple>&>())
                   .def("run_on_host", &MeasurePlan::run_on_host, release_gil)
                   .def("run_cuda_body_on_host", &MeasurePlan::run_cuda_body_on_host, release_gil)
                   .def("blob", &MeasurePlan::blob)
                   .def("chunks", &MeasurePlan::chunks);
   auto accumulation =
-      py::class_<Accumulation>(module, "Accumulation")
+      py::class_<Accumulation>(module, "Accumulation", py::module_local())
           .def(py::init<uint64_t, int, const std::vector<int64_t>&, const std::vector<int64_t>&,
                         uint64_t, bool, uint64_t, double, double, int64_t, uint64_t, uint64_t>())
           .def("run_on_host", &Accumulation::run_on_host, release_gil)
           .def("run_cuda_body_on_host", &Accumulation::run_cuda_body_on_host, release_gil)
           .def("scratch_size", &Accumulation::scratch_size);
-  auto batch = py::class_<AccumulationBatch>(module, "AccumulationBatch")
+  auto batch = py::class_<AccumulationBatch>(module, "AccumulationBatch", py::module_local())
                    .def(py::init<const std::vector<uint64_t>&, const std::vector<int>&,
                                  const std::vector<int64_t>&, const std::vector<uint64_t>&, bool,
                                  int64_t, uint64_t, uint64_t>())

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a GPU is asked of fills: the CPU's bits. Here of PTX, with every access checked."""
+
+import borrowed
+
+globals().update(borrowed.tests_that_use(borrowed.load("cuda/test_fill_cuda.py"), "engine"))
