@@ -21,7 +21,10 @@ def test_prepared_plans_run_again():
     assert torch_init.fingerprint(model) == first
 
 
-@pytest.mark.parametrize("change", ["data", "dtype", "parameter", "meta", "resized", "dict"])
+CHANGES = ["data", "dtype", "parameter", "meta", "resized", "dict", "transposed"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_prepared_plans_notice_other_memory(change):
     model = nn.Sequential(nn.Linear(3, 3))
     prepared = torch_init.prepare(torch_init.plan(model, "he"))
@@ -37,6 +40,8 @@ def test_prepared_plans_notice_other_memory(change):
     elif change == "dict":  # as some wrappers do to count accesses
         others = {leaf: nn.Parameter(p.clone()) for leaf, p in model[0]._parameters.items()}
         vars(model[0])["_parameters"] = others
+    elif change == "transposed":
+        model[0].weight.data = model[0].weight.data.T
     else:
         model.to("meta")
     with pytest.raises(RuntimeError, match=r"PreparedPlan.run: model: .*Prepare again"):

@@ -93,7 +93,8 @@ def prepare(plan: Plan) -> "PreparedPlan":
         >>> prepared.run()
     """
     if not isinstance(plan, Plan):
-        raise TypeError(describe("prepare", "plan", type(plan).__name__, "a Plan"))
+        fix = "Use torch_init.prepare(torch_init.plan(model, rules, seed=...))"
+        raise TypeError(describe("prepare", "plan", type(plan).__name__, "a Plan", fix))
     return PreparedPlan(plan)
 
 
@@ -103,6 +104,7 @@ class _Bound(NamedTuple):
     module: nn.Module
     leaf: str
     address: int
+    strides: tuple[int, ...]
 
 
 class PreparedPlan:
@@ -140,20 +142,22 @@ class PreparedPlan:
             [bound.module._parameters for bound in self._bound],
             [bound.leaf for bound in self._bound],
             [bound.address for bound in self._bound],
+            [bound.strides for bound in self._bound],
         )
 
     def run(self, *, check: bool = True) -> None:
         """Fill all parameters that the plan initialises, on the current stream of a GPU.
 
         Args:
-            check: look whether each parameter still has the memory that the plan was bound to,
-                which takes a host longer than to launch. Without it the memory of then is written,
-                whoever has it now: what is filled is not the parameter if that got other memory,
-                and may be another tensor, or nobody's, if its storage was resized or freed.
+            check: look whether each parameter still has the memory that the plan was bound to, and
+                its strides, which takes a host longer than to launch. Without it the memory of then
+                is written, whoever has it now: what is filled is not the parameter if that got
+                other memory, and may be another tensor, or nobody's, which can end the process, if
+                its storage was resized or freed.
 
         Raises:
-            RuntimeError: a parameter no longer has the memory that the plan was bound to; a
-                capture of what needs the CPU.
+            RuntimeError: a parameter no longer has the memory that the plan was bound to, or
+                lies in it otherwise; a capture of what needs the CPU.
         """
         if check and not self._is_bound():
             self._check_memory()
@@ -173,18 +177,19 @@ class PreparedPlan:
     def _is_bound(self) -> bool:
         """Whether all parameters surely have the memory they had: no loop of Python's own."""
         modules, owned = self._owners
-        parameters, leaves, addresses = self._places
+        parameters, leaves, addresses, strides = self._places
         try:
-            found = map(dict.get, parameters, leaves)
+            found = list(map(dict.get, parameters, leaves))
             same = all(map(is_, map(_parameters, modules), owned))
-            return same and list(map(_data_ptr, found)) == addresses
+            same = same and list(map(_data_ptr, found)) == addresses
+            return same and list(map(_stride, found)) == strides
         except (TypeError, RuntimeError):  # no dict, no tensor, or one without memory
             return False
 
     def _check_memory(self) -> None:
-        for module, leaf, address in self._bound:
+        for module, leaf, *memory in self._bound:
             parameters = module._parameters  # no dict, in TorchScript
-            if leaf not in parameters or _address(parameters[leaf]) != address:
+            if leaf not in parameters or _memory(parameters[leaf]) != tuple(memory):
                 got = f"another tensor for {leaf} of a {type(module).__name__}"
                 fix = "Prepare again after a model is moved, converted or sharded"
                 expected = "the parameters that the plan was prepared for"
@@ -211,7 +216,7 @@ class PreparedPlan:
             self._parametrized.append(partial(_assign, row, tensor))
             parts = boxes("init_", tensor)
         else:
-            self._bound.append(_Bound(row.site.module, row.site.leaf, _address(tensor)))
+            self._bound.append(_Bound(row.site.module, row.site.leaf, *_memory(tensor)))
         for part in parts:
             problem = unreachable(part.view)
             if problem:
@@ -254,6 +259,7 @@ class PreparedPlan:
 
 
 _data_ptr: Callable[[Any], int] = Tensor.data_ptr
+_stride: Callable[[Any], tuple[int, ...]] = Tensor.stride
 _parameters: Callable[[Any], Any] = attrgetter("_parameters")
 
 
@@ -319,9 +325,9 @@ def _assign(row: Row, value: Any) -> None:
             _ops.count_writes([original])
 
 
-def _address(tensor: Tensor | None) -> int:
-    """Return where the elements lie that this rank holds; 0 if nowhere."""
+def _memory(tensor: Tensor | None) -> tuple[int, tuple[int, ...]]:
+    """Return where the elements lie that this rank holds, 0 if nowhere, and the strides."""
     if tensor is None or tensor.is_meta:
-        return 0
+        return 0, ()
     local: Tensor = tensor._local_tensor if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
-    return local.data_ptr() if not unreachable(local.detach()) else 0
+    return local.data_ptr() if not unreachable(local.detach()) else 0, tensor.stride()
