@@ -105,7 +105,8 @@ def sample_hidden(
         means: int16 [chains, hidden]: takes the means of which it is a sample, as in gibbs.
     """
     if levels == MEAN_ONE:
-        hidden = torch.empty((visible.shape[0], weights.hidden), dtype=torch.uint8)
+        shape = (visible.shape[0], weights.hidden)
+        hidden = torch.empty(shape, dtype=torch.uint8, device=visible.device)
         states = [visible, hidden]
     else:
         states = _states(weights, visible, None, 1)
