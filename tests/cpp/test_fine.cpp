@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Statistics of fine levels by each tier, every array of just its size, so that a sanitizer sees
-// what is read or written beyond it; and of more rows than double could add up.
+// Half-steps from fine levels and statistics of them by each tier, every array of just its size, so
+// that a sanitizer sees what is read or written beyond it; and of more rows than double could add
+// up.
 #include <cstdint>
 #include <cstdio>
 #include <string>
@@ -10,6 +11,8 @@
 
 #include "check.h"
 #include "cpu/tiers.h"
+#include "distributions/lower.h"
+#include "gibbs/host_gibbs.h"
 #include "gibbs/mean.h"
 #include "gibbs/statistics.h"
 #include "random/philox.h"
@@ -23,6 +26,62 @@ std::vector<int16_t> levels(int64_t count, uint64_t first) {
     values[i] = static_cast<int16_t>(stream_word(77, first + i) % (kMeanOne + 1));
   }
   return values;
+}
+
+// The hidden units that are on, and their means, by the definition and by a tier.
+void test_half_step(const Tier& tier, int64_t visible, int64_t hidden, int64_t chains) {
+  constexpr int kShift = 20;
+  const int64_t stride = padded(hidden);
+  const auto integers = [](int64_t count, uint64_t first) {
+    std::vector<int32_t> values(static_cast<size_t>(count));
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = static_cast<int32_t>(stream_word(78, first + i)) >> 11;
+    }
+    return values;
+  };
+  const std::vector<int16_t> rows = levels(chains * visible, 0);
+  const std::vector<int32_t> weights = integers(visible * stride, 0);
+  const std::vector<int32_t> bias = integers(stride, 1u << 30);
+  std::vector<uint8_t> states(static_cast<size_t>(chains * hidden));
+  std::vector<int16_t> means(static_cast<size_t>(chains * hidden));
+  const LoweredDistribution threshold = lower_logistic(0.0, power_of_two(kShift), DType::kFloat32);
+  GibbsTask task{};
+  SideWeights& side = task.side[kHidden];
+  side.units = task.side[kVisible].sources = hidden;
+  side.sources = task.side[kVisible].units = visible;
+  side.by_source = weights.data();
+  side.by_source_stride = stride;
+  side.bias = bias.data();
+  task.state[kHidden] = states.data();
+  task.chains = chains;
+  task.key = 5;
+  task.first_side = kHidden;
+  task.half_steps = 1;
+  task.fine = rows.data();
+  task.means = means.data();
+  task.scale = static_cast<float>(power_of_two(-kShift));
+  task.threshold = threshold.distribution;
+  host_gibbs(task, *tier.gibbs, 2);
+  bool same = true;
+  for (int64_t c = 0; c < chains; ++c) {
+    for (int64_t j = 0; j < hidden; ++j) {
+      int64_t field = kFineLevels * bias[static_cast<size_t>(j)];
+      for (int64_t i = 0; i < visible; ++i) {
+        field += int64_t{rows[static_cast<size_t>(c * visible + i)]} *
+                 weights[static_cast<size_t>(i * stride + j)];
+      }
+      const auto chain = static_cast<uint32_t>(c);
+      const PhiloxBlock words =
+          philox4x32_10(gibbs_counter(static_cast<uint32_t>(j / 4), chain, 0, kHidden), task.key);
+      const int32_t limit = threshold_of(words.word[j % 4], task.threshold);
+      const auto at = static_cast<size_t>(c * hidden + j);
+      same &= (states[at] != 0) == (field > kFineLevels * limit);
+      const float ones = ones_of(field, kFineLevels);
+      same &= means[at] == fixed_mean(real_field(ones, task.scale, kBetaOne));
+    }
+  }
+  check(same, std::string(tier.name) + ": half-step of " + std::to_string(visible) + " x " +
+                  std::to_string(hidden) + ", " + std::to_string(chains) + " chains");
 }
 
 void test_sums(const Tier& tier, int64_t visible, int64_t hidden, int64_t chains) {
@@ -105,6 +164,7 @@ int main() {
     }
     for (const auto& [visible, hidden] : {std::pair<int64_t, int64_t>{1, 1}, {70, 65}, {3, 300}}) {
       for (const int64_t chains : {0, 1, 512, 1100}) test_sums(*tier, visible, hidden, chains);
+      for (const int64_t chains : {0, 1, 3, 130}) test_half_step(*tier, visible, hidden, chains);
     }
     test_many_chains(*tier);
   }
