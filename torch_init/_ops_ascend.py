@@ -65,10 +65,10 @@ class Bias:
     rate: float
 
 
-def can_ascend(weight: Tensor) -> bool:
-    """Whether ascend takes a weight: float32 and contiguous, on a CPU or a CUDA device."""
-    fits = weight.dtype == torch.float32 and weight.is_contiguous()
-    return fits and (weight.is_cpu or weight.is_cuda)
+def can_ascend(parameter: Tensor) -> bool:
+    """Whether ascend moves a parameter: float32 and contiguous, on a CPU or a CUDA device."""
+    fits = parameter.dtype == torch.float32 and parameter.is_contiguous()
+    return fits and (parameter.is_cpu or parameter.is_cuda)
 
 
 def ascend(

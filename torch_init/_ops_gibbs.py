@@ -69,7 +69,7 @@ def gibbs(
         clamp: uint8 or bool [visible]; units that are not 0 keep their states.
         means: int16 [chains, hidden], with start="hidden": takes the hidden units' means in the
             last half-step, a mean m as m * MEAN_ONE, rounded.
-        means_only: the last half-step does not sample; `hidden` keeps its states but one.
+        means_only: the last half-step does not sample; `hidden` has the states of the sweep before.
     """
     first_side = 1 - SIDES.index(start)
     check_clamped("gibbs", "visible", visible, clamp)
@@ -105,7 +105,8 @@ def sample_hidden(
         means: int16 [chains, hidden]: takes the means of which it is a sample, as in gibbs.
     """
     if levels == MEAN_ONE:
-        hidden = torch.empty((visible.shape[0], weights.hidden), dtype=torch.uint8)
+        shape = (visible.shape[0], weights.hidden)
+        hidden = torch.empty(shape, dtype=torch.uint8, device=visible.device)
         states = [visible, hidden]
     else:
         states = _states(weights, visible, None, 1)

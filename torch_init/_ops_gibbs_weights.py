@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_init import _C
+from torch_init._descriptors import check_memory
 from torch_init._ops_device import launch, takes_kernels
 from torch_init.errors import describe
 
@@ -112,8 +113,10 @@ def quantize(
             integers are 0. A CPU is never waited for.
 
     Raises:
-        ValueError: a number is not finite, or its magnitude is 2**64 or more.
+        ValueError: a number is not finite, or its magnitude is 2**64 or more; biases of other sizes
+            than the weights', or elsewhere; no memory.
     """
+    _check(function, weight, visible_bias, hidden_bias)
     if weight.T.is_contiguous() and not weight.is_contiguous():
         # The sides' roles are alike: what lies transposed is the layer with the sides exchanged.
         out = None if out is None else out.exchanged()
@@ -138,6 +141,19 @@ def quantize(
         got = "a parameter that is not"
         raise ValueError(describe(function, "weights and biases", got, expected))
     return quantized
+
+
+def _check(function: str, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> None:
+    """Raise unless the parameters are a layer's, in memory that the native code can read."""
+    check_memory(function, "weights and biases", weight)
+    for side, bias, units in zip(
+        ("visible", "hidden"), (visible_bias, hidden_bias), weight.shape, strict=True
+    ):
+        check_memory(function, f"{side} bias", bias)
+        if bias.shape != (units,) or bias.device != weight.device:
+            got = f"shape {tuple(bias.shape)} on {bias.device}"
+            expected = f"shape ({units},) on {weight.device}, as the weights"
+            raise ValueError(describe(function, f"{side} bias", got, expected))
 
 
 def _quantize_now(

@@ -60,9 +60,7 @@ class LookupSampler {
     }
     for (int64_t n = 0; n < task_.half_steps; ++n) half_step(n);
     for (int side = kVisible; side <= kHidden; ++side) {
-      const int64_t last =
-          task_.half_steps - (side_of(task_, task_.half_steps - 1) == side ? 1 : 2);
-      if (last >= 0 && samples(task_, last)) unpack(side);
+      if (must_unpack(task_, side)) unpack(side);
     }
   }
 

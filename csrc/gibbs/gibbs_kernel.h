@@ -44,16 +44,10 @@ struct SharedRows {
   }
 };
 
-// Which states must be packed before the first half-step, and unpacked after the last.
+// Which states must be packed before the first half-step.
 TI_HOST_DEVICE bool must_pack(const GibbsTask& task, int side) {
   const bool kept = side == kVisible && task.clamped != nullptr;
   return task.half_steps > 0 && (side != task.first_side || kept);
-}
-
-TI_HOST_DEVICE bool must_unpack(const GibbsTask& task, int side) {
-  int64_t last = task.half_steps - (side_of(task, task.half_steps - 1) == side ? 1 : 2);
-  if (last >= 0 && !samples(task, last)) last -= 2;
-  return last >= 0;
 }
 
 // Bit i is unit 32 group + i of a chain; beyond the last unit or chain, 0.

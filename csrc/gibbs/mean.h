@@ -61,4 +61,11 @@ TI_HOST_DEVICE bool samples(const GibbsTask& task, int64_t n) {
   return task.means_only == 0 || !writes_means(task, n);
 }
 
+// Which states, where they are packed in between, must be unpacked after the last half-step.
+TI_HOST_DEVICE bool must_unpack(const GibbsTask& task, int side) {
+  int64_t last = task.half_steps - (side_of(task, task.half_steps - 1) == side ? 1 : 2);
+  if (last >= 0 && !samples(task, last)) last -= 2;
+  return last >= 0;
+}
+
 }  // namespace torch_init

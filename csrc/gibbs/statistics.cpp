@@ -21,9 +21,7 @@ constexpr int64_t kLine = 64;
 template <typename Hidden>
 std::vector<char> stage(StatisticsTerm& term, int64_t units) {
   constexpr int64_t kPerLine = kLine / static_cast<int64_t>(sizeof(Hidden));
-  constexpr int64_t kTile = kWidestStatisticsTile;
-  const int64_t whole = (units + kTile - 1) / kTile * kTile;
-  const int64_t stride = (whole / kPerLine | 1) * kPerLine;
+  const int64_t stride = (whole_tiles(units) / kPerLine | 1) * kPerLine;
   std::vector<char> memory(static_cast<size_t>(stride * term.chains) * sizeof(Hidden));
   Hidden* const rows = reinterpret_cast<Hidden*>(memory.data());
   std::fill_n(term.hidden_sums, units, 0);
@@ -56,7 +54,7 @@ void host_statistics(const StatisticsTask& task, const StatisticsKernels& kernel
     const bool states = term.hidden_kind == HiddenKind::kStates;
     memory[t] = (states ? stage<uint8_t> : stage<int16_t>)(term, task.units[1]);
     chains += term.chains;
-    scratch_size += statistics_scratch(term.chains, term.fine != nullptr);
+    scratch_size += statistics_scratch(term, task.units[1]);
   }
 
   const double products = static_cast<double>(task.units[0]) * static_cast<double>(task.units[1]) *

@@ -44,10 +44,21 @@ struct StatisticsTask {
 constexpr int64_t kStatisticsUnits = 64;
 // The most hidden units that a tier reads at once: rows have room for a multiple of them.
 constexpr int64_t kWidestStatisticsTile = 128;
-// Bytes of scratch memory for a term of so many chains.
-constexpr int64_t statistics_scratch(int64_t chains, bool fine) {
-  return fine ? (kStatisticsUnits + 32) * chains * 8 + kStatisticsUnits * kWidestStatisticsTile * 8
-              : kStatisticsUnits * chains * 4;
+constexpr int64_t whole_tiles(int64_t hidden) {
+  return (hidden + kWidestStatisticsTile - 1) / kWidestStatisticsTile * kWidestStatisticsTile;
+}
+
+// Chains of fine levels multiplied at a time: double would not hold the sums of 2^23 of them.
+constexpr int64_t kFineChains = 512;
+// Hidden units that a tier takes at once, at most.
+constexpr int64_t kMostFineUnits = 32;
+
+// Bytes of scratch memory for a term.
+inline int64_t statistics_scratch(const StatisticsTerm& term, int64_t hidden) {
+  if (term.fine == nullptr) return kStatisticsUnits * term.chains * 4;
+  const int64_t chains = term.chains < kFineChains ? term.chains : kFineChains;
+  const int64_t levels = (kStatisticsUnits + kMostFineUnits) * chains;
+  return (levels + kStatisticsUnits * whole_tiles(hidden)) * 8;
 }
 
 struct StatisticsKernels {

@@ -15,7 +15,7 @@ namespace {
 constexpr int64_t kStatisticsTile = 2 * TI_VECTOR_BYTES;  // hidden units added up at a time
 static_assert(kWidestStatisticsTile % kStatisticsTile == 0);
 
-// The chains of a term that have a visible unit on, or of fine levels the sums of a tile.
+// The chains of a term that have a visible unit on, or of fine levels the unit's sums.
 struct OnChains {
   const int32_t* chains;
   int64_t count;
@@ -134,7 +134,7 @@ inline void statistics_tile(const StatisticsTask& task, const OnChains on[kMostT
     if (term.fine != nullptr) {
       const Out weight = static_cast<Out>(term.weight);
       for (int64_t k = 0; k < kStatisticsTile; ++k) {
-        sums[k] += weight * static_cast<Out>(on[t].fine[k]);
+        sums[k] += weight * static_cast<Out>(on[t].fine[j + k]);
       }
     } else if (term.hidden_kind == HiddenKind::kStates) {
       add_states(term, on[t], j, sums);
@@ -198,69 +198,78 @@ inline void list_on(const StatisticsTerm& term, int64_t units, int64_t first, in
   }
 }
 
-// What a term of fine levels needs besides: the sums of a tile are made all at once.
-struct FineTerm {
+// What a term of fine levels needs.
+struct FineScratch {
   double* levels;  // [groups of kFineRows visible units][chains][kFineRows]
   double* hidden;  // [chains][kFineUnits]
-  int64_t* sums;   // [visible units][kStatisticsTile]
+  int64_t* sums;   // [kStatisticsUnits][whole tiles of hidden units]
 };
 
-inline FineTerm begin_fine(const StatisticsTerm& term, int64_t units, int64_t first, int64_t count,
-                           char* scratch, OnChains* on) {
-  double* const levels = reinterpret_cast<double*>(scratch);
-  double* const hidden = levels + kStatisticsUnits * term.chains;
-  int64_t* const sums = reinterpret_cast<int64_t*>(hidden + kFineUnits * term.chains);
-  for (int64_t i = 0; i < count; i += kFineRows) {
-    const int64_t present = count - i < kFineRows ? count - i : kFineRows;
-    to_doubles(term.fine + first + i, units, term.chains, present, kFineRows,
-               levels + i * term.chains);
-  }
-  for (int64_t i = 0; i < count; ++i) {
-    on[i * kMostTerms] = {nullptr, 0, first + i, sums + i * kStatisticsTile};
-    term.visible_sums[first + i] = 0;
-  }
-  for (int64_t c = 0; c < term.chains; ++c) {
-    const int16_t* const row = term.fine + c * units + first;
-    for (int64_t i = 0; i < count; ++i) term.visible_sums[first + i] += row[i];
-  }
-  return {levels, hidden, sums};
+inline FineScratch fine_scratch(int64_t chains, char* memory) {
+  static_assert(kFineUnits <= kMostFineUnits && kStatisticsUnits % kFineRows == 0);
+  const int64_t at_once = chains < kFineChains ? chains : kFineChains;
+  double* const levels = reinterpret_cast<double*>(memory);
+  double* const hidden = levels + kStatisticsUnits * at_once;
+  return {levels, hidden, reinterpret_cast<int64_t*>(hidden + kFineUnits * at_once)};
 }
 
-// Sums of hidden units j ... j + kStatisticsTile - 1.
-inline void add_fine_tile(const StatisticsTerm& term, const FineTerm& fine, int64_t count,
-                          int64_t j) {
-  const int16_t* const rows = static_cast<const int16_t*>(term.hidden) + j;
-  for (int64_t k = 0; k < kStatisticsTile; k += kFineUnits) {
-    to_doubles(rows + k, term.hidden_stride, term.chains, kFineUnits, kFineUnits, fine.hidden);
+// Sums of some chains, from `begin` on, to be added to those of a term of fine levels.
+inline void add_fine_chains(const StatisticsTerm& term, const int64_t units[2], int64_t first,
+                            int64_t count, int64_t begin, FineScratch scratch) {
+  const int64_t left = term.chains - begin;
+  const int64_t chains = left < kFineChains ? left : kFineChains;
+  const int16_t* const visible = term.fine + begin * units[0] + first;
+  for (int64_t i = 0; i < count; i += kFineRows) {
+    const int64_t present = count - i < kFineRows ? count - i : kFineRows;
+    to_doubles(visible + i, units[0], chains, present, kFineRows, scratch.levels + i * chains);
+  }
+  for (int64_t c = 0; c < chains; ++c) {
+    for (int64_t i = 0; i < count; ++i) term.visible_sums[first + i] += visible[c * units[0] + i];
+  }
+  const int16_t* const hidden =
+      static_cast<const int16_t*>(term.hidden) + begin * term.hidden_stride;
+  for (int64_t j = 0; j < units[1]; j += kFineUnits) {
+    to_doubles(hidden + j, term.hidden_stride, chains, kFineUnits, kFineUnits, scratch.hidden);
     for (int64_t i = 0; i < count; i += kFineRows) {
       double block[kFineRows][kFineUnits];
-      add_fine(fine.levels + i * term.chains, fine.hidden, term.chains, block);
+      add_fine(scratch.levels + i * chains, scratch.hidden, chains, block);
       for (int64_t r = 0; r < kFineRows; ++r) {
-        int64_t* const out = fine.sums + (i + r) * kStatisticsTile + k;
-        for (int64_t u = 0; u < kFineUnits; ++u) out[u] = static_cast<int64_t>(block[r][u]);
+        int64_t* const out = scratch.sums + (i + r) * whole_tiles(units[1]) + j;
+        for (int64_t u = 0; u < kFineUnits; ++u) out[u] += static_cast<int64_t>(block[r][u]);
       }
     }
+  }
+}
+
+// The sums of a term of fine levels.
+inline void add_fine_levels(const StatisticsTerm& term, const int64_t units[2], int64_t first,
+                            int64_t count, char* memory, OnChains* on) {
+  const FineScratch scratch = fine_scratch(term.chains, memory);
+  const int64_t stride = whole_tiles(units[1]);
+  memset(scratch.sums, 0, static_cast<size_t>(kStatisticsUnits * stride) * sizeof(int64_t));
+  for (int64_t i = 0; i < count; ++i) {
+    on[i * kMostTerms] = {nullptr, 0, first + i, scratch.sums + i * stride};
+    term.visible_sums[first + i] = 0;
+  }
+  for (int64_t begin = 0; begin < term.chains; begin += kFineChains) {
+    add_fine_chains(term, units, first, count, begin, scratch);
   }
 }
 
 inline void statistics_rows(const StatisticsTask& task, int64_t first, int64_t count,
                             char* scratch) {
   OnChains on[kStatisticsUnits * kMostTerms];
-  FineTerm fine[kMostTerms];
   for (int t = 0; t < task.terms; ++t) {
     const StatisticsTerm& term = task.term[t];
     if (term.fine != nullptr) {
-      fine[t] = begin_fine(term, task.units[0], first, count, scratch, on + t);
+      add_fine_levels(term, task.units, first, count, scratch, on + t);
     } else {
       list_on(term, task.units[0], first, count, reinterpret_cast<int32_t*>(scratch), on + t);
     }
-    scratch += statistics_scratch(term.chains, term.fine != nullptr);
+    scratch += statistics_scratch(term, task.units[1]);
   }
   // A tile's hidden rows stay in the nearest cache for all visible units.
   for (int64_t j = 0; j < task.units[1]; j += kStatisticsTile) {
-    for (int t = 0; t < task.terms; ++t) {
-      if (task.term[t].fine != nullptr) add_fine_tile(task.term[t], fine[t], count, j);
-    }
     for (int64_t i = 0; i < count; ++i) {
       if (task.wide != 0) {
         statistics_tile<int64_t>(task, on + i * kMostTerms, j);

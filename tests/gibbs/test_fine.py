@@ -59,6 +59,14 @@ def test_states_in_levels_are_states(isa):
     assert torch.equal(found, want)
 
 
+def test_default_device():
+    weights = _ops.quantize(*layer(4, 2))
+    rows = fine(0, 4)
+    with torch.device("meta"):
+        found = _ops.sample_hidden(weights, rows, levels=_ops.MEAN_ONE, **KEY)
+    assert found.is_cpu and found.shape == (0, 2)
+
+
 @pytest.mark.parametrize("chains", [0, 1, 100, 300])
 @pytest.mark.parametrize(("visible", "hidden"), [(1, 1), (70, 130), (129, 260)])
 def test_statistics(isa, chains, visible, hidden):

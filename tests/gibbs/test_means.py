@@ -48,8 +48,11 @@ def test_means(isa, size, units, scale):
     assert torch.equal(seen, other) and torch.equal(last, same)
     check(out, reference.means(reference.quantize(*parameters), seen.numpy(), units=units))
     only = torch.empty_like(out)
-    other, _ = _ops.gibbs(weights, None, drawn.clone(), means=only, means_only=True, **how)
+    other, last = _ops.gibbs(weights, None, drawn.clone(), means=only, means_only=True, **how)
     assert torch.equal(seen, other) and torch.equal(only, out)
+    # What the half-step before the last of the hidden units has drawn is kept.
+    _, drawn = _ops.gibbs(weights, None, drawn, **how | {"sweeps": 1})
+    assert torch.equal(last, drawn)
 
 
 def test_are_sigmoids_to_half_a_unit(isa):

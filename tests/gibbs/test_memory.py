@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from torch_init import _ops
+from torch_init.rbm import RBM
 
 
 def layer():
@@ -25,6 +26,9 @@ def states(units):
 @pytest.mark.parametrize(
     "call",
     [
+        lambda: _ops.quantize(torch.ones(3, 2, device="meta"), torch.ones(3), torch.ones(2)),
+        lambda: _ops.quantize(torch.ones(3, 2), torch.ones(3, device="meta"), torch.ones(2)),
+        lambda: RBM(3, 2, device="meta").gibbs(torch.ones(1, 3), seed=0),
         lambda: _ops.gibbs(layer(), states(3), None, seed=0),
         lambda: _ops.sample_hidden(layer(), states(3), seed=0),
         lambda: _ops.sample_visible(layer(), states(2), seed=0),
@@ -38,3 +42,9 @@ def states(units):
 def test_refuses_meta(call):
     with pytest.raises(ValueError, match="expected a tensor that holds memory"):
         call()
+
+
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 3), (4, 2), (3, 1)])
+def test_refuses_biases_of_other_sizes(sizes):
+    with pytest.raises(ValueError, match="as the weights"):
+        _ops.quantize(torch.ones(3, 2), *map(torch.ones, sizes))

@@ -173,6 +173,19 @@ def test_frozen_parameters_stay(frozen):
         assert torch.equal(before, now) == (name == frozen)
 
 
+def test_biases_that_do_not_lie_side_by_side():
+    """They move as they lie, and nothing between them does."""
+    around = torch.zeros(2, 140)
+    machines = [RBM(70, 20, seed=1, std=0.3) for _ in around]
+    for machine, memory in zip(machines, around, strict=True):
+        machine.visible_bias = torch.nn.Parameter(memory[::2])
+    for machine, kernels in zip(machines, (True, False), strict=True):
+        trained(machine, rows(70), kernels)
+    assert around[:, ::2].all() and not around[:, 1::2].any()
+    for a, b in zip(*(machine.parameters() for machine in machines), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 class Watch(TorchDispatchMode):
     """Notes what torch computes, and fails where it would make the host wait for a GPU."""
 

@@ -64,6 +64,13 @@ def test_a_machine_trains_beside_another_default_device(plain, no_default_device
     assert_same(trained(machine(), algorithm=algorithm), plain[algorithm])
 
 
+@pytest.mark.parametrize("temperatures", [1, 4])
+def test_temperatures_adapt_beside_another_default_device(no_default_device, temperatures):
+    how = {"temperatures": temperatures, "adapt_temperatures": True}
+    made = trained(machine(), algorithm="pt", **how)
+    assert rbm.mosaic(made.weight.detach(), (2, 3)).isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("visible", "hidden"),
     [(rbm.Gaussian(6, learn_variance=True), rbm.NReLU(4)), (6, rbm.Softmax(2, categories=2))],

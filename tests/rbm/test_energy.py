@@ -150,3 +150,19 @@ def test_what_no_machine_takes_is_told_how_to_fit():
         machine.energy(torch.ones(2, 4), torch.ones(3, 3))
     with torch.autocast("cpu", dtype=torch.bfloat16):  # which converts by itself
         assert machine(torch.ones(2, 4, dtype=torch.bfloat16)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda made, rows: made.fit(rows),
+        lambda made, rows: made.gibbs(rows),
+        lambda made, rows: rbm.log_partition(made),
+        lambda made, rows: rbm.ais(made, rows, betas=4),
+        lambda made, rows: rbm.pseudo_likelihood(made, rows),
+    ],
+    ids=["fit", "gibbs", "log_partition", "ais", "pseudo_likelihood"],
+)
+def test_parameters_without_memory_are_refused(use):
+    with pytest.raises(ValueError, match="memory"):
+        use(rbm.RBM(4, 3, device="meta"), torch.ones(2, 4))

@@ -88,16 +88,19 @@ class Ascent:
         return slope
 
     def along_difference(self, difference: Difference, pace: Pace) -> Gradient:
-        """Do as along_statistics, natively in one pass over weights that are float32.
+        """Do as along_statistics, natively in one pass over parameters that are float32.
 
         The gradient that is returned lacks what nobody needs of it.
         """
         weight = self._masters["weight"]
-        if not _ops.can_ascend(weight):
+        by_kernels = _ops.takes_kernels(weight)
+        # On a GPU biases move natively, too.
+        natively = self._masters.values() if by_kernels else [weight]
+        if not all(map(_ops.can_ascend, natively)):
             return self.along_statistics(*difference.statistics(), pace)
         needed = pace.wants_norm or self._options.algorithm == "fpcd"
         gradient = torch.empty_like(weight) if needed else None
-        if _ops.takes_kernels(weight):
+        if by_kernels:
             found = self._ascend_by_kernels(difference, pace, gradient)
         else:
             found = self._ascend(difference, pace, gradient)

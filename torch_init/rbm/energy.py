@@ -11,8 +11,12 @@ from torch_init.rbm.units import Units
 
 
 def check_machine(function: str, argument: str, value: object) -> None:
-    """Raise unless value is a machine."""
+    """Raise unless value is a machine, and its parameters are numbers."""
     check_type(function, argument, value, Energy, "a torch_init.rbm.RBM")
+    assert isinstance(value, Energy)
+    if any(parameter.is_meta for parameter in value.parameters()):
+        expected = "a machine whose parameters are in memory"
+        raise ValueError(describe(function, argument, "one on the meta device", expected))
 
 
 def check_tensor(function: str, argument: str, value: object, shape: str) -> None:

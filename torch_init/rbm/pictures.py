@@ -50,7 +50,7 @@ def mosaic(
     low, high = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
     tiles = ((rows - low) / (high - low).clamp(min=1e-12)).view(-1, height, width)
     lines = math.ceil(len(rows) / columns)
-    picture = torch.zeros(lines * (height + 1) + 1, columns * (width + 1) + 1)
+    picture = rows.new_zeros(lines * (height + 1) + 1, columns * (width + 1) + 1)
     for number, tile in enumerate(tiles):
         top = (number // columns) * (height + 1) + 1
         left = (number % columns) * (width + 1) + 1

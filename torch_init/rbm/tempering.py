@@ -40,8 +40,8 @@ class Tempered(Chains):
         self._rungs = options.temperatures
         self.chains = self.chains.repeat(self._rungs, 1)
         betas = torch.linspace(1, 0, self._rungs, dtype=torch.float64, device="cpu")
-        self.betas = betas if self._rungs > 1 else torch.ones(1, dtype=torch.float64)
-        self.accepted = torch.full((self._rungs - 1,), 0.5, dtype=torch.float64)
+        self.betas = betas if self._rungs > 1 else torch.ones_like(betas)
+        self.accepted = betas.new_full((self._rungs - 1,), 0.5)
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps: replicas, (temperatures, chains, visible), and their betas."""
