@@ -84,6 +84,9 @@ def _check_plan(
         raise ValueError(describe("init_", "arguments", got, "the plan's own", fix))
 
 
+_MAKE_PLAN = "Use torch_init.prepare(torch_init.plan(model, rules, seed=...))"
+
+
 def prepare(plan: Plan) -> "PreparedPlan":
     """Make ready what a plan needs to run: for repeated runs, and for CUDA graphs.
 
@@ -93,8 +96,7 @@ def prepare(plan: Plan) -> "PreparedPlan":
         >>> prepared.run()
     """
     if not isinstance(plan, Plan):
-        fix = "Use torch_init.prepare(torch_init.plan(model, rules, seed=...))"
-        raise TypeError(describe("prepare", "plan", type(plan).__name__, "a Plan", fix))
+        raise TypeError(describe("prepare", "plan", type(plan).__name__, "a Plan", _MAKE_PLAN))
     return PreparedPlan(plan)
 
 
