@@ -47,8 +47,10 @@ def missing() -> str | None:
 
 
 def objects() -> list[Path]:
-    library = BUILD / "libtorch_init_core.a"
-    return [library, *sorted((BUILD / "CMakeFiles" / "_C.dir" / "csrc" / "python").glob("*.o"))]
+    """The engine, and the module's own: of sources that are there, as builds leave old ones."""
+    of_module = BUILD / "CMakeFiles" / "_C.dir" / "csrc" / "python"
+    python = sorted((ROOT / "csrc" / "python").glob("*.cpp"))
+    return [BUILD / "libtorch_init_core.a", *(of_module / f"{p.name}.o" for p in python)]
 
 
 def sources() -> list[Path]:
