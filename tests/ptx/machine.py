@@ -145,7 +145,12 @@ class Machine:
             raise RuntimeError(error.decode())
 
     def configure(self, multiprocessors: int, seed: int) -> None:
+        """Blocks run in order, with a seed in another; warps of a block never in order."""
         self._library.ptx_configure(multiprocessors, ctypes.c_uint64(seed))
+
+    def launch_early(self, kernel: str) -> None:
+        """Launches the kernel with this in its name early, until the machine is configured anew."""
+        self._library.ptx_launch_early(kernel.encode())
 
     def only_clusters(self, size: int, kernel: str) -> None:
         """Has clusters of this size fit, by the kernel with this in its name; 0: all that do."""
