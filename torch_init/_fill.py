@@ -51,7 +51,7 @@ def check_tensor(function: str, tensor: Tensor) -> None:
     check_memory(function, tensor)
 
 
-_NUMBERS = (int, float, complex, np.generic, torch.SymFloat, torch.SymInt)
+_NUMBERS = (int, float, complex, np.number, np.bool_, torch.SymFloat, torch.SymInt)
 
 
 def check_constant(function: str, val: Any) -> None:
@@ -59,8 +59,9 @@ def check_constant(function: str, val: Any) -> None:
     if isinstance(val, Tensor) and val.dim() == 0:
         return
     check_type(function, "val", val, _NUMBERS, "a number")
-    if type(val) is int and abs(val) >= 2**63:
-        raise ValueError(describe(function, "val", f"{val:.0e}", "a number; above 2**63 a float"))
+    if isinstance(val, (int, np.integer)) and abs(int(val)) >= 2**63:
+        got = f"an integer of {int(val).bit_length()} bits"
+        raise ValueError(describe(function, "val", got, "a number; above 2**63 a float"))
 
 
 def check_dense(function: str, tensor: object) -> None:

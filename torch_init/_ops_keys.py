@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from torch_init import _C, keys
-from torch_init.errors import check_type
+from torch_init.errors import describe
 
 
 def stream_key(seed: int, name: str = "") -> int:
@@ -23,7 +23,8 @@ def stream_key(seed: int, name: str = "") -> int:
         >>> hex(torch_init.stream_key(0, "fc.weight"))
         '0xa44fac09459cc531'
     """
-    check_type("stream_key", "name", name, str, "a str")
+    if name is None:  # as names of initialisers may be
+        raise TypeError(describe("stream_key", "name", "None", "a str"))
     keys.check_name("stream_key", name)
     return folded_key(int(keys.check_seed("stream_key", seed)), name)
 

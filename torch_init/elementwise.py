@@ -257,12 +257,17 @@ def _fill_constant(function: str, tensor: Tensor, val: float) -> Tensor:
     check_constant(function, val)
     if not torch.compiler.is_compiling():
         check_logical(function, tensor)
+    try:
+        with torch.no_grad():
+            (tensor.new_empty(()) if tensor.is_meta else tensor).fill_(val)
+    except RuntimeError as error:
+        if "cannot be converted" not in str(error):
+            raise
+        expected = f"a number that {tensor.dtype} holds"
+        raise ValueError(describe(function, "val", f"{val!r}", expected)) from error
     if tensor.is_meta:
-        tensor.new_empty(()).fill_(val)  # for its errors
         note(tensor, Constant(val))
-        return tensor
-    with torch.no_grad():
-        return tensor.fill_(val)
+    return tensor
 
 
 _FINFO = {dtype: torch.finfo(dtype) for dtype in _ops.FILLABLE_DTYPES}

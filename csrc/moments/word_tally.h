@@ -120,7 +120,7 @@ class WordTally {
  public:
   using Format = typename WordFormatOf<ElementFormat>::Type;
   using Code = typename Format::Code;
-  // Counters have the size of an element: no more than 2^15 words.
+  // Counters have the size of an element: fewer than 2^15 words.
   static constexpr bool kReads = sizeof(Code) <= 4;
 
   TI_HOST_DEVICE_MEMBER void add(uint32_t word) {

@@ -2,6 +2,7 @@
 """Rules that hold for the source as text. Every rule is also shown a file that breaks it."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -214,3 +215,12 @@ def test_every_source_file_is_built():
     )
     sources = files(ROOT, {".cpp", ".cu"}, ["csrc"])
     assert [s for s in sources if s.relative_to(ROOT).as_posix() not in listed] == []
+
+
+def test_nothing_that_a_run_wrote_is_committed():
+    """At the top, where tests and benchmarks run from."""
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode != 0 or not done.stdout:
+        pytest.skip("not a checkout of git")
+    folders = {line.split("/")[0] for line in done.stdout.splitlines() if "/" in line}
+    assert folders == {*FOLDERS, ".ci", "requirements"}

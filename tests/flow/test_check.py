@@ -256,3 +256,18 @@ def test_labels_of_tokens_are_told_how_to_fit():
         verbose=False,
     )
     assert report.initial_loss.classes == 9
+
+
+class Shift(nn.Module):
+    def forward(self, x):
+        return torch.ops.aten.add.Scalar(x, 1.0)
+
+
+@pytest.mark.parametrize("layer", [Shift(), nn.RMSNorm(64)])
+def test_a_sum_with_a_number_has_one_input(layer):
+    """In the graph. The gradient is that of its input."""
+    model = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), layer, nn.Linear(64, 4))
+    rows = torch_init.check(model, torch.randn(32, 16), verbose=False).rows
+    assert rows[2].expected_gradient_norm is not None
+    if isinstance(layer, Shift):
+        assert rows[1].expected_gradient_norm == rows[2].expected_gradient_norm

@@ -51,6 +51,7 @@ NOT = {
     ),
     "pooled": lambda: convolutional(nn.MaxPool2d(2)),
     "grouped": lambda: convolutional(groups=8),
+    "instance norm": lambda: convolutional(nn.InstanceNorm2d(8)),
     "factorised convolution": lambda: flat(
         nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3), nn.Conv2d(8, 10, 1),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(),

@@ -26,7 +26,8 @@ class Report:
         again: parts that are to be run now; what an earlier run said of them is forgotten.
         resume: except that they were ok.
 
-    Rows of an earlier run are kept if it was of the same sources, on the same machine.
+    Rows of an earlier run are kept if it was of the same sources, on the same machine, and of what
+    this one tests: what it builds itself, or what is installed.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Report:
         again: Sequence[str],
         resume: bool,
     ) -> None:
-        self.path, self.facts, self._names = path, facts, names
+        self.path, self.facts, self._names, self._due = path, facts, names, again
         self._rows: dict[str, Row] = {}
         for row in _earlier_rows(path, facts):
             if row["part"] not in again or (resume and row["status"] == "ok"):
@@ -49,7 +50,8 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        return not any(failed(row) for row in self.rows)
+        """Whether all that was to be run has, and nothing failed."""
+        return all(map(self.holds, self._due)) and not any(map(failed, self.rows))
 
     def holds(self, part: str) -> bool:
         return part in self._rows
@@ -82,7 +84,7 @@ def _earlier_rows(path: Path, facts: dict[str, Any]) -> list[Row]:
 def _identity(facts: dict[str, Any]) -> tuple[Any, ...]:
     before = facts["before"]
     gpus = [(gpu["name"], gpu["driver_version"]) for gpu in before["gpus"]]
-    return facts["rehearsal"], facts["sources"], before["cpu"], gpus
+    return facts["rehearsal"], facts["installed"], facts["sources"], before["cpu"], gpus
 
 
 def digest_of_sources() -> str:

@@ -146,6 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     facts = {
         "report": "rehearsal without a GPU" if args.rehearse else "torch_init on a GPU",
         "rehearsal": args.rehearse,
+        "installed": args.installed,
         "sources": digest_of_sources(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "before": machine.describe(),
@@ -165,7 +166,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{part.name}: {row['status']}, {row['seconds']:.0f} s", flush=True)
     except KeyboardInterrupt:
         interrupted = True
-    report.write()
     print(f"\n{machine.in_a_line(facts['before'])}\n\n{table(report.rows)}\n")
     if args.rehearse:
         print("A rehearsal: nothing here was measured or proven on a GPU.")

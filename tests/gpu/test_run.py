@@ -143,7 +143,8 @@ def test_no_part_begins_without_time(run, tmp_path):
 
 def facts(**changed):
     machine = {"cpu": "a", "gpus": [{"name": "b", "driver_version": "1"}]}
-    return {"rehearsal": False, "sources": "0", "before": machine} | changed
+    kept = {"rehearsal": False, "installed": False, "sources": "0", "before": machine}
+    return kept | changed
 
 
 def row(part, status, proves=True):
@@ -168,7 +169,7 @@ def test_report_outlives_its_run(tmp_path):
     path, names = tmp_path / "report.json", ["one", "two", "three"]
     first = report.Report(path, facts(), names, names, resume=False)
     first.add(row("one", "ok"))
-    assert json.loads(path.read_text())["passed"] is True
+    assert json.loads(path.read_text())["passed"] is False  # two are to come
     first.add(row("two", "failed"))
     assert [kept["part"] for kept in json.loads(path.read_text())["parts"]] == ["one", "two"]
     assert not first.passed
@@ -176,9 +177,11 @@ def test_report_outlives_its_run(tmp_path):
     resumed = report.Report(path, facts(), names, names, resume=True)
     assert [resumed.holds(name) for name in names] == [True, False, False]
     resumed.add(row("three", "ok"))
+    assert not resumed.passed
     resumed.add(row("two", "ok"))
     assert [kept["part"] for kept in resumed.rows] == names
     assert resumed.passed
+    assert json.loads(path.read_text())["passed"] is True
     assert "ok, earlier" in report.table(resumed.rows)
 
     only = report.Report(path, facts(), names, ["two"], resume=False)
@@ -188,6 +191,7 @@ def test_report_outlives_its_run(tmp_path):
     for other in (
         facts(sources="1"),
         facts(rehearsal=True),
+        facts(installed=True),
         facts(before={"cpu": "c", "gpus": []}),
     ):
         assert report.Report(path, other, names, names, resume=True).rows == []
@@ -221,6 +225,7 @@ def test_a_killed_run_leaves_results_and_no_process(tmp_path):
         process.kill()
     kept = json.loads((tmp_path / "report.json").read_text())
     assert [part["status"] for part in kept["parts"]] == ["ok"]
+    assert kept["passed"] is False
     wait_for(lambda: not is_alive(int(pid.read_text())))
 
 
@@ -286,6 +291,15 @@ def test_whole_rehearsal_without_its_heavy_parts(run, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "A rehearsal" in shown
     assert "sanitizer-memcheck" in shown
+
+
+def test_a_run_with_nothing_left_leaves_the_report_as_it_is(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "parts", lambda args, output: [python(run, "one", "print(1)")] * 2)
+    monkeypatch.setattr(run.machine, "versions", lambda environment: {"torch": "1"})
+    assert run.main(["--output", str(tmp_path)]) == 0
+    before = (tmp_path / "report.json").read_bytes()
+    assert run.main(["--output", str(tmp_path), "--resume"]) == 0
+    assert (tmp_path / "report.json").read_bytes() == before
 
 
 def test_unknown_part(run, tmp_path):

@@ -4,6 +4,7 @@
 import math
 
 import battery
+import numpy as np
 import pytest
 import torch
 from init_cases import NARROW_DTYPES, REAL_DTYPES, same_bits
@@ -125,6 +126,16 @@ def test_constants_take_every_dtype_of_torch(dtype):
         ours = getattr(torch_init, name)(torch.empty(3, dtype=dtype), *arguments)
         theirs = getattr(torch.nn.init, name)(torch.empty(3, dtype=dtype), *arguments)
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "val",
+    [1j, 1e300, 10**400, np.uint64(2**64 - 1), np.str_("x")],
+    ids=["complex", "large", "integer", "of NumPy", "text of NumPy"],
+)
+def test_constants_that_a_dtype_cannot_hold_are_described(val):
+    with pytest.raises((TypeError, ValueError), match=r"torch_init\.constant_: val: expected a"):
+        torch_init.constant_(torch.empty(3), val)
 
 
 def test_constants_fill_expanded_memory_as_torch_does():

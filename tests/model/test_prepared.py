@@ -21,7 +21,7 @@ def test_prepared_plans_run_again():
     assert torch_init.fingerprint(model) == first
 
 
-@pytest.mark.parametrize("change", ["data", "dtype", "parameter", "meta"])
+@pytest.mark.parametrize("change", ["data", "dtype", "parameter", "meta", "resized", "dict"])
 def test_prepared_plans_notice_other_memory(change):
     model = nn.Sequential(nn.Linear(3, 3))
     prepared = torch_init.prepare(torch_init.plan(model, "he"))
@@ -32,6 +32,11 @@ def test_prepared_plans_notice_other_memory(change):
         model.double()
     elif change == "parameter":
         model[0].weight = nn.Parameter(torch.zeros(3, 3))
+    elif change == "resized":  # as FSDP frees what it has gathered
+        model[0].weight.untyped_storage().resize_(0)
+    elif change == "dict":  # as some wrappers do to count accesses
+        others = {leaf: nn.Parameter(p.clone()) for leaf, p in model[0]._parameters.items()}
+        vars(model[0])["_parameters"] = others
     else:
         model.to("meta")
     with pytest.raises(RuntimeError, match=r"PreparedPlan.run: model: .*Prepare again"):

@@ -9,7 +9,7 @@ import reference
 import torch
 from cases import Bits, bits_tensor, entry, same_bits
 
-from torch_init import _ops
+from torch_init import _ops, _ops_keys
 
 KAT = Path(__file__).parents[1] / "data" / "philox4x32_10.kat"
 VECTORS = [
@@ -47,7 +47,7 @@ def test_reference_gives_known_answers(vector):
 def test_folded_key_is_the_known_answers_first_half(vector, monkeypatch):
     """A key is one Philox call on any counter; tests/cpp sees all four words of the answer."""
     counter, key, answer = vector[:4], vector[4:6], vector[6:]
-    monkeypatch.setattr(_ops.keys, "digest", lambda name: np.array(counter, "<u4").tobytes())
+    monkeypatch.setattr(_ops_keys.keys, "digest", lambda name: np.array(counter, "<u4").tobytes())
     assert _ops.stream_key(key[0] + (key[1] << 32)) == answer[0] + (answer[1] << 32)
 
 

@@ -68,6 +68,8 @@ def _linear_in(structure: Structure, place: int) -> list[int] | None:
         return [] if data is None else [data]
     if node.op not in _LINEAR or not node.inputs:
         return None
+    if node.op.endswith("BatchNorm") and node.shape[0] == 1:
+        return None  # an instance norm: statistics of each sample, which is divided by its own size
     inputs = node.inputs[:1] if node.op.endswith("BatchNorm") else node.inputs
     varying = [i for i in inputs if i is None or structure.parameter_behind(i) is None]
     if node.op in ("Mul", "Div"):

@@ -121,6 +121,8 @@ def _weighted(node: Node, inputs: list[Belief | None]) -> Step:
 
 
 def _add(node: Node, inputs: list[Belief | None], sources: list[Node | None]) -> Step:
+    if len(inputs) == 1:  # and a number, which the graph does not keep
+        return Step(None, [1.0])
     alpha = float(node.attributes.get("alpha", 1)) * (-1 if node.op == "Sub" else 1)
     gains: list[float | None] = [1.0, alpha**2]
     a, b = inputs

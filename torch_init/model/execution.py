@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Collection
 from functools import partial
+from operator import attrgetter, is_
 from typing import Any, NamedTuple
 
 import torch
@@ -133,6 +134,8 @@ class PreparedPlan:
                 self._add(row, parts, plan.seed, entries)
         check_apart("init_", extents)
         self.native = [_ops.FillPlan(of_device) for of_device in entries.values()]
+        modules = {bound.module: bound.module._parameters for bound in self._bound}
+        self._owners = list(modules), list(modules.values())
         self._places = (
             [bound.module._parameters for bound in self._bound],
             [bound.leaf for bound in self._bound],
@@ -144,8 +147,9 @@ class PreparedPlan:
 
         Args:
             check: look whether each parameter still has the memory that the plan was bound to,
-                which takes a host longer than to launch. Without it, memory that a parameter has
-                left is filled.
+                which takes a host longer than to launch. Without it the memory of then is written,
+                whoever has it now: what is filled is not the parameter if that got other memory,
+                and may be another tensor, or nobody's, if its storage was resized or freed.
 
         Raises:
             RuntimeError: a parameter no longer has the memory that the plan was bound to; a
@@ -168,10 +172,12 @@ class PreparedPlan:
 
     def _is_bound(self) -> bool:
         """Whether all parameters surely have the memory they had: no loop of Python's own."""
+        modules, owned = self._owners
         parameters, leaves, addresses = self._places
         try:
             found = map(dict.get, parameters, leaves)
-            return list(map(_data_ptr, found)) == addresses
+            same = all(map(is_, map(_parameters, modules), owned))
+            return same and list(map(_data_ptr, found)) == addresses
         except (TypeError, RuntimeError):  # no dict, no tensor, or one without memory
             return False
 
@@ -248,6 +254,7 @@ class PreparedPlan:
 
 
 _data_ptr: Callable[[Any], int] = Tensor.data_ptr
+_parameters: Callable[[Any], Any] = attrgetter("_parameters")
 
 
 def _look_up_again(plan: Plan) -> None:
