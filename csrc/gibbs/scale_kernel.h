@@ -25,7 +25,7 @@ struct MeasureShared {
   int32_t exceeding;
 };
 
-// Leaves the greatest of the threads' numbers in front, in two steps.
+// Leaves the greatest of the threads' numbers in front, for thread 0, in two steps.
 template <typename Block>
 TI_HOST_DEVICE void reduce_greatest(const Block& block, uint64_t* numbers) {
   constexpr int kPart = 16;
@@ -40,7 +40,6 @@ TI_HOST_DEVICE void reduce_greatest(const Block& block, uint64_t* numbers) {
       numbers[thread] = found;
     });
   }
-  block.barrier();
 }
 
 // A tile's part of the greatest magnitude and of the sums.
@@ -142,7 +141,6 @@ TI_HOST_DEVICE bool sums_fit(const Block& block, const QuantizeTask<Real>& task,
                              MeasureShared* shared) {
   const SumBounds bounds = bounds_of(task.layer);
   const double scale = power_of_two(shared->shift);
-  block.barrier();
   block.for_each_thread([&](int thread) {
     if (thread == 0) shared->exceeding = 0;
   });
@@ -184,7 +182,6 @@ TI_HOST_DEVICE void decide_scale(const Block& block, const QuantizeTask<Real>& t
   });
   block.barrier();
   while (shared->is_sure == 0 && !sums_fit(block, task, shared)) {
-    block.barrier();
     block.for_each_thread([&](int thread) {
       if (thread == 0) --shared->shift;
     });

@@ -134,14 +134,24 @@ TI_HOST_DEVICE bool has_words_alone(const TileStep& step, const Tile& tile) {
   return tile.half % 2 == 0 && tile.half + 1 == halves_of(step.task.side[tile.to].units);
 }
 
+// Where a tile's units are in a word: another block may be writing the other half.
+TI_HOST_DEVICE uint8_t* half_of(const Tile& tile, uint32_t* word) {
+  return reinterpret_cast<uint8_t*>(word) + tile.half % 2 * sizeof(uint16_t);
+}
+
+TI_HOST_DEVICE uint32_t load_half(const Tile& tile, uint32_t* word) {
+  uint16_t half;
+  memcpy(&half, __builtin_assume_aligned(half_of(tile, word), sizeof half), sizeof half);
+  return half;
+}
+
 // Writes the bits of a tile's units, all of the word or the half of it that is the tile's.
 TI_HOST_DEVICE void store_bits(const Tile& tile, bool alone, uint32_t* word, uint32_t bits) {
   if (alone) {
     *word = bits;
   } else {
     const auto half = static_cast<uint16_t>(bits);
-    uint8_t* const at = reinterpret_cast<uint8_t*>(word) + tile.half % 2 * sizeof half;
-    memcpy(__builtin_assume_aligned(at, sizeof half), &half, sizeof half);
+    memcpy(__builtin_assume_aligned(half_of(tile, word), sizeof half), &half, sizeof half);
   }
 }
 
@@ -187,9 +197,9 @@ TI_HOST_DEVICE void sample_warp(const Warp& warp, const TileStep& step, const Ti
                 field_of_sum(task, tile.to, sum, bias.of(lane)[k], of_weights.of(lane)[k]);
             on = exceeds_threshold(field, threshold[k]);
           } else if (chain < task.chains && unit < side.units) {
-            const uint32_t before = words_of(step, tile)[chain];
+            const uint32_t before = load_half(tile, words_of(step, tile) + chain);
             on = next_state(task, step.half_step, chain, unit, sum, threshold[k], bias.of(lane)[k],
-                            of_weights.of(lane)[k], (before >> unit % kGroupUnits & 1u) != 0);
+                            of_weights.of(lane)[k], (before >> unit % kHalfUnits & 1u) != 0);
           }
           word |= on ? 1u << (kHalfUnits * odd + k) : 0u;
         }
@@ -235,7 +245,7 @@ TI_HOST_DEVICE void finish_warp(const Warp& warp, const TileStep& step, const Ti
   } else {
     sample_warp<false, Sum>(warp, step, tile, *thresholds, sums);
   }
-  warp.barrier();
+  // Whoever writes thresholds again has met all threads at a barrier of the next tile's before.
 }
 
 // The block's share of the tiles. `rows` are the quantile table's.

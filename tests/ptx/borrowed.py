@@ -19,9 +19,11 @@ def load(path: str) -> ModuleType:
     return module
 
 
-def tests_that_use(module: ModuleType, fixture: str) -> dict[str, Callable[..., Any]]:
+def tests_of(module: ModuleType, fixture: str | None = None) -> dict[str, Callable[..., Any]]:
+    """All tests, or those that use a fixture."""
     return {
         name: function
         for name, function in vars(module).items()
-        if name.startswith("test_") and fixture in inspect.signature(function).parameters
+        if name.startswith("test_")
+        and (fixture is None or fixture in inspect.signature(function).parameters)
     }

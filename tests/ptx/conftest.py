@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.append(str(Path(__file__).parent))
 
@@ -14,8 +15,7 @@ from stand_in import stand_in
 
 from torch_init import _ops
 
-USERS = ["_ops", "_ops_float_units", "_ops_flow", "_ops_gibbs", "_ops_gibbs_weights"]
-USERS += ["_ops_measure", "_ops_statistics"]
+USERS = ["_ops", "_ops_device", "_ops_float_units", "_ops_flow", "_ops_gibbs", "_ops_measure"]
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +47,7 @@ def on_ptx(machine, monkeypatch):
 class Engine:
     """As tests/cuda has it."""
 
-    device = "cpu"
+    device = torch.device("cpu")
 
     def plan(self, entries):
         plan = _ops.FillPlan(entries)

@@ -47,8 +47,10 @@ def missing() -> str | None:
 
 
 def objects() -> list[Path]:
-    library = BUILD / "libtorch_init_core.a"
-    return [library, *sorted((BUILD / "CMakeFiles" / "_C.dir" / "csrc" / "python").glob("*.o"))]
+    """The engine, and the module's own: of sources that are there, as builds leave old ones."""
+    of_module = BUILD / "CMakeFiles" / "_C.dir" / "csrc" / "python"
+    python = sorted((ROOT / "csrc" / "python").glob("*.cpp"))
+    return [BUILD / "libtorch_init_core.a", *(of_module / f"{p.name}.o" for p in python)]
 
 
 def sources() -> list[Path]:
@@ -143,7 +145,12 @@ class Machine:
             raise RuntimeError(error.decode())
 
     def configure(self, multiprocessors: int, seed: int) -> None:
+        """Blocks run in order, with a seed in another; warps of a block never in order."""
         self._library.ptx_configure(multiprocessors, ctypes.c_uint64(seed))
+
+    def launch_early(self, kernel: str) -> None:
+        """Launches the kernel with this in its name early, until the machine is configured anew."""
+        self._library.ptx_launch_early(kernel.encode())
 
     def only_clusters(self, size: int, kernel: str) -> None:
         """Has clusters of this size fit, by the kernel with this in its name; 0: all that do."""

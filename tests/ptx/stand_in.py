@@ -19,6 +19,8 @@ from torch_init._descriptors import DTYPE_CODES
 
 BYTES = {code: dtype.itemsize for dtype, code in DTYPE_CODES.items()}
 MOMENTS_BYTES = _ops_measure._MOMENTS.itemsize
+SCALE_BYTES = 8  # of a FoundScale
+PAIR_BYTES = [4, 8, 4]  # by PairKind
 PATHS = {"tiles": 1, "split": 2, "cluster": 3}  # GibbsPath
 
 
@@ -41,6 +43,14 @@ class Memory:
     def add(self, address: int, size: int, defined: bool = True) -> None:
         if address != 0:
             self._pieces.append((address, size, defined))
+
+    def add_arrays(
+        self, addresses: Sequence[int], given: Sequence[int], made: Sequence[int] = ()
+    ) -> None:
+        """Arrays of so many bytes: first those that are given, then those that it must write."""
+        sizes = [(size, True) for size in given] + [(size, False) for size in made]
+        for address, size in zip(addresses, sizes, strict=False):
+            self.add(address, *size)
 
     def add_region(self, task: Sequence[Any]) -> None:
         address, dtype, sizes, strides = task[:4]
@@ -119,9 +129,13 @@ def stand_in(machine: Machine) -> Any:
             ]
             self._run: tuple[Any, ...] = ()
             self._means = 0
+            # As quantising leaves it: the native plan's own is in memory that kernels may not read.
+            self._scale = torch.tensor([shift, 1], dtype=torch.int32)
 
-        def set_limbs(self, visible: int, hidden: int) -> None:
-            super().set_limbs(visible, hidden)
+        def set_limbs(self, visible: int, hidden: int, scale: int) -> None:
+            scale = scale or self._scale.data_ptr()
+            super().set_limbs(visible, hidden, scale)
+            self._layer.append((scale, SCALE_BYTES))
             sides = (self._units, self._units[::-1])
             sizes = [native.limbs_size(*side) for side in sides]
             self._layer += zip((visible, hidden), sizes, strict=True)
@@ -172,23 +186,64 @@ def stand_in(machine: Machine) -> Any:
         def __getattr__(self, name: str) -> Any:
             return getattr(native, name)
 
-        def make_limbs_with_cuda_body_on_host(
-            self, by_unit: int, units: int, sources: int, out: int
+        def quantize_with_cuda_body_on_host(
+            self, at: Sequence[int], is_double: bool, units: Sequence[int]
         ) -> None:
+            (visible, hidden), size = units, 8 if is_double else 4
+            padded = [-(-n // 16) * 16 for n in units]
+            given = [visible * hidden * size, visible * size, hidden * size]
+            made = [4 * visible * padded[1], 4 * hidden * padded[0], *(4 * n for n in padded * 2)]
+            made += [native.limbs_size(*side) for side in (units, units[::-1])]
             memory = Memory(machine)
-            memory.add(by_unit, 4 * units * (-(-sources // 16) * 16))
-            memory.add(out, native.limbs_size(units, sources), False)
+            memory.add_arrays(at, given, [*made, SCALE_BYTES])
+            memory.add(at[-1], native.quantize_room_size(*units))
             with memory.with_room(0):
-                native.make_limbs_on_cuda(by_unit, units, sources, out, 0, 0)
+                native.quantize_on_cuda(at, is_double, units, 0, 0)
 
-        def statistics_with_cuda_body_on_host(self, task: Sequence[Any]) -> None:
-            visible, hidden, out, chains, units_v, units_h, means, wide, *_ = task
+        def statistics_with_cuda_body_on_host(
+            self,
+            terms: Sequence[tuple[Sequence[int], Sequence[int]]],
+            units: Sequence[int],
+            out: int,
+            sums: int,
+            *kind: bool,
+        ) -> None:
+            means, wide, accumulate = kind
             memory = Memory(machine)
-            memory.add(visible, chains * units_v)
-            memory.add(hidden, chains * units_h * (2 if means else 1))
-            memory.add(out, units_v * units_h * (8 if wide else 4))
+            for (visible, hidden), (chains, _) in terms:
+                memory.add(visible, chains * units[0])
+                memory.add(hidden, chains * units[1] * (2 if means else 1))
+            memory.add(out, units[0] * units[1] * (8 if wide else 4), accumulate)
+            memory.add(sums, len(terms) * sum(units) * 8, False)
             with memory.with_room(0):
-                native.statistics_on_cuda(task, 0, 0)
+                native.statistics_on_cuda(terms, units, out, sums, *kind, 0, 0)
+
+        def differences_with_cuda_body_on_host(
+            self, at: Sequence[int], units: Sequence[int], *rest: Any
+        ) -> None:
+            sums, *made, visible, hidden = at
+            memory, count = Memory(machine), sum(units)
+            memory.add_arrays([sums, *made], [2 * 8 * count], [4 * count] * 2)
+            memory.add_arrays([visible, hidden], [4 * n for n in units])
+            with memory.with_room(0):
+                native.differences_on_cuda(at, units, *rest, 0, 0)
+
+        def ascend_with_cuda_body_on_host(
+            self,
+            at: Sequence[int],
+            moves: tuple[Sequence[int], Sequence[float]],
+            units: Sequence[int],
+            kind: int,
+            numbers: Sequence[float],
+        ) -> None:
+            visible, hidden = (4 * n for n in units)
+            pairs, weights = units[0] * units[1] * PAIR_BYTES[kind], units[0] * hidden
+            given = [pairs, visible, hidden, visible, hidden, hidden, visible, weights, weights]
+            memory = Memory(machine)
+            memory.add_arrays(at, given, [weights, visible, hidden])
+            memory.add_arrays(moves[0], [visible, visible, hidden, hidden])
+            with memory.with_room(0):
+                native.ascend_on_cuda(at, moves, units, kind, numbers, 0, 0)
 
         def sample_float_with_cuda_body_on_host(self, task: Sequence[Any], blocks: int) -> None:
             kind, field, out, std, chains, units, categories, *_ = task

@@ -42,6 +42,11 @@ MISTAKES = {
         "race: no barrier since it was written",
     ),
     "nothing written": ("mov.u32 %x, room; ld.shared.u32 %y, [%x];", "nothing was written there"),
+    "a write before atomic operations": (
+        "mov.u32 %x, room; setp.eq.u32 %p, %tid, 0; @%p st.shared.u32 [%x], 0;"
+        "atom.shared.add.u32 %y, [%x], 1;",
+        "nothing was written|race",
+    ),
     "beyond shared memory": ("mov.u32 %x, room; st.shared.u32 [%x+1024], 1;", "out of bounds"),
     "below global memory": ("st.global.u8 [%p0+-1], 1;", "out of bounds"),
     "not aligned": ("st.global.u32 [%p0+2], 1;", "not aligned"),

@@ -3,4 +3,4 @@
 
 import borrowed
 
-globals().update(borrowed.tests_that_use(borrowed.load("cuda/test_fill_cuda.py"), "engine"))
+globals().update(borrowed.tests_of(borrowed.load("cuda/test_fill_cuda.py"), "engine"))

@@ -12,9 +12,10 @@ MEANS = borrowed.load("gibbs/test_means.py")
 STATISTICS = borrowed.load("gibbs/test_statistics.py")
 FLOAT_UNITS = borrowed.load("gibbs/test_float_units.py")
 
-globals().update(borrowed.tests_that_use(BODIES, "monkeypatch"))
+globals().update(borrowed.tests_of(BODIES, "monkeypatch"))
 test_means = MEANS.test_cuda_body
-test_statistics = STATISTICS.test_cuda_body
+for name in ("test_cuda_body", "test_cuda_body_of_terms_of_two_kinds"):
+    globals()[name.replace("cuda_body", "statistics")] = getattr(STATISTICS, name)
 test_float_units = FLOAT_UNITS.test_cuda_body
 
 

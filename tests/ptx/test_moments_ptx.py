@@ -9,7 +9,7 @@ from torch_init import _ops
 
 MOMENTS = borrowed.load("cuda/test_moments_cuda.py")
 
-globals().update(borrowed.tests_that_use(MOMENTS, "engine"))
+globals().update(borrowed.tests_of(MOMENTS, "engine"))
 
 
 @pytest.mark.parametrize("dtype", MOMENTS.REAL_DTYPES, ids=str)

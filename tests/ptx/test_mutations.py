@@ -5,70 +5,14 @@ import re
 
 import pytest
 import torch
+from runs import KERNELS, NORMAL, fill, gibbs
 
-from torch_init import _ops, _ops_gibbs_cuda, _ops_statistics
-from torch_init.distributions import Normal, TruncatedNormal
-
-NORMAL = Normal(0.0, 1.0).spec()
-SKEWED = TruncatedNormal.in_sigmas(0.0, 1.0, -1.0, 3.0).spec()
-
-
-def fill(*specs, dtype=torch.float32, size=9001, count=1):
-    tensors = [(torch.zeros(size, dtype=dtype), spec, 3) for spec in specs for _ in range(count)]
-    _ops.FillPlan(tensors).run_cuda_body_on_host(0)
-    return [tensor for tensor, *_ in tensors]
-
-
-def measure():
-    entries = [(torch.ones(70_003),) for _ in range(9)]
-    _ops.measure_with_cuda_body_on_host(entries, 0)
-
-
-def flow():
-    x = torch.ones(3000, 97)
-    totals, features = (torch.zeros(n, dtype=torch.float64) for n in ((2, 76), (3, 97)))
-    _ops.accumulate_with_cuda_body_on_host(x, totals, features, 1, -1.0, 0.5, 9, None, None)
-
-
-def gibbs(**path):
-    """As many sources as four stages and one have, chains for two tiles."""
-    generator = torch.Generator().manual_seed(0)
-    numbers = [torch.randn(n, generator=generator) for n in ((150, 40), 150, 40, (130, 150))]
-    weights = _ops.quantize(*numbers[:3])
-    visible, hidden = (numbers[3] > 0).to(torch.uint8), torch.ones(130, 40, dtype=torch.uint8)
-    how = {"key": 1, "half_steps": path.pop("half_steps", 3), **path}
-    _ops_gibbs_cuda.gibbs_with_cuda_body_on_host(weights, visible, hidden, **how)
-    return visible, hidden
-
-
-def statistics(dtype):
-    v, h = torch.ones(100, 70, dtype=torch.uint8), torch.ones(100, 130, dtype=dtype)
-    out = torch.zeros(70, 130, dtype=torch.int64)
-    _ops_statistics.statistics_with_cuda_body_on_host(_ops.Term(v, h), out=out)
-
-
-# Each kernel's file, and what runs it.
-KERNELS = {
-    "fill_one_kernel": ("fill_cuda", lambda: fill(NORMAL)),
-    "fill_many_kernel": ("fill_cuda", lambda: fill(NORMAL, SKEWED, NORMAL, count=9)),
-    "measure_chunks_kernel": ("measure_cuda", measure),
-    "add_up_chunks_kernel": ("measure_cuda", measure),
-    "read_flow_kernel": ("flow_cuda", flow),
-    "add_up_flow_kernel": ("flow_cuda", flow),
-    "statistics_kernelIh": ("statistics_cuda", lambda: statistics(torch.uint8)),
-    "statistics_kernelIs": ("statistics_cuda", lambda: statistics(torch.int16)),
-    "16half_step_kernel": ("gibbs_cuda", gibbs),
-    "grey_half_step_kernel": ("gibbs_cuda", lambda: gibbs(half_steps=1, levels=255)),
-    "split_half_step_kernel": ("gibbs_cuda", lambda: gibbs(split=True)),
-    "cluster_kernelILi8E": ("gibbs_cluster_cuda", lambda: gibbs(clusters=(1, 8))),
-    "cluster_kernelILi16E": ("gibbs_cluster_cuda", lambda: gibbs(clusters=(1, 16))),
-    "cluster_kernelILi32E": ("gibbs_cluster_cuda", lambda: gibbs(clusters=(2, 32))),
-}
-# Of one kernel, as some are there for what these runs do not: a second table, a launch before.
-MOST_UNNOTICED = 2
+# How many may be taken out unnoticed: what keeps a table from being replaced, where there is one
+# table; and of two barriers in a row, between which one thread does something, either.
+UNNOTICED = {"fill_one_kernel": 1, "measure_layer_kernelIf": 2, "measure_layer_kernelId": 2}
 WAITS = re.compile(
     r"(?:bar\.(?:warp\.)?sync|barrier\.cluster\.\w+|cp\.async\.(?:wait|commit)"
-    r"|griddepcontrol\.wait)[^;]*;"
+    r"|griddepcontrol\.wait|membar)[^;]*;"
 )
 FOUND = "race|nothing was written|may not have started|does not wait"
 
@@ -99,12 +43,16 @@ def without(text, pattern, number):
     return text[: hit.start()] + text[hit.end() :]
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", [k for k in KERNELS if k != "differences_kernel"])
 def test_barriers_and_waits_that_are_taken_out_are_missed(edited, on_ptx, kernel):
     stem, run = KERNELS[kernel]
-    run()
-    count = len(WAITS.findall(entry_of(on_ptx.ptx(stem), kernel)))
+    found = WAITS.findall(entry_of(on_ptx.ptx(stem), kernel))
+    count = len(found)
     assert count > 0
+    if "griddepcontrol.wait;" in found:
+        # As if it followed a half-step: those of grey levels never do, but wait all the same.
+        on_ptx.launch_early(kernel)
+    run()
     unnoticed = 0
     for number in range(count):
         edited(kernel, lambda text, number=number: without(text, WAITS, number))
@@ -114,7 +62,7 @@ def test_barriers_and_waits_that_are_taken_out_are_missed(edited, on_ptx, kernel
             assert re.search(FOUND, str(error))
         else:
             unnoticed += 1
-    assert unnoticed <= min(MOST_UNNOTICED, count - 1)
+    assert unnoticed <= UNNOTICED.get(kernel, 0)
 
 
 def test_a_contracted_sum_of_products_changes_bits(edited):
@@ -156,7 +104,9 @@ def test_memory_that_is_an_element_short(on_ptx, monkeypatch, dtype, size):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("seed", range(2))
-def test_the_order_of_warps_does_not_matter(on_ptx, kernel, seed):
-    on_ptx.configure(1, seed)
-    KERNELS[kernel][1]()
+def test_the_order_of_warps_and_blocks_does_not_matter(on_ptx, kernel):
+    run = KERNELS[kernel][1]
+    expected = run()
+    for seed in (1, 2):
+        on_ptx.configure(1, seed)
+        assert all(map(torch.equal, run(), expected))

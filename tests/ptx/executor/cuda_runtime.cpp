@@ -23,6 +23,8 @@ struct Machine {
   // The only clusters that fit, of this size and by the kernel with this in its name; 0: all do.
   unsigned cluster_size = 0;
   std::string cluster_kernel;
+  // Launched early, whatever its launcher says, the kernel with this in its name; empty: none.
+  std::string early_kernel;
 };
 
 Machine& machine() {
@@ -56,7 +58,10 @@ cudaError_t launch(const void* function, const ptx::Launch& how) {
   if (name == machine().names.end()) return remember("PTX: an unknown function is launched");
   const auto kernel = machine().kernels.find(name->second);
   if (kernel == machine().kernels.end()) return remember("PTX: not loaded: " + name->second);
-  return run(kernel->second, how);
+  const std::string& early = machine().early_kernel;
+  ptx::Launch changed = how;
+  changed.early |= !early.empty() && name->second.find(early) != std::string::npos;
+  return run(kernel->second, changed);
 }
 
 std::vector<std::string> fields_of(const std::string& line) {
@@ -125,7 +130,9 @@ EXPORTED void ptx_forget_memory() { machine().memory.clear(); }
 EXPORTED void ptx_configure(int multiprocessors, uint64_t seed) {
   machine().multiprocessors = multiprocessors;
   machine().seed = seed;
+  machine().early_kernel.clear();
 }
+EXPORTED void ptx_launch_early(const char* kernel) { machine().early_kernel = kernel; }
 EXPORTED void ptx_only_clusters(unsigned size, const char* kernel) {
   machine().cluster_size = size;
   machine().cluster_kernel = kernel;

@@ -76,8 +76,12 @@ Mistake note_use_of_cell(Cell& cell, Use how, const Trace& trace, const Clock& c
   for (const Trace& reader : cell.reader) {
     if (missed(reader, true)) return {"race: no barrier since it was read by ", reader.thread};
   }
+  // A thread's own operation does not hide from others what it wrote just before.
+  const bool is_hiding = !cell.atomic && cell.writer.thread == trace.thread &&
+                         cell.writer.time.block == trace.time.block &&
+                         cell.writer.time.warp == trace.time.warp;
   cell.writer = trace;
-  cell.atomic = how == Use::kAtomic;
+  cell.atomic = how == Use::kAtomic && !is_hiding;
   cell.pending = how == Use::kCopy;
   cell.defined = true;
   return {};

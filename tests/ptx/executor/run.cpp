@@ -219,6 +219,14 @@ bool leave_cluster(Cluster& cluster) {
   return any;
 }
 
+template <typename T>
+void shuffle(std::vector<T>& items, uint64_t* random) {
+  for (size_t i = items.size(); i > 1; --i) {
+    *random = *random * 6364136223846793005u + 1442695040888963407u;
+    std::swap(items[i - 1], items[(*random >> 33) % i]);
+  }
+}
+
 void run_cluster(Cluster& cluster, uint64_t* random) {
   std::vector<Warp*> warps;
   for (Block& block : cluster.blocks) {
@@ -226,10 +234,7 @@ void run_cluster(Cluster& cluster, uint64_t* random) {
   }
   for (bool goes_on = true; goes_on;) {
     goes_on = false;
-    for (size_t i = warps.size(); i > 1; --i) {
-      *random = *random * 6364136223846793005u + 1442695040888963407u;
-      std::swap(warps[i - 1], warps[(*random >> 33) % i]);
-    }
+    shuffle(warps, random);
     for (Warp* warp : warps) {
       if (warp->state != State::kRuns) continue;
       run_warp(*warp);
@@ -307,7 +312,10 @@ void run(Kernel& kernel, GlobalMemory& global, const Launch& launch, uint64_t se
     set_constants(kernel, kernel.registers.back());
   }
   global.begin_kernel(launch.early);
-  for (uint64_t first = 0; first < launch.blocks; first += launch.cluster_size) {
+  std::vector<uint64_t> order;  // of clusters, by their first blocks
+  for (uint64_t i = 0; i < launch.blocks; i += launch.cluster_size) order.push_back(i);
+  if (seed != 0) shuffle(order, &seed);
+  for (const uint64_t first : order) {
     for (size_t rank = 0; rank < launch.cluster_size; ++rank) {
       start_block(launch, cluster, first + rank, rank, kernel.registers);
     }
