@@ -11,7 +11,7 @@ from torch_init import elementwise
 from torch_init.errors import check_not_negative, check_place, check_positive_int, describe
 from torch_init.keys import check_name, check_seed, draw_seed
 from torch_init.rbm.betas import Beta, UnitBeta, as_column, check_betas, of_units
-from torch_init.rbm.energy import Energy
+from torch_init.rbm.energy import Energy, check_finite_parameters
 from torch_init.rbm.sampling import IntegerMachine, Noise
 from torch_init.rbm.units import Gaussian, NReLU, Units, as_units
 
@@ -227,6 +227,7 @@ class RBM(Energy):
         if self.exact and unit_beta != (None, None) and not self.visible.are_states(visible):
             fix = "Start from states, or make the machine with exact=False"
             raise ValueError(describe("gibbs", "visible", "means with unit_beta", "states", fix))
+        check_finite_parameters("gibbs", "self", self)
         seed = draw_seed(None) if seed is None else int(check_seed("gibbs", seed))
         for argument, first in (("first_chain", first_chain), ("first_step", first_step)):
             check_place("gibbs", argument, first)
@@ -287,6 +288,7 @@ class RBM(Energy):
             torch.Size([3, 6])
         """
         check_positive_int("sample", "num", num)
+        check_finite_parameters("sample", "self", self)
         seed = draw_seed(None) if seed is None else int(check_seed("sample", seed))
         start = self.unit_biases()[0].detach().expand(num, -1).contiguous()
         draw = Noise(seed, self.name).at("start", 0, start)

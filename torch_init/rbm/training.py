@@ -9,7 +9,7 @@ from typing import Any
 
 from torch_init.errors import check_positive_int, check_type, describe
 from torch_init.rbm.data import as_source
-from torch_init.rbm.energy import check_machine
+from torch_init.rbm.energy import check_finite_parameters, check_machine
 from torch_init.rbm.history import History
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.monitors import check_monitors
@@ -88,8 +88,9 @@ def fit(
             patience (None): epochs without a better first monitor after which to stop.
 
     Raises:
-        TypeError, ValueError: bad options or data, before the machine is changed, save by rows of
-            datasets and loaders, which are met later; the first bad row is named.
+        TypeError, ValueError: bad options or data, or parameters that are not finite, before the
+            machine is changed, save by rows of datasets and loaders, which are met later; the first
+            bad row is named.
         FloatingPointError: the parameters diverged. On a GPU this is noticed when figures are
             recorded or a checkpoint is written: updates do not wait to learn it.
 
@@ -132,6 +133,8 @@ def fit(
     training = Training(machine, source, held_out, chosen, Processes.of(process_group))
     folder = None if checkpoint is None else Path(checkpoint)
     stored = load(training, folder) if resume and folder is not None else None
+    if stored is None:
+        check_finite_parameters("fit", "machine", machine)
     training.begin(means)
     if stored is not None:
         restore(training, *stored)
