@@ -133,6 +133,9 @@ def fit(
     training = Training(machine, source, held_out, chosen, Processes.of(process_group))
     folder = None if checkpoint is None else Path(checkpoint)
     stored = load(training, folder) if resume and folder is not None else None
+    if not any(parameter.requires_grad for parameter in machine.parameters()):
+        got, fix = "parameters none of which requires a gradient", "Call requires_grad_(True)"
+        raise ValueError(describe("fit", "machine", got, "one that can learn", fix))
     if stored is None:
         check_finite_parameters("fit", "machine", machine)
     training.begin(means)
