@@ -73,7 +73,7 @@ class RBM(Energy):
             expected = "Bernoulli or Spin units on both sides"
             raise ValueError(describe("RBM", "exact", "True with other units", expected))
         self.exact = binary if exact is None else bool(exact)
-        like = torch.empty(0, device=device, dtype=dtype)
+        like = torch.empty(0, device=device, dtype=_check_dtype(dtype))
         weight, visible_bias, hidden_bias = self.parameter_shapes()
         self.weight = nn.Parameter(like.new_empty(weight))
         self.visible_bias = nn.Parameter(like.new_zeros(visible_bias))
@@ -305,3 +305,11 @@ class RBM(Energy):
         from torch_init.rbm.training import fit
 
         return fit(self, data, **options)
+
+
+def _check_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
+    """Return dtype; raise unless it is one in which machines compute."""
+    if dtype not in (None, torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        expected = "torch.float32, float64, bfloat16 or float16"
+        raise TypeError(describe("RBM", "dtype", f"{dtype!r}", expected))
+    return dtype
