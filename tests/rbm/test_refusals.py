@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What machines, fit() and rbm_pretrain refuse or warn of, that looks nearly right."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -95,3 +97,39 @@ def test_a_report_of_one_epoch_without_held_out_rows():
     text = str(quickly(ROWS, holdout=0.0))
     assert "1 epoch, free-energy gap -, reconstruction " in text
     assert "nan" not in text
+
+
+@pytest.mark.parametrize("value", ["auto", 1, 0.0])
+@pytest.mark.parametrize(
+    "option", ["resume", "progress", "shuffle", "centered", "adapt_temperatures"]
+)
+def test_what_is_neither_true_nor_false_is_refused(tmp_path, option, value):
+    options = {"epochs": 1, "checkpoint": tmp_path, option: value}
+    with pytest.raises(TypeError, match=f"fit: {option}: expected True or False, got "):
+        rbm.RBM(6, 4).fit(ROWS, **options)
+    with pytest.raises(TypeError, match=f"fit: {option}: expected True or False, got "):
+        torch_init.rbm_pretrain(mlp(), ROWS, **options)
+
+
+def test_a_run_that_replaces_a_checkpoint_warns(tmp_path):
+    def fit(folder, **options):
+        rbm.RBM(6, 4).fit(ROWS, epochs=2, checkpoint=tmp_path / folder, **options)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit("fit")
+        fit("fit", resume=True)
+        quickly(ROWS, checkpoint=tmp_path / "model")
+        quickly(ROWS, checkpoint=tmp_path / "model", resume=True)
+    with pytest.warns(UserWarning, match="checkpoint will be replaced"):
+        fit("fit")
+    with pytest.warns(UserWarning, match="checkpoint will be replaced"):
+        quickly(ROWS, checkpoint=tmp_path / "model")
+
+
+def test_resuming_for_fewer_epochs_warns_and_keeps_what_was_trained(tmp_path):
+    whole, made = rbm.RBM(6, 4), rbm.RBM(6, 4)
+    whole.fit(ROWS, epochs=5, checkpoint=tmp_path)
+    with pytest.warns(UserWarning, match="epochs: expected the checkpoint's 5 or more, got 2"):
+        made.fit(ROWS, epochs=2, checkpoint=tmp_path, resume=True)
+    assert torch.equal(made.weight, whole.weight)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from torch_init.errors import check_positive_int, check_type, describe
+from torch_init.rbm.checkpoint import warn_if_replaced
 from torch_init.rbm.data import as_source
 from torch_init.rbm.energy import check_finite_parameters, check_machine
 from torch_init.rbm.history import History
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.monitors import check_monitors
-from torch_init.rbm.options import Options
+from torch_init.rbm.options import Options, check_bool
 from torch_init.rbm.parallel import Processes
 from torch_init.rbm.resume import load, restore
 from torch_init.rbm.run import Training, check_sampled
@@ -49,10 +50,12 @@ def fit(
             loader the first. So do they at data, if nothing is held out.
         progress: a bar; None: if tqdm is there and stderr is a terminal.
         callback: called with the machine and the record of each monitored epoch.
-        checkpoint: a folder, written every checkpoint_every updates and at the end.
+        checkpoint: a folder, written every checkpoint_every updates and at the end. A checkpoint
+            that is there is replaced, with a warning, unless it is resumed.
         resume: go on from the folder's checkpoint, with the same data and options (only epochs
             may be raised, with a constant schedule): the bits are those of one uninterrupted run,
-            if the data come in the same order again. Of a DataLoader that shuffles they do if it
+            if the data come in the same order again. That the data are the same is trusted: only
+            the number of rows is compared. Of a DataLoader that shuffles they do if it
             has a generator, whose state the checkpoint keeps; what it read before is read again.
         process_group: a group of torch.distributed that shares the batches and chains; all its
             processes pass the same data (of a DataLoader each its own part of every batch) and
@@ -102,6 +105,9 @@ def fit(
         True
     """
     check_machine("fit", "machine", machine)
+    check_bool("fit", "resume", resume)
+    if progress is not None:
+        check_bool("fit", "progress", progress)
     if callback is not None:
         check_type("fit", "callback", callback, Callable, "a function of the machine and a record")
     if checkpoint is not None:
@@ -133,6 +139,8 @@ def fit(
     training = Training(machine, source, held_out, chosen, Processes.of(process_group))
     folder = None if checkpoint is None else Path(checkpoint)
     stored = load(training, folder) if resume and folder is not None else None
+    if folder is not None and not resume:
+        warn_if_replaced(folder)
     if not any(parameter.requires_grad for parameter in machine.parameters()):
         got, fix = "parameters none of which requires a gradient", "Call requires_grad_(True)"
         raise ValueError(describe("fit", "machine", got, "one that can learn", fix))
