@@ -133,3 +133,22 @@ def test_resuming_for_fewer_epochs_warns_and_keeps_what_was_trained(tmp_path):
     with pytest.warns(UserWarning, match="epochs: expected the checkpoint's 5 or more, got 2"):
         made.fit(ROWS, epochs=2, checkpoint=tmp_path, resume=True)
     assert torch.equal(made.weight, whole.weight)
+
+
+@pytest.mark.parametrize(
+    "source", [ROWS, [ROWS[:10], ROWS[10:]], ROWS.numpy()], ids=["tensor", "batches", "array"]
+)
+def test_bits_given_to_spins_warn(source):
+    with pytest.warns(UserWarning, match="got only 0 and 1"):
+        rbm.RBM(rbm.Spin(6), 4).fit(source, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("data", "options"),
+    [(2 * ROWS - 1, {}), (ROWS / 2, {}), (0 * ROWS, {}), (ROWS, {"binarize": "threshold"})],
+    ids=["spins", "means", "zeros", "threshold"],
+)
+def test_what_may_be_spins_does_not_warn(data, options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rbm.RBM(rbm.Spin(6), 4).fit(data, epochs=1, **options)

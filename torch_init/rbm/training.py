@@ -17,7 +17,8 @@ from torch_init.rbm.monitors import check_monitors
 from torch_init.rbm.options import Options, check_bool
 from torch_init.rbm.parallel import Processes
 from torch_init.rbm.resume import load, restore
-from torch_init.rbm.run import Training, check_sampled
+from torch_init.rbm.run import Training, check_sampled, warn_of_bits
+from torch_init.rbm.units import Spin
 
 
 def fit(
@@ -44,6 +45,7 @@ def fit(
             inputs, or of tuples that begin with the input), a DataLoader or another iterable of
             batches. An example may have any shape of `visible` elements. uint8 is grey levels,
             divided by 255; Bernoulli units take values in [0, 1], softmax units one-hot groups,
+            spin units in [-1, 1] (0 and 1 alone give a warning: they look like bits),
             Gaussian units anything finite, best of unit variance. Constant columns are allowed.
             All rows of arrays are checked before the run, others as they are read.
         validation: held-out data for the monitors, which look at 512 rows: evenly spaced ones, of a
@@ -136,6 +138,8 @@ def fit(
         held_out = as_source("fit", validation, machine, "validation").probe()
     if chosen.statistics == "samples" and chosen.binarize is None and not source.are_states:
         check_sampled(machine, source.probe())
+    if isinstance(machine.visible, Spin) and chosen.binarize != "threshold":
+        warn_of_bits(source.probe())
     training = Training(machine, source, held_out, chosen, Processes.of(process_group))
     folder = None if checkpoint is None else Path(checkpoint)
     stored = load(training, folder) if resume and folder is not None else None
