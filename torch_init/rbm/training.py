@@ -56,9 +56,10 @@ def fit(
             that is there is replaced, with a warning, unless it is resumed.
         resume: go on from the folder's checkpoint, with the same data and options (only epochs
             may be raised, with a constant schedule): the bits are those of one uninterrupted run,
-            if the data come in the same order again. That the data are the same is trusted: only
-            the number of rows is compared. Of a DataLoader that shuffles they do if it
+            if the data come in the same order again. Of a DataLoader that shuffles they do if it
             has a generator, whose state the checkpoint keeps; what it read before is read again.
+            That the data are the same is trusted: only the number of rows is compared. Fewer epochs
+            than the checkpoint's run had give a warning.
         process_group: a group of torch.distributed that shares the batches and chains; all its
             processes pass the same data (of a DataLoader each its own part of every batch) and
             options. Where statistics are integers the run has the same bits for any number of them.
