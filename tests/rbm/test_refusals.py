@@ -152,3 +152,8 @@ def test_what_may_be_spins_does_not_warn(data, options):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         rbm.RBM(rbm.Spin(6), 4).fit(data, epochs=1, **options)
+
+
+def test_labels_of_negative_strides_are_taken():
+    labels = (np.arange(30) % 2)[::-1]
+    rbm.DBN([6, 5, 4], classes=2).fit(ROWS, labels, epochs=1)
