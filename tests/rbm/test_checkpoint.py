@@ -150,7 +150,7 @@ def test_a_new_run_in_an_old_folder_leaves_the_old_checkpoint_whole(tmp_path, mo
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", fail_at_the_index)
-    with pytest.raises(Killed):
+    with pytest.raises(Killed), pytest.warns(UserWarning, match="replaced"):
         train(rbm.RBM(12, 7), tmp_path, epochs=1, k=3, checkpoint_every=5)
     monkeypatch.undo()
     resumed = rbm.RBM(12, 7)

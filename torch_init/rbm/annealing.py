@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_init.errors import check_positive_int, describe
 from torch_init.keys import check_seed
 from torch_init.rbm.biases import base_rate
-from torch_init.rbm.energy import check_machine, check_tensor
+from torch_init.rbm.energy import check_finite_parameters, check_machine, check_tensor
 from torch_init.rbm.likelihood import in_float64
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.sampling import Noise
@@ -174,6 +174,7 @@ class _Path:
         if isinstance(rbm.hidden, NReLU):
             fix = "Their energy is not defined, so neither is log Z"
             raise TypeError(describe(function, "rbm", "NReLU hidden units", "other units", fix))
+        check_finite_parameters(function, "rbm", rbm)
         self.betas = _check_betas(function, betas)
         self._rbm = rbm = in_float64(rbm)
         if data is None:

@@ -9,13 +9,14 @@ one, never half of one, and files that were cut short or changed later are told 
 import hashlib
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from torch_init.errors import describe
-from torch_init.rbm.options import Options
+from torch_init.rbm.options import Options, check_bool
 
 _INDEX = "checkpoint.json"
 
@@ -63,6 +64,14 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return safetensors.load(content), facts
 
 
+def warn_if_replaced(folder: Path) -> None:
+    """Warn of a run that starts anew where the checkpoint of another one is."""
+    if (folder / _INDEX).is_file():
+        got, fix = f"{folder}, whose checkpoint will be replaced", "Pass resume=True to go on"
+        text = describe("fit", "checkpoint", got, "a folder without a checkpoint", fix)
+        warnings.warn(text, UserWarning, stacklevel=3)
+
+
 def _damaged(path: Path) -> ValueError:
     fix = "Restore the file, or start anew with resume=False"
     got = f"{path}, which is missing, cut short or changed"
@@ -80,7 +89,11 @@ def of_layer(options: dict[str, Any], number: int) -> dict[str, Any]:
         return options
     root = Path(options["checkpoint"])
     own = root / f"layer-{number}"
-    resume = bool(options.get("resume")) and (number == 0 or (own / _INDEX).is_file())
+    wanted = options.get("resume", False)
+    check_bool("fit", "resume", wanted)
+    if not wanted:
+        warn_if_replaced(own)
+    resume = wanted and (number == 0 or (own / _INDEX).is_file())
     if not resume:
         _forget(root, number)
     elif _epochs(own) != options.get("epochs", Options.epochs):

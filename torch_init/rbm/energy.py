@@ -19,6 +19,21 @@ def check_machine(function: str, argument: str, value: object) -> None:
         raise ValueError(describe(function, argument, "one on the meta device", expected))
 
 
+@torch.no_grad()
+def check_finite_parameters(function: str, argument: str, machine: "Energy") -> None:
+    """Raise unless a machine's parameters are finite; the first that is not is named.
+
+    A GPU is waited for once.
+    """
+    named = machine.state_dict()
+    finite = torch.stack([value.isfinite().all() for value in named.values()]).tolist()
+    for name, is_finite in zip(named, finite, strict=True):
+        if not is_finite:
+            got = "values that are not finite"
+            fix = "Load finite parameters, or call reset_parameters()"
+            raise ValueError(describe(function, f"{argument}.{name}", got, "finite numbers", fix))
+
+
 def check_tensor(function: str, argument: str, value: object, shape: str) -> None:
     """Raise unless value is a tensor that is not sparse."""
     expected = f"a tensor of {shape}"
@@ -107,7 +122,8 @@ class Energy(nn.Module):
     def free_energy(self, visible: Tensor) -> Tensor:
         """Return F(v) = -log sum_h exp(-E(v, h)) of each row, shape (N,).
 
-        Differentiable, and finite for fields of any size.
+        Differentiable, and finite for fields of any size. Parameters that are not finite give NaN
+        or infinities, as in torch: to refuse them would be to wait for a GPU, and to break vmap.
 
         Example:
             >>> rbm = torch_init.rbm.RBM(2, 3, std=0.0)

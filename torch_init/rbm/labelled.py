@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -85,6 +86,8 @@ def as_labels(function: str, argument: str, labels: Any) -> Tensor:
     """Return labels as a tensor; its numbers are not looked at."""
     if isinstance(labels, Tensor):
         return labels
+    if isinstance(labels, np.ndarray):
+        labels = labels.copy()  # torch takes no negative strides
     try:
         return torch.as_tensor(labels, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:

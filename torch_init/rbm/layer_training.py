@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pre-training one layer of a model: which machine it is, and what its training gave."""
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,9 +18,12 @@ from torch_init.rbm.history import History
 from torch_init.rbm.likelihood import log_likelihood
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.units import Bernoulli, Gaussian, NReLU, Spin, Units
+from torch_init.rbm.units.base import interval
 
 _FUNCTION = "rbm_pretrain"
 _ENUMERABLE = 2.0**16
+_ROUNDING = 1e-3
+"""How far beyond [0, 1], as a share of their range, data still seem to be meant to lie in it."""
 
 
 @dataclass
@@ -55,8 +59,12 @@ class LayerReport:
             return f"{self.name}: frozen, left as it is"
         units = f"{type(self.visible).__name__} x {type(self.hidden).__name__}"
         units += ", convolutional" if isinstance(self.machine, ConvRBM) else ""
-        text = f"{self.name}: {units}, {self.epochs} epochs, free-energy gap "
-        text += f"{self.free_energy_gap:.3g}, reconstruction {self.reconstruction:.4g}"
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        gap, error = (
+            "-" if math.isnan(figure) else f"{figure:{form}}"
+            for figure, form in ((self.free_energy_gap, ".3g"), (self.reconstruction, ".4g"))
+        )
+        text = f"{self.name}: {units}, {epochs}, free-energy gap {gap}, reconstruction {error}"
         if self.log_likelihood is not None:
             text += f", log-likelihood {self.log_likelihood:.2f}"
         return f"{text}, {self.seconds:.1f} s"
@@ -115,6 +123,7 @@ class LayerTrainer:
     def _visible_kind(self, name: str | None) -> type[Units]:
         low, high, std = self._survey.low, self._survey.high, self._survey.std
         if name is None:
+            _refuse_rounding(low, high)
             name = "bernoulli" if low >= 0 and high <= 1 else "gaussian"
         if name == "gaussian":
             if std == 0:
@@ -124,7 +133,7 @@ class LayerTrainer:
             return Gaussian
         least = {"bernoulli": 0.0, "spin": -1.0}[name]
         if low < least or high > 1:
-            got = f"values in [{low:g}, {high:g}]"
+            got = f"values in {interval(low, high)}"
             fix = 'Scale the data, or use visible="gaussian"'
             raise ValueError(describe(_FUNCTION, "data", got, f"values in [{least:g}, 1]", fix))
         return Bernoulli if name == "bernoulli" else Spin
@@ -174,3 +183,12 @@ class LayerTrainer:
         if held_out is None or states > _ENUMERABLE or isinstance(machine.hidden, NReLU):
             return None
         return log_likelihood(machine, held_out).mean().item()
+
+
+def _refuse_rounding(low: float, high: float) -> None:
+    """Raise if data lie in [0, 1] but for rounding: they would be taken for Gaussian."""
+    excess = max(-low, high - 1)
+    if 0 < excess <= _ROUNDING * (high - low):
+        got = f"values in {interval(low, high)}"
+        fix = 'Call clamp(0, 1) on the data, or say visible="gaussian"'
+        raise ValueError(describe(_FUNCTION, "data", got, "values in [0, 1], or beyond it", fix))

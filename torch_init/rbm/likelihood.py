@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from torch_init.errors import check_number, check_positive_int, describe
 from torch_init.keys import check_seed
-from torch_init.rbm.energy import check_machine
+from torch_init.rbm.energy import check_finite_parameters, check_machine
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.units import Bernoulli, Spin, Units
 
@@ -43,6 +43,7 @@ def log_partition(rbm: RBM) -> float:
         got = f"{rbm.visible.num_states:g} visible and {rbm.hidden.num_states:g} hidden states"
         fix = "Estimate it by ais() and reverse_ais()"
         raise ValueError(describe("log_partition", "rbm", got, "at most 2**25 of either", fix))
+    check_finite_parameters("log_partition", "rbm", rbm)
     rbm = in_float64(rbm)
     free_energy = rbm.free_energy if over_visible else rbm.hidden_free_energy
     total = torch.tensor(-math.inf, dtype=torch.float64, device=rbm.weight.device)
@@ -81,6 +82,7 @@ def log_likelihood(rbm: RBM, data: Tensor, log_z: float | None = None) -> Tensor
     """
     check_machine("log_likelihood", "rbm", rbm)
     rbm.check_states("log_likelihood", "data", data)
+    check_finite_parameters("log_likelihood", "rbm", rbm)
     known = None if log_z is None else check_number("log_likelihood", "log_z", log_z)
     known = log_partition(rbm) if known is None else known
     double = in_float64(rbm)
@@ -119,6 +121,7 @@ def pseudo_likelihood(rbm: RBM, data: Tensor, *, flips: int | None = None, seed:
             describe("pseudo_likelihood", "rbm.visible", got, "Bernoulli or Spin units")
         )
     rbm.check_states("pseudo_likelihood", "data", data)
+    check_finite_parameters("pseudo_likelihood", "rbm", rbm)
     data = data.to(rbm.weight.dtype)
     size = rbm.visible.size
     seed = int(check_seed("pseudo_likelihood", seed))

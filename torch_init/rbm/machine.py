@@ -11,7 +11,7 @@ from torch_init import elementwise
 from torch_init.errors import check_not_negative, check_place, check_positive_int, describe
 from torch_init.keys import check_name, check_seed, draw_seed
 from torch_init.rbm.betas import Beta, UnitBeta, as_column, check_betas, of_units
-from torch_init.rbm.energy import Energy
+from torch_init.rbm.energy import Energy, check_finite_parameters
 from torch_init.rbm.sampling import IntegerMachine, Noise
 from torch_init.rbm.units import Gaussian, NReLU, Units, as_units
 
@@ -73,7 +73,7 @@ class RBM(Energy):
             expected = "Bernoulli or Spin units on both sides"
             raise ValueError(describe("RBM", "exact", "True with other units", expected))
         self.exact = binary if exact is None else bool(exact)
-        like = torch.empty(0, device=device, dtype=dtype)
+        like = torch.empty(0, device=device, dtype=_check_dtype(dtype))
         weight, visible_bias, hidden_bias = self.parameter_shapes()
         self.weight = nn.Parameter(like.new_empty(weight))
         self.visible_bias = nn.Parameter(like.new_zeros(visible_bias))
@@ -227,6 +227,7 @@ class RBM(Energy):
         if self.exact and unit_beta != (None, None) and not self.visible.are_states(visible):
             fix = "Start from states, or make the machine with exact=False"
             raise ValueError(describe("gibbs", "visible", "means with unit_beta", "states", fix))
+        check_finite_parameters("gibbs", "self", self)
         seed = draw_seed(None) if seed is None else int(check_seed("gibbs", seed))
         for argument, first in (("first_chain", first_chain), ("first_step", first_step)):
             check_place("gibbs", argument, first)
@@ -287,6 +288,7 @@ class RBM(Energy):
             torch.Size([3, 6])
         """
         check_positive_int("sample", "num", num)
+        check_finite_parameters("sample", "self", self)
         seed = draw_seed(None) if seed is None else int(check_seed("sample", seed))
         start = self.unit_biases()[0].detach().expand(num, -1).contiguous()
         draw = Noise(seed, self.name).at("start", 0, start)
@@ -303,3 +305,11 @@ class RBM(Energy):
         from torch_init.rbm.training import fit
 
         return fit(self, data, **options)
+
+
+def _check_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
+    """Return dtype; raise unless it is one in which machines compute."""
+    if dtype not in (None, torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        expected = "torch.float32, float64, bfloat16 or float16"
+        raise TypeError(describe("RBM", "dtype", f"{dtype!r}", expected))
+    return dtype

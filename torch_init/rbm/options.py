@@ -34,6 +34,12 @@ MOMENTUM_EPOCH = 5
 """The epoch from which the second momentum holds (Hinton 2010, section 9.1)."""
 
 
+def check_bool(function: str, argument: str, value: object) -> None:
+    """Raise unless value is True or False, which other values would stand for unasked."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(describe(function, argument, f"{value!r}", "True or False"))
+
+
 @dataclass(frozen=True)
 class Options:
     """What fit() was asked for; its docstring says what each means."""
@@ -68,6 +74,10 @@ class Options:
         """Raise unless every option is of its kind and the options go together."""
         for name in ("epochs", "batch_size", "k", "temperatures", "monitor_every"):
             check_positive_int("fit", name, getattr(self, name))
+        for name in ("adapt_temperatures", "shuffle"):
+            check_bool("fit", name, getattr(self, name))
+        if self.centered is not None:
+            check_bool("fit", "centered", self.centered)
         for name in ("chains", "patience"):
             if getattr(self, name) is not None:
                 check_positive_int("fit", name, getattr(self, name))

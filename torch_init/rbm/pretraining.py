@@ -77,7 +77,8 @@ def rbm_pretrain(
         head: how the last layer is initialised: what torch_init.init_ takes as rules; None or
             "keep": not at all.
         visible: units of the first layer, "bernoulli", "spin" or "gaussian". None: by the data's
-            range, Bernoulli in [0, 1], else Gaussian. Gaussian features, also those of ReLU
+            range, Bernoulli in [0, 1], else Gaussian; values beyond [0, 1] by at most 1e-3 of the
+            range are refused, as rounding. Gaussian features, also those of ReLU
             layers, are divided by one common standard deviation for training, and the layer's
             weights likewise.
         holdout: the share of the rows that is not trained on, for the report; none of fewer than

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a checkpoint of a run of fit() holds, and how a run goes on from it."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from torch_init.errors import describe
 from torch_init.rbm import checkpoint
 from torch_init.rbm.data import Stream
 from torch_init.rbm.divergence import check_parameters
@@ -48,6 +50,11 @@ def load(training: "Training", folder: Path) -> tuple[dict[str, Tensor], dict[st
     run = {key: value for key, value in ours.items() if key not in ("machine", "options")}
     may_differ = {"epochs"} if training.options.schedule == "constant" else set()
     checkpoint.check_same(ours["options"] | run, facts["options"] | facts, may_differ)
+    epochs, planned = training.options.epochs, facts["options"]["epochs"]
+    if epochs < planned:
+        fix = "Epochs that it has trained are kept"
+        text = describe("fit", "epochs", epochs, f"the checkpoint's {planned} or more", fix)
+        warnings.warn(text, UserWarning, stacklevel=3)
     return tensors, facts
 
 

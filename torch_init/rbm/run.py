@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One run of fit(): the loop over batches, what an update is made of, and the records."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,14 @@ def check_sampled(machine: RBM, rows: Tensor) -> None:
         fix = 'Use binarize="sample" or "threshold", or statistics="means"'
         expected = "states, of which integer statistics are made"
         raise ValueError(describe("fit", "data", "means of states", expected, fix))
+
+
+def warn_of_bits(rows: Tensor) -> None:
+    """Warn if rows of spins are made of 0 and 1, where 0 is a mean: as likely -1 as 1."""
+    if torch.equal(rows, rows.bool().to(rows.dtype)) and rows.min() < rows.max():
+        fix = "Pass 2 * data - 1, or use Bernoulli units"
+        text = describe("fit", "data", "only 0 and 1", "spins, which are -1 and 1", fix)
+        warnings.warn(text, UserWarning, stacklevel=3)
 
 
 class Training:

@@ -24,7 +24,8 @@ def to_tensor(function: str, item: Any) -> Tensor:
         array = np.asarray(item)
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
-        return torch.from_numpy(array if array.flags.writeable else array.copy())
+        as_torch_takes_it = array.flags.writeable and min(array.strides, default=0) >= 0
+        return torch.from_numpy(array if as_torch_takes_it else array.copy())
     except (TypeError, ValueError) as error:
         got = type(item).__name__
         if isinstance(item, np.ndarray):

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from torch_init.errors import check_positive_int, check_type, describe
+from torch_init.rbm.checkpoint import warn_if_replaced
 from torch_init.rbm.data import as_source
-from torch_init.rbm.energy import check_machine
+from torch_init.rbm.energy import check_finite_parameters, check_machine
 from torch_init.rbm.history import History
 from torch_init.rbm.machine import RBM
 from torch_init.rbm.monitors import check_monitors
-from torch_init.rbm.options import Options
+from torch_init.rbm.options import Options, check_bool
 from torch_init.rbm.parallel import Processes
 from torch_init.rbm.resume import load, restore
-from torch_init.rbm.run import Training, check_sampled
+from torch_init.rbm.run import Training, check_sampled, warn_of_bits
+from torch_init.rbm.units import Spin
 
 
 def fit(
@@ -43,17 +45,21 @@ def fit(
             inputs, or of tuples that begin with the input), a DataLoader or another iterable of
             batches. An example may have any shape of `visible` elements. uint8 is grey levels,
             divided by 255; Bernoulli units take values in [0, 1], softmax units one-hot groups,
+            spin units in [-1, 1] (0 and 1 alone give a warning: they look like bits),
             Gaussian units anything finite, best of unit variance. Constant columns are allowed.
             All rows of arrays are checked before the run, others as they are read.
         validation: held-out data for the monitors, which look at 512 rows: evenly spaced ones, of a
             loader the first. So do they at data, if nothing is held out.
         progress: a bar; None: if tqdm is there and stderr is a terminal.
         callback: called with the machine and the record of each monitored epoch.
-        checkpoint: a folder, written every checkpoint_every updates and at the end.
+        checkpoint: a folder, written every checkpoint_every updates and at the end. A checkpoint
+            that is there is replaced, with a warning, unless it is resumed.
         resume: go on from the folder's checkpoint, with the same data and options (only epochs
             may be raised, with a constant schedule): the bits are those of one uninterrupted run,
             if the data come in the same order again. Of a DataLoader that shuffles they do if it
             has a generator, whose state the checkpoint keeps; what it read before is read again.
+            That the data are the same is trusted: only the number of rows is compared. Fewer epochs
+            than the checkpoint's run had give a warning.
         process_group: a group of torch.distributed that shares the batches and chains; all its
             processes pass the same data (of a DataLoader each its own part of every batch) and
             options. Where statistics are integers the run has the same bits for any number of them.
@@ -88,8 +94,9 @@ def fit(
             patience (None): epochs without a better first monitor after which to stop.
 
     Raises:
-        TypeError, ValueError: bad options or data, before the machine is changed, save by rows of
-            datasets and loaders, which are met later; the first bad row is named.
+        TypeError, ValueError: bad options or data, or parameters that are not finite, before the
+            machine is changed, save by rows of datasets and loaders, which are met later; the first
+            bad row is named.
         FloatingPointError: the parameters diverged. On a GPU this is noticed when figures are
             recorded or a checkpoint is written: updates do not wait to learn it.
 
@@ -101,6 +108,9 @@ def fit(
         True
     """
     check_machine("fit", "machine", machine)
+    check_bool("fit", "resume", resume)
+    if progress is not None:
+        check_bool("fit", "progress", progress)
     if callback is not None:
         check_type("fit", "callback", callback, Callable, "a function of the machine and a record")
     if checkpoint is not None:
@@ -129,9 +139,18 @@ def fit(
         held_out = as_source("fit", validation, machine, "validation").probe()
     if chosen.statistics == "samples" and chosen.binarize is None and not source.are_states:
         check_sampled(machine, source.probe())
+    if isinstance(machine.visible, Spin) and chosen.binarize != "threshold":
+        warn_of_bits(source.probe())
     training = Training(machine, source, held_out, chosen, Processes.of(process_group))
     folder = None if checkpoint is None else Path(checkpoint)
     stored = load(training, folder) if resume and folder is not None else None
+    if folder is not None and not resume:
+        warn_if_replaced(folder)
+    if not any(parameter.requires_grad for parameter in machine.parameters()):
+        got, fix = "parameters none of which requires a gradient", "Call requires_grad_(True)"
+        raise ValueError(describe("fit", "machine", got, "one that can learn", fix))
+    if stored is None:
+        check_finite_parameters("fit", "machine", machine)
     training.begin(means)
     if stored is not None:
         restore(training, *stored)

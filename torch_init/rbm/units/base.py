@@ -99,4 +99,15 @@ def range_problem(data: Tensor, low: float, high: float) -> str | None:
     if data.numel() == 0:
         return None
     least, most = float(data.min()), float(data.max())
-    return None if low <= least and most <= high else f"values in [{least:g}, {most:g}]"
+    return None if low <= least and most <= high else f"values in {interval(least, most)}"
+
+
+def interval(least: float, most: float) -> str:
+    """The interval as text, whose ends are rounded but not to integers, as if they were in it."""
+    return f"[{_number(least)}, {_number(most)}]"
+
+
+def _number(value: float) -> str:
+    short = f"{value:g}"
+    hides_an_excess = float(short) != value and float(short).is_integer()
+    return repr(value) if hides_an_excess else short
