@@ -258,6 +258,41 @@ def test_labels_of_tokens_are_told_how_to_fit():
     assert report.initial_loss.classes == 9
 
 
+@pytest.mark.parametrize(
+    ("labels", "got"),
+    [
+        (torch.arange(1, 11), r"1 \.\.\. 10"),
+        (torch.arange(10) - 1, r"-1 \.\.\. 8"),
+        (torch.full((10,), 255, dtype=torch.uint8), r"255 \.\.\. 255"),
+    ],
+    ids=["from one", "minus one", "uint8"],
+)
+def test_labels_out_of_range_are_told_their_range(labels, got):
+    model, x = mlp(2, 8, nn.ReLU, 2.0), torch.randn(10, 8)
+    with pytest.raises(ValueError, match=rf"loss: expected labels in 0 \.\.\. 9, got {got}\. -100"):
+        torch_init.check(model, x, labels)
+    with pytest.raises(
+        ValueError, match=r"labels in 0 \.\.\. 0, got 0 \.\.\. 1\. .* floating-point"
+    ):
+        torch_init.check(nn.Linear(8, 1), x, torch.arange(10) % 2)
+
+
+def test_labels_of_an_output_without_classes():
+    model = nn.Sequential(nn.Linear(8, 1), nn.Flatten(0))
+    with pytest.raises(ValueError, match=r"expected targets for an output of .* shape \(10,"):
+        torch_init.check(model, torch.randn(10, 8), torch.arange(10))
+
+
+def test_labels_of_pixels_and_those_left_out():
+    model, x = nn.Conv2d(1, 4, 3, padding=1), torch.randn(2, 1, 6, 6)
+    labels = (torch.arange(72) % 4).view(2, 6, 6)
+    labels[0, 0] = -100
+    report = torch_init.check(model, x, labels, verbose=False)
+    assert report.initial_loss.classes == 4
+    with pytest.raises(ValueError, match=r"labels in 0 \.\.\. 3, got 1 \.\.\. 4"):
+        torch_init.check(model, x, labels + (labels >= 0).long())
+
+
 class Shift(nn.Module):
     def forward(self, x):
         return torch.ops.aten.add.Scalar(x, 1.0)

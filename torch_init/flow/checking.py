@@ -24,6 +24,7 @@ from torch_init.flow.watching import watch
 
 _SEED = 20100513
 _SAMPLES = 128
+_IGNORED = -100  # cross_entropy's ignore_index
 
 
 def check(
@@ -113,6 +114,8 @@ def _loss_of_targets(output: Tensor, targets: Tensor) -> Tensor:
     if is_regression and output.shape != targets.shape:
         got = f"targets of shape {tuple(targets.shape)}"
         raise ValueError(describe("check", "loss", got, f"the output's, {tuple(output.shape)}"))
+    if targets.dtype in (torch.int64, torch.uint8):  # what cross_entropy takes for labels
+        _check_range(output, targets)
     try:
         return (functional.mse_loss if is_regression else functional.cross_entropy)(output, targets)
     except (RuntimeError, IndexError, ValueError) as error:
@@ -123,6 +126,22 @@ def _loss_of_targets(output: Tensor, targets: Tensor) -> Tensor:
             cross_entropy = "torch.nn.functional.cross_entropy(y.flatten(0, -2), labels.flatten())"
             fix = f"Give a function: lambda y: {cross_entropy}"
         raise ValueError(describe("check", "loss", got, expected, fix)) from error
+
+
+def _check_range(output: Tensor, labels: Tensor) -> None:
+    """Before the loss sees them: on a GPU a wrong label spoils the whole process."""
+    fits = output.dim() > 1 and labels.shape == output.shape[:1] + output.shape[2:]
+    labels = labels[labels != _IGNORED]
+    if not fits or labels.numel() == 0:
+        return
+    classes = output.shape[1]
+    least, most = (int(x) for x in torch.stack(labels.aminmax()).tolist())
+    if least < 0 or most >= classes:
+        fix = f"{_IGNORED} marks what is left out"
+        if classes == 1:
+            fix = "Give targets as floating-point numbers of the output's shape, or a function"
+        expected = f"labels in 0 ... {classes - 1}"
+        raise ValueError(describe("check", "loss", f"{least} ... {most}", expected, fix))
 
 
 def _first_output(output: Any) -> Tensor:
