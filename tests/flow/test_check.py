@@ -131,6 +131,34 @@ def test_bad_arguments(inputs, loss, error, match):
         torch_init.check("model", torch.randn(2))
 
 
+@pytest.mark.parametrize("function", [torch_init.check, torch_init.expected])
+def test_a_batch_of_nothing_is_refused(function):
+    x = torch.randn(4, 8)[:0]
+    for inputs in (x, (x, torch.ones(8)), {"input": x}):
+        with pytest.raises(
+            ValueError, match=rf"{function.__name__}: inputs: .* one example, got .*8"
+        ):
+            function(mlp(2, 8, nn.ReLU, 2.0), inputs)
+
+
+@pytest.mark.parametrize("function", [torch_init.check, torch_init.expected])
+def test_inference_mode_is_to_be_left(function):
+    model, x = mlp(2, 8, nn.ReLU, 2.0), torch.randn(4, 8)
+    with torch.inference_mode():
+        with pytest.raises(RuntimeError, match=f"{function.__name__}: mode: .* Leave it"):
+            function(model, x)
+        with torch.inference_mode(False):
+            function(model, x)
+
+
+def test_a_frozen_model_is_told():
+    model, x = mlp(2, 8, nn.ReLU, 2.0).requires_grad_(False), torch.randn(4, 8)
+    for loss in (None, torch.arange(4), lambda out: out.sum()):
+        with pytest.raises(ValueError, match=r"check: model: .* no parameter requires grad"):
+            torch_init.check(model, x, loss)
+    torch_init.check(model, x.requires_grad_(), verbose=False)
+
+
 def test_expected_of_convolutions_agrees_with_measurement():
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 32, 3, padding=1), nn.ReLU()]
