@@ -216,6 +216,8 @@ def test_selection(options, layers):
         ([nn.Linear(2, 2)], {"every": 0}, ValueError, "watch: every"),
         ([nn.Linear(2, 2)], {"scaler": 3.0}, TypeError, "watch: scaler"),
         ([nn.Linear(2, 2)], {"include": "nothing"}, ValueError, "at least one module"),
+        ([nn.Linear(2, 2)], {"include": "("}, ValueError, r"include: expected a regular .* '\('"),
+        ([nn.Linear(2, 2)], {"exclude": ["a", "*"]}, ValueError, "exclude: expected a regular"),
         ([nn.Linear(2, 2)], {"include": 3}, TypeError, "watch: include"),
     ],
 )
