@@ -77,6 +77,9 @@ from torch import nn
 def small():
     return nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8))
 
+def with_inputs():
+    return small(), __import__("torch").zeros(2, 4), None
+
 def huge():
     return nn.Linear(2**22, 2**22)
 
@@ -109,6 +112,12 @@ def test_plan_of_a_file(factories, capsys):
     assert "4 parameters, 56 elements; seed 3" in printed
 
 
+def test_plan_of_the_model_that_comes_with_inputs(factories, capsys):
+    """One factory serves plan and check."""
+    assert cli.main(["plan", f"{factories}:with_inputs"]) == 0
+    assert "4 parameters, 56 elements" in capsys.readouterr().out
+
+
 def test_plan_allocates_nothing(factories, capsys):
     assert cli.main(["plan", f"{factories}:huge"]) == 0
     assert "17,592,190,238,720 elements" in capsys.readouterr().out
@@ -128,7 +137,7 @@ def test_plan_with_a_line_for_each_layer(capsys):
 
 
 def test_plan_that_is_not_strict(factories, capsys):
-    assert cli.main(["plan", f"{factories}:odd", "--recipe", "he"]) == 1
+    assert cli.main(["plan", f"{factories}:odd", "--recipe", "he"]) == 2
     assert "own  (3,)  of a Module" in capsys.readouterr().err
     assert cli.main(["plan", f"{factories}:odd", "--recipe", "he", "--no-strict"]) == 0
     assert "left alone: no rule" in capsys.readouterr().out
@@ -147,13 +156,13 @@ def test_plan_that_is_not_strict(factories, capsys):
     ],
 )
 def test_plan_errors_are_one_message(arguments, text, capsys):
-    assert cli.main(["plan", *arguments]) == 1
+    assert cli.main(["plan", *arguments]) == 2
     assert text in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["not_a_model", "number", "instance"])
 def test_plan_of_what_makes_no_model(factories, name, capsys):
-    assert cli.main(["plan", f"{factories}:{name}"]) == 1
+    assert cli.main(["plan", f"{factories}:{name}"]) == 2
     assert "plan: FACTORY: expected" in capsys.readouterr().err
 
 

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""check() and expected(): one shot, and the model as it was; the command line for it."""
-
-import json
+"""check() and expected(): one shot, and the model as it was."""
 
 import pytest
 import torch
@@ -10,7 +8,6 @@ from flow_zoo import generator
 from torch import nn
 
 import torch_init
-from torch_init.cli import main
 
 
 class Stateful(nn.Module):
@@ -131,6 +128,34 @@ def test_bad_arguments(inputs, loss, error, match):
         torch_init.check("model", torch.randn(2))
 
 
+@pytest.mark.parametrize("function", [torch_init.check, torch_init.expected])
+def test_a_batch_of_nothing_is_refused(function):
+    x = torch.randn(4, 8)[:0]
+    for inputs in (x, (x, torch.ones(8)), {"input": x}):
+        with pytest.raises(
+            ValueError, match=rf"{function.__name__}: inputs: .* one example, got .*8"
+        ):
+            function(mlp(2, 8, nn.ReLU, 2.0), inputs)
+
+
+@pytest.mark.parametrize("function", [torch_init.check, torch_init.expected])
+def test_inference_mode_is_to_be_left(function):
+    model, x = mlp(2, 8, nn.ReLU, 2.0), torch.randn(4, 8)
+    with torch.inference_mode():
+        with pytest.raises(RuntimeError, match=f"{function.__name__}: mode: .* Leave it"):
+            function(model, x)
+        with torch.inference_mode(False):
+            function(model, x)
+
+
+def test_a_frozen_model_is_told():
+    model, x = mlp(2, 8, nn.ReLU, 2.0).requires_grad_(False), torch.randn(4, 8)
+    for loss in (None, torch.arange(4), lambda out: out.sum()):
+        with pytest.raises(ValueError, match=r"check: model: .* no parameter requires grad"):
+            torch_init.check(model, x, loss)
+    torch_init.check(model, x.requires_grad_(), verbose=False)
+
+
 def test_expected_of_convolutions_agrees_with_measurement():
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 32, 3, padding=1), nn.ReLU()]
@@ -177,53 +202,6 @@ def test_expected_needs_inputs_where_it_cannot_make_them_up():
         torch_init.expected(3)
 
 
-FACTORIES = """
-import torch
-from torch import nn
-
-def good():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
-
-def bad():
-    layers = [m for _ in range(20) for m in (nn.Linear(16, 16), nn.Sigmoid())]
-    return nn.Sequential(*layers, nn.Linear(16, 4)), torch.randn(32, 16), torch.arange(32) % 4
-
-def conv():
-    return nn.Conv2d(3, 8, 3)
-
-def broken():
-    raise RuntimeError("no such thing")
-"""
-
-
-@pytest.fixture
-def factories(tmp_path):
-    path = tmp_path / "my_models.py"
-    path.write_text(FACTORIES)
-    return path
-
-
-def test_command_line_says_and_returns_the_verdict(factories, tmp_path, capsys):
-    assert main(["check", f"{factories}:good"]) == 0
-    assert "ok" in capsys.readouterr().out
-    report = tmp_path / "report"
-    arguments = ["--json", f"{report}.json", "--html", f"{report}.html"]
-    assert main(["check", f"{factories}:bad", *arguments]) == 1
-    assert "✗ vanishing" in capsys.readouterr().out
-    assert json.loads((tmp_path / "report.json").read_text())["verdicts"][0]["kind"] == "vanishing"
-    assert "<!doctype html>" in (tmp_path / "report.html").read_text()
-    assert main(["check", f"{factories}:bad", "--ignore", "vanishing", "collapsed"]) == 0
-    assert main(["check", f"{factories}:conv", "--shape", "4,3,8,8"]) == 0
-
-
-@pytest.mark.parametrize("name", ["broken", "conv", "absent"])
-def test_command_line_explains_what_it_cannot_do(factories, name, capsys):
-    assert main(["check", f"{factories}:{name}"]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("torch-init check: error:") and len(error.splitlines()) == 1
-
-
 class ActorCritic(nn.Module):
     def __init__(self):
         super().__init__()
@@ -256,6 +234,41 @@ def test_labels_of_tokens_are_told_how_to_fit():
         verbose=False,
     )
     assert report.initial_loss.classes == 9
+
+
+@pytest.mark.parametrize(
+    ("labels", "got"),
+    [
+        (torch.arange(1, 11), r"1 \.\.\. 10"),
+        (torch.arange(10) - 1, r"-1 \.\.\. 8"),
+        (torch.full((10,), 255, dtype=torch.uint8), r"255 \.\.\. 255"),
+    ],
+    ids=["from one", "minus one", "uint8"],
+)
+def test_labels_out_of_range_are_told_their_range(labels, got):
+    model, x = mlp(2, 8, nn.ReLU, 2.0), torch.randn(10, 8)
+    with pytest.raises(ValueError, match=rf"loss: expected labels in 0 \.\.\. 9, got {got}\. -100"):
+        torch_init.check(model, x, labels)
+    with pytest.raises(
+        ValueError, match=r"labels in 0 \.\.\. 0, got 0 \.\.\. 1\. .* floating-point"
+    ):
+        torch_init.check(nn.Linear(8, 1), x, torch.arange(10) % 2)
+
+
+def test_labels_of_an_output_without_classes():
+    model = nn.Sequential(nn.Linear(8, 1), nn.Flatten(0))
+    with pytest.raises(ValueError, match=r"expected targets for an output of .* shape \(10,"):
+        torch_init.check(model, torch.randn(10, 8), torch.arange(10))
+
+
+def test_labels_of_pixels_and_those_left_out():
+    model, x = nn.Conv2d(1, 4, 3, padding=1), torch.randn(2, 1, 6, 6)
+    labels = (torch.arange(72) % 4).view(2, 6, 6)
+    labels[0, 0] = -100
+    report = torch_init.check(model, x, labels, verbose=False)
+    assert report.initial_loss.classes == 4
+    with pytest.raises(ValueError, match=r"labels in 0 \.\.\. 3, got 1 \.\.\. 4"):
+        torch_init.check(model, x, labels + (labels >= 0).long())
 
 
 class Shift(nn.Module):

@@ -15,6 +15,7 @@ from torch import nn
 
 import torch_init
 from torch_init.flow.nonlinearity import gaussian_moments
+from torch_init.flow.structure import Structure
 
 # name, depth, width, activation, gain (variance times fan_in), distribution,
 # factor per layer in the limit, ratio first over last layer, its relative tolerance
@@ -206,3 +207,15 @@ def test_other_nonlinearities_agree_with_measurement(activation, gain):
     predicted = first.expected_gradient_norm / last.expected_gradient_norm
     # Eight layers of 512: three standard deviations are 1.5 sqrt(5 * 8 / 512) = 0.42 in the log.
     assert abs(math.log(measured / predicted)) < 0.2
+
+
+def test_a_number_in_the_code_is_measured_as_it_is():
+    """torch's mean of such a tensor without dimensions is, now and then, uninitialised memory."""
+    structure = Structure()
+    sizes = []
+    for number in range(1, 200):
+        product = torch.ones(3, requires_grad=True) * float(number)
+        sizes.append(structure.measure(product.grad_fn._saved_other))
+        torch.full((1,), math.nan, dtype=torch.float64)  # left behind in the memory
+    structure.resolve()
+    assert [size.mean for size in sizes] == list(range(1, 200))

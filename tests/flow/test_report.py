@@ -57,6 +57,17 @@ def test_long_models_are_shortened():
     assert len(str(report).splitlines()) < 90
 
 
+def test_the_verdict_is_repeated_below_a_table_that_scrolls_it_away(vanishing):
+    rich = pytest.importorskip("rich.console")
+    out = io.StringIO()
+    rich.Console(file=out, width=120).print(vanishing)
+    short = observe(mlp(2, 8, nn.ReLU, 2.0))
+    for text in (str(vanishing), out.getvalue()):
+        assert text.count("✗ vanishing at `0`") == 2
+        assert text.rindex("✗ vanishing") > text.rindex("Linear")
+    assert str(short).count(f"{short.verdict.kind}") == 1
+
+
 def test_json_is_strict_and_complete(vanishing, tmp_path):
     text = vanishing.to_json(tmp_path / "report.json")
     read = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
@@ -216,6 +227,8 @@ def test_selection(options, layers):
         ([nn.Linear(2, 2)], {"every": 0}, ValueError, "watch: every"),
         ([nn.Linear(2, 2)], {"scaler": 3.0}, TypeError, "watch: scaler"),
         ([nn.Linear(2, 2)], {"include": "nothing"}, ValueError, "at least one module"),
+        ([nn.Linear(2, 2)], {"include": "("}, ValueError, r"include: expected a regular .* '\('"),
+        ([nn.Linear(2, 2)], {"exclude": ["a", "*"]}, ValueError, "exclude: expected a regular"),
         ([nn.Linear(2, 2)], {"include": 3}, TypeError, "watch: include"),
     ],
 )

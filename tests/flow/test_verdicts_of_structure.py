@@ -19,6 +19,17 @@ def convolutional(*between, groups=1):
     return flat(nn.Unflatten(1, (1, 8, 8)), first, *between, second, *last)
 
 
+class Both(nn.Module):
+    """Returns what its layer is applied to, too."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x), x
+
+
 LINEAR = {
     "two layers": lambda: flat(nn.Linear(64, 32), nn.Linear(32, 10)),
     "deep": lambda: mlp(6, 64, nn.Identity, 1.0),
@@ -29,10 +40,23 @@ LINEAR = {
     "residual": lambda: flat(nn.Linear(64, 64), Residual(nn.Linear(64, 64)), nn.Linear(64, 10)),
     "convolutions": convolutional,
     "scaled": lambda: flat(nn.Linear(64, 64), Odd(lambda x: x / 8), nn.Linear(64, 10)),
+    "softmax at the end": lambda: flat(nn.Linear(64, 32), nn.Linear(32, 10), nn.Softmax(-1)),
+    "log_softmax at the end": lambda: flat(nn.Linear(64, 32), nn.Linear(32, 10), nn.LogSoftmax(-1)),
+    "sigmoid at the end": lambda: flat(
+        nn.Linear(64, 32), nn.Linear(32, 10), nn.Sigmoid(), nn.Unflatten(1, (10, 1)), nn.Flatten()
+    ),
 }
 NOT = {
     "one layer": lambda: flat(nn.Linear(64, 10)),
     "activation": lambda: flat(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)),
+    "activation and softmax": lambda: flat(
+        nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10), nn.Softmax(-1)
+    ),
+    "softmax between": lambda: flat(nn.Linear(64, 32), nn.Softmax(-1), nn.Linear(32, 10)),
+    "one layer and sigmoid": lambda: flat(nn.Linear(64, 10), nn.Sigmoid()),
+    "hidden states returned": lambda: flat(
+        nn.Linear(64, 32), nn.ReLU(), Both(nn.Linear(32, 10))
+    ),
     "function": lambda: flat(nn.Linear(64, 32), Odd(torch.sin), nn.Linear(32, 10)),
     "by hand": lambda: flat(nn.Linear(64, 32), Odd(lambda x: x * (x > 0)), nn.Linear(32, 10)),
     "straight through": lambda: flat(
@@ -80,7 +104,8 @@ def test_others_are_not(name):
     model = NOT[name]()
     x = torch.randn(64, 64)
     with torch_init.watch(model) as flow:
-        model(x).square().mean().backward()
+        output = model(x)
+        (output[0] if isinstance(output, tuple) else output).square().mean().backward()
     assert "no_nonlinearity" not in kinds(flow.report())
 
 

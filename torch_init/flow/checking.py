@@ -14,7 +14,13 @@ from torch_init.flow import kinds
 from torch_init.flow.expectation import Expected
 from torch_init.flow.initial_loss import initial_loss
 from torch_init.flow.loss_mismatch import loss_mismatch
-from torch_init.flow.preserving import LossFunction, as_arguments, untouched, with_graph
+from torch_init.flow.preserving import (
+    LossFunction,
+    as_arguments,
+    check_runnable,
+    untouched,
+    with_graph,
+)
 from torch_init.flow.reading import read
 from torch_init.flow.report import Report
 from torch_init.flow.tensors import tensors_in
@@ -24,6 +30,7 @@ from torch_init.flow.watching import watch
 
 _SEED = 20100513
 _SAMPLES = 128
+_IGNORED = -100  # cross_entropy's ignore_index
 
 
 def check(
@@ -50,8 +57,9 @@ def check(
         verbose: whether to print.
 
     Raises:
-        TypeError, ValueError: arguments of the wrong kind; a loss that is not a scalar, or on which
-            no parameter and no input has an effect.
+        TypeError, ValueError: arguments of the wrong kind; a batch without examples; labels out of
+            range; a loss that is not a scalar, or on which no parameter and no input has an effect.
+        RuntimeError: within torch.inference_mode().
 
     Example:
         >>> layers = []
@@ -68,10 +76,12 @@ def check(
     thresholds = Thresholds() if thresholds is None else thresholds
     check_type("check", "thresholds", thresholds, Thresholds, "torch_init.Thresholds")
     arguments, keywords = as_arguments("check", inputs)
+    check_runnable("check", inputs)
     inner = getattr(model, "_orig_mod", model)
     with untouched(inner), torch.enable_grad(), watch(inner) as flow:
         output = inner(*arguments, **keywords)
         scalar = _loss(output, loss)
+        _check_graph(scalar, inner)
         start, mismatch = initial_loss(scalar), loss_mismatch(scalar)
         scalar.backward()
         flow.parameters.before_step(None)
@@ -94,17 +104,20 @@ def _loss(output: Any, loss: Any) -> Tensor:
     if not isinstance(scalar, Tensor) or scalar.numel() != 1:
         got = f"shape {tuple(scalar.shape)}" if isinstance(scalar, Tensor) else f"{scalar!r}"
         raise ValueError(describe("check", "loss", got, "one number as a tensor"))
-    if not scalar.requires_grad:
-        raise ValueError(
-            describe(
-                "check",
-                "loss",
-                "a number without a graph",
-                "a loss that depends on parameters",
-                "Look for .item(), .detach() or torch.no_grad() in the model",
-            )
-        )
     return scalar
+
+
+def _check_graph(loss: Tensor, model: nn.Module) -> None:
+    if loss.requires_grad:
+        return
+    if not any(p.requires_grad for p in model.parameters()):
+        expected = "at least one parameter that learns"
+        fix = "Call model.requires_grad_(), or give inputs that require a gradient"
+        got = "one in which no parameter requires grad"
+        raise ValueError(describe("check", "model", got, expected, fix))
+    got, expected = "a number without a graph", "a loss that depends on parameters"
+    fix = "Look for .item(), .detach() or torch.no_grad() in the model"
+    raise ValueError(describe("check", "loss", got, expected, fix))
 
 
 def _loss_of_targets(output: Tensor, targets: Tensor) -> Tensor:
@@ -113,6 +126,8 @@ def _loss_of_targets(output: Tensor, targets: Tensor) -> Tensor:
     if is_regression and output.shape != targets.shape:
         got = f"targets of shape {tuple(targets.shape)}"
         raise ValueError(describe("check", "loss", got, f"the output's, {tuple(output.shape)}"))
+    if targets.dtype in (torch.int64, torch.uint8):  # what cross_entropy takes for labels
+        _check_range(output, targets)
     try:
         return (functional.mse_loss if is_regression else functional.cross_entropy)(output, targets)
     except (RuntimeError, IndexError, ValueError) as error:
@@ -123,6 +138,22 @@ def _loss_of_targets(output: Tensor, targets: Tensor) -> Tensor:
             cross_entropy = "torch.nn.functional.cross_entropy(y.flatten(0, -2), labels.flatten())"
             fix = f"Give a function: lambda y: {cross_entropy}"
         raise ValueError(describe("check", "loss", got, expected, fix)) from error
+
+
+def _check_range(output: Tensor, labels: Tensor) -> None:
+    """Before the loss sees them: on a GPU a wrong label spoils the whole process."""
+    fits = output.dim() > 1 and labels.shape == output.shape[:1] + output.shape[2:]
+    labels = labels[labels != _IGNORED]
+    if not fits or labels.numel() == 0:
+        return
+    classes = output.shape[1]
+    least, most = (int(x) for x in torch.stack(labels.aminmax()).tolist())
+    if least < 0 or most >= classes:
+        fix = f"{_IGNORED} marks what is left out"
+        if classes == 1:
+            fix = "Give targets as floating-point numbers of the output's shape, or a function"
+        expected = f"labels in 0 ... {classes - 1}"
+        raise ValueError(describe("check", "loss", f"{least} ... {most}", expected, fix))
 
 
 def _first_output(output: Any) -> Tensor:
@@ -181,7 +212,8 @@ def expected(model: nn.Module, inputs: Any = None) -> Expected:
     "Delving deep into rectifiers", section 2.2; Hanin & Nica 2020 for the tolerance.
 
     Raises:
-        TypeError, ValueError: no module; no inputs where they cannot be made up.
+        TypeError, ValueError: no module; no inputs where they cannot be made up, or none in them.
+        RuntimeError: within torch.inference_mode().
 
     Example:
         >>> layers = []
@@ -197,6 +229,7 @@ def expected(model: nn.Module, inputs: Any = None) -> Expected:
     inner = getattr(model, "_orig_mod", model)
     inputs = default_inputs("expected", inner) if inputs is None else inputs
     arguments, keywords = as_arguments("expected", inputs)
+    check_runnable("expected", inputs)
     with untouched(inner), torch.enable_grad(), watch(inner) as flow:
         inner(*map(with_graph, arguments), **{k: with_graph(v) for k, v in keywords.items()})
         return Expected(flow.report())

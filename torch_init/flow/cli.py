@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from torch_init.errors import describe
+from torch_init.errors import check_choice, describe
 from torch_init.flow.checking import check, default_inputs
 from torch_init.flow.report import Report
+from torch_init.flow.thresholds import KINDS
 from torch_init.model.command import find_named
 
 
@@ -41,17 +43,36 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check what args name; return 0 if it is healthy, 1 if not, 2 if it cannot be checked."""
     try:
+        _check_arguments(args)
         torch.manual_seed(args.seed)
         report = _check(args)
+        if args.html:
+            report.to_html(args.html, args.factory)
+        if args.json:
+            report.to_json(args.json)
     except Exception as error:  # whatever the user's factory and model raise
         text = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"torch-init check: error: {text}", file=sys.stderr)
         return 2
-    if args.html:
-        report.to_html(args.html, args.factory)
-    if args.json:
-        report.to_json(args.json)
     return int(any(not v.is_healthy and v.kind not in args.ignore for v in report.verdicts))
+
+
+def _check_arguments(args: argparse.Namespace) -> None:
+    """Before the model is run, which may take long."""
+    for kind in args.ignore:
+        check_choice("check", "--ignore", kind, KINDS)
+    for option, path in (("--html", args.html), ("--json", args.json)):
+        if path and (Path(path).is_dir() or not Path(path).parent.is_dir()):
+            raise ValueError(
+                describe("check", option, repr(path), "a file in a folder that exists")
+            )
+
+
+def _shape(text: str) -> list[int]:
+    try:
+        return [int(size) for size in text.split(",")]
+    except ValueError:
+        raise ValueError(describe("check", "--shape", repr(text), "sizes such as 64,20")) from None
 
 
 def _check(args: argparse.Namespace) -> Report:
@@ -61,7 +82,7 @@ def _check(args: argparse.Namespace) -> Report:
         raise TypeError(f"{args.factory} returned {type(model).__name__}, no torch.nn.Module")
     model.to(args.device)
     if args.shape:
-        inputs = torch.randn([int(size) for size in args.shape.split(",")])
+        inputs = torch.randn(_shape(args.shape))
     if inputs is None:
         inputs = default_inputs("check", model)
     return check(model, _move(inputs, args.device), _move(loss, args.device))

@@ -3,11 +3,13 @@
 
 Said only if every operation on the way from the input to the output is known to be linear: one
 that is unknown, or a factor or summand that is no parameter (which may hold a function of the
-input), and nothing is said.
+input), and nothing is said. What the outputs alone go through, such as a softmax, makes no layer
+worth more and is passed over.
 """
 
 from __future__ import annotations
 
+from torch_init.flow.nonlinearity import ELEMENTWISE
 from torch_init.flow.structure import INPUT, PARAMETER, SHAPING, Node, Structure
 
 _LINEAR = SHAPING | {
@@ -15,6 +17,8 @@ _LINEAR = SHAPING | {
     "AvgPool2D", "AvgPool3D", "AdaptiveAvgPool2D", "AdaptiveAvgPool3D",
 }  # fmt: skip
 """Of their input; a batch norm is once its statistics stand, a dropout on average."""
+_AT_THE_END = SHAPING | ELEMENTWISE | {"Softmax", "LogSoftmax"}
+"""Functions of one input that an output may go through after the last layer."""
 _LEAST_WITH_CONVOLUTIONS = 3
 """Two convolutions in a row, as a part that is looked at alone, are a factorisation on purpose."""
 
@@ -27,7 +31,7 @@ def is_linear_map(structure: Structure) -> bool:
     """
     nodes = structure.nodes
     sources: dict[int, list[int]] = {}
-    todo = list(structure.outputs)
+    todo = [_before_the_end(structure, place) for place in structure.outputs]
     while todo:
         place = todo.pop()
         if place not in sources:
@@ -54,6 +58,16 @@ def is_linear_map(structure: Structure) -> bool:
     leaving = sum(nodes[i].features for i in stack if i not in ahead)
     narrowest = min(nodes[place].features for place in hidden)
     return narrowest >= min(entering, leaving)
+
+
+def _before_the_end(structure: Structure, place: int) -> int:
+    """The node behind an output that its last functions are applied to."""
+    while (node := structure.nodes[place]).op in _AT_THE_END and node.inputs:
+        before = node.inputs[0]
+        if before is None:
+            break
+        place = before
+    return place
 
 
 def _linear_in(structure: Structure, place: int) -> list[int] | None:

@@ -84,6 +84,8 @@ _FUNCTIONS: dict[str, tuple[str, Callable[[Tensor, Mapping[str, Any]], Tensor]]]
     "Sin": ("sin", lambda x, a: torch.sin(x)),
     "Cos": ("cos", lambda x, a: torch.cos(x)),
 }
+ELEMENTWISE = frozenset(_FUNCTIONS)
+"""How autograd's nodes name them."""
 ATTRIBUTES = (
     "approximate", "alpha", "scale", "input_scale", "negative_slope", "min_val", "max_val", "beta",
     "threshold",

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from torch_init.errors import describe
 
@@ -63,6 +63,18 @@ def as_arguments(function: str, inputs: Any) -> tuple[tuple[Any, ...], dict[str,
             raise TypeError(describe(function, "inputs", f"{inputs!r}", "strings as keys"))
         return (), dict(inputs)
     return (tuple(inputs), {}) if isinstance(inputs, (tuple, list)) else ((inputs,), {})
+
+
+def check_runnable(function: str, inputs: Any) -> None:
+    """Raise where no pass could be judged: under inference mode, or of a batch of nothing."""
+    if torch.is_inference_mode_enabled():
+        fix = "Leave it: call outside, or within torch.inference_mode(False)"
+        expected = "one in which autograd records"
+        raise RuntimeError(describe(function, "mode", "torch.inference_mode()", expected, fix))
+    first = next((x for x in tree_leaves(inputs) if isinstance(x, Tensor)), None)
+    if first is not None and first.numel() == 0:
+        got = f"a tensor of shape {tuple(first.shape)}"
+        raise ValueError(describe(function, "inputs", got, "a batch of at least one example"))
 
 
 def apart(value: Any) -> Any:

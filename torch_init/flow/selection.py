@@ -37,6 +37,14 @@ def _as_list(argument: str, selection: Any) -> list[Any]:
         if not isinstance(one, (str, re.Pattern)) and not callable(one):
             expected = "regular expressions, module types or functions of (name, module)"
             raise TypeError(describe("watch", argument, f"{one!r}", expected))
+        if isinstance(one, str):
+            try:
+                re.compile(one)
+            except re.error as error:
+                got, fix = f"{one!r}: {error}", "re.escape() makes one of a name"
+                raise ValueError(
+                    describe("watch", argument, got, "a regular expression", fix)
+                ) from error
     return several
 
 

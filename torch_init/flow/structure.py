@@ -119,7 +119,9 @@ class Structure:
         """
         value = local(tensor.detach())
         if value.dim() == 0 and not value.is_complex():
-            value = value.double()  # an integer in the code is a tensor of integers here
+            # A number in the code, perhaps an integer. Of one without a dimension torch's mean may
+            # be memory that nothing was written to.
+            value = value.double().reshape(1)
         if not value.is_floating_point() or value.untyped_storage().nbytes() == 0:
             return None
         size = Size(0.0, 0.0, tuple(tensor.shape))

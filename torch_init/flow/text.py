@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch_init.flow.report import Report
     from torch_init.flow.rows import Row
+    from torch_init.flow.verdicts import Verdict
 
 MARKS = {"error": "✗", "warning": "!", "info": "i", "ok": "✓"}
 _MOST_ROWS = 60
+_MOST_ROWS_IN_SIGHT = 16
+"""More of them, and a terminal of 24 lines has scrolled the verdict away."""
 _WIDTH = 100
 _COLUMNS = (
     "layer", "type", "rms", "expected", "gradient", "expected", "zeros", "dead", "sat.",
@@ -52,16 +55,20 @@ def cells(row: Row) -> list[str]:
 
 
 def format_report(report: Report) -> str:
-    """Return verdicts, slopes and one line for each row."""
-    lines = []
-    for verdict in report.verdicts:
-        text = f"{MARKS[verdict.severity]} {verdict}"
-        lines += textwrap.wrap(text, _WIDTH, subsequent_indent="  ")
+    """Return verdicts, slopes and one line for each row; after many, the first verdict again."""
+    lines = [line for verdict in report.verdicts for line in _wrapped(verdict)]
     lines += _slopes(report)
     if report.rows:
         lines += ["", *_table(report.rows)]
     lines += notes(report)
+    if len(report.rows) > _MOST_ROWS_IN_SIGHT:
+        lines += ["", *_wrapped(report.verdict)]
     return "\n".join(lines)
+
+
+def _wrapped(verdict: Verdict) -> list[str]:
+    text = f"{MARKS[verdict.severity]} {verdict}"
+    return textwrap.wrap(text, _WIDTH, subsequent_indent="  ")
 
 
 def _slopes(report: Report) -> list[str]:
@@ -125,4 +132,6 @@ def rich_report(report: Report) -> Any:
         table.add_column(column, justify="left" if place < 2 else "right", no_wrap=place > 1)
     for row in report.rows:
         table.add_row(*map(Text, cells(row)))
-    return Group(*lines, *map(Text, _slopes(report)), table, *map(Text, notes(report)))
+    first = report.verdicts.index(report.verdict)
+    again = lines[first : first + 1] if len(report.rows) > _MOST_ROWS_IN_SIGHT else []
+    return Group(*lines, *map(Text, _slopes(report)), table, *map(Text, notes(report)), *again)

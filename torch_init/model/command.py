@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "factory",
         metavar="MODULE:FACTORY",
         help="what makes the model, called without arguments: package.module:Class, or "
-        "path/to/file.py:function. It runs on the meta device, and allocates nothing",
+        "path/to/file.py:function; of a tuple that it returns, the first. It runs on the meta "
+        "device, and allocates nothing",
     )
     parser.add_argument(
         "--recipe",
@@ -48,12 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the plan that the arguments ask for; return the exit status."""
+    """Print the plan that the arguments ask for; return 0, or 2 if there is none."""
     try:
         plan = _plan(args)
     except (ImportError, TypeError, ValueError) as error:
         print(error, file=sys.stderr)
-        return 1
+        return 2
     if args.json:
         print(plan.to_json())
     elif args.all or not sys.stdout.isatty():
@@ -96,6 +97,8 @@ def make_model(command: str, factory: str) -> nn.Module:
             fix = "Name a function without arguments that makes the model"
             text = describe(command, "FACTORY", str(error), "what can be called without arguments")
             raise TypeError(f"{text}. {fix}") from error
+    if isinstance(model, tuple) and model:  # with inputs and targets, as `torch-init check` has it
+        model = model[0]
     if not isinstance(model, nn.Module):
         got = f"{factory}, which makes a {type(model).__name__}"
         raise TypeError(describe(command, "FACTORY", got, "what makes a torch.nn.Module"))
