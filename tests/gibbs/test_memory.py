@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from torch_init import _ops
-from torch_init.rbm import RBM
 
 
 def layer():
@@ -28,7 +27,6 @@ def states(units):
     [
         lambda: _ops.quantize(torch.ones(3, 2, device="meta"), torch.ones(3), torch.ones(2)),
         lambda: _ops.quantize(torch.ones(3, 2), torch.ones(3, device="meta"), torch.ones(2)),
-        lambda: RBM(3, 2, device="meta").gibbs(torch.ones(1, 3), seed=0),
         lambda: _ops.gibbs(layer(), states(3), None, seed=0),
         lambda: _ops.sample_hidden(layer(), states(3), seed=0),
         lambda: _ops.sample_visible(layer(), states(2), seed=0),

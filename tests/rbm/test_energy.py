@@ -157,11 +157,12 @@ def test_what_no_machine_takes_is_told_how_to_fit():
     [
         lambda made, rows: made.fit(rows),
         lambda made, rows: made.gibbs(rows),
+        lambda made, rows: made.sample(2),
         lambda made, rows: rbm.log_partition(made),
         lambda made, rows: rbm.ais(made, rows, betas=4),
         lambda made, rows: rbm.pseudo_likelihood(made, rows),
     ],
-    ids=["fit", "gibbs", "log_partition", "ais", "pseudo_likelihood"],
+    ids=["fit", "gibbs", "sample", "log_partition", "ais", "pseudo_likelihood"],
 )
 def test_parameters_without_memory_are_refused(use):
     with pytest.raises(ValueError, match="memory"):

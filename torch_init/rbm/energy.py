@@ -14,7 +14,11 @@ def check_machine(function: str, argument: str, value: object) -> None:
     """Raise unless value is a machine, and its parameters are numbers."""
     check_type(function, argument, value, Energy, "a torch_init.rbm.RBM")
     assert isinstance(value, Energy)
-    if any(parameter.is_meta for parameter in value.parameters()):
+    _check_memory(function, argument, value)
+
+
+def _check_memory(function: str, argument: str, machine: "Energy") -> None:
+    if any(parameter.is_meta for parameter in machine.parameters()):
         expected = "a machine whose parameters are in memory"
         raise ValueError(describe(function, argument, "one on the meta device", expected))
 
@@ -25,6 +29,7 @@ def check_finite_parameters(function: str, argument: str, machine: "Energy") -> 
 
     A GPU is waited for once.
     """
+    _check_memory(function, argument, machine)
     named = machine.state_dict()
     finite = torch.stack([value.isfinite().all() for value in named.values()]).tolist()
     for name, is_finite in zip(named, finite, strict=True):
